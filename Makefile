@@ -1,0 +1,45 @@
+# make demo   from nothing to the report of a whole run
+# make test   the tests, from nothing
+# Both make the virtual environment first, with the versions of constraints.txt.
+
+PYTHON ?= python3
+UV     := 0.13.8
+BIN    := .venv/bin
+EXTRAS := demo,dashboard,export,hf,dev
+READY  := .venv/.ready
+
+.PHONY: demo test test-slow test-cluster lint format clean
+
+demo: $(READY)
+	$(BIN)/zoo-search run jobs/digits.yaml
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m slow
+
+test-cluster: $(READY)
+	$(BIN)/python -m pytest -m cluster
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# uv installs several gigabytes in seconds where its cache is warm; pip is there where uv is not.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "zoo-search needs Python 3.11 to 3.13; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet "uv==$(UV)" && \
+	  $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[$(EXTRAS)]' || \
+	  $(BIN)/python -m pip install -c constraints.txt -e '.[$(EXTRAS)]'
+	touch $@
+
+clean:
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache

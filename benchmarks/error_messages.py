@@ -1,0 +1,112 @@
+"""Provoke the mistakes that users make most and write down what they are told.
+
+python benchmarks/error_messages.py --report docs/errors.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+BASE: dict[str, Any] = {"name": "pets", "zoo": {"net": {"arch": "resnet18"}}, "dataset": "digits"}
+
+
+class Malicious:
+    """A pickle that runs a command when it is loaded."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (os.system, ("touch pwned",))
+
+
+def load(entry: dict[str, Any]) -> None:
+    """Load a zoo of one model."""
+    from zoo_search.zoo import load_zoo
+
+    load_zoo(BASE | {"zoo": {"net": entry}})
+
+
+def open_images(config: dict[str, Any]) -> None:
+    """Open a data set and decode its training images."""
+    from zoo_search.config import DatasetConfig
+    from zoo_search.data import open_dataset
+
+    open_dataset(DatasetConfig(**config)).select("train").load((16, 16))
+
+
+def cases(folder: Path) -> dict[str, Callable[[], object]]:
+    """Return each mistake as a call that raises; files are made inside ``folder``."""
+    import timm
+    import torch
+    import yaml
+    from PIL import Image
+    from safetensors.torch import save_file
+
+    from zoo_search.config import load_job
+
+    job = folder / "pets.yaml"
+    job.write_text(yaml.safe_dump(BASE | {"partition": {"restart": 9}}), encoding="utf-8")
+    weights = folder / "resnet10t.safetensors"
+    save_file(timm.create_model("resnet10t").state_dict(), weights)
+    evil = folder / "evil.pth"
+    torch.save({"weight": Malicious()}, evil)
+    for name in ("cat", "dog"):
+        (folder / "pets" / name).mkdir(parents=True)
+        (folder / "empty" / name).mkdir(parents=True)
+        for index in range(6):
+            noise = torch.randint(0, 255, (16, 16, 3), dtype=torch.uint8).numpy()
+            Image.fromarray(noise).save(folder / "pets" / name / f"{index}.png")
+    Image.new("RGB", (8, 8)).save(folder / "empty" / "cat" / "0.png")
+    for index in range(3):
+        (folder / "pets" / "dog" / f"{index}.png").write_bytes(b"not an image")
+    return {
+        "unknown key": lambda: load_job(job),
+        "unknown architecture": lambda: load({"arch": "resnet81"}),
+        "wrong shape": lambda: load(
+            {"arch": "resnet10t", "kwargs": {"num_classes": 7}, "weights": str(weights)}
+        ),
+        "wrong hash": lambda: load(
+            {"arch": "resnet10t", "weights": str(weights), "sha256": "0" * 64}
+        ),
+        "malicious pickle": lambda: load({"arch": "resnet10t", "weights": str(evil)}),
+        "missing folder": lambda: open_images({"name": "folder", "path": str(folder / "nowhere")}),
+        "empty class": lambda: open_images({"name": "folder", "path": str(folder / "empty")}),
+        "undecodable image": lambda: open_images({"name": "folder", "path": str(folder / "pets")}),
+        "no network": lambda: load({"arch": "resnet18", "weights": "timm"}),
+        "no network, Hugging Face": lambda: load(
+            {"arch": "resnet18", "weights": "hf-hub:timm/resnet18.a1_in1k"}
+        ),
+    }
+
+
+def main() -> None:
+    """Write the messages as Markdown."""
+    from zoo_search.errors import UserError
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--report", type=Path)
+    report = parser.parse_args().report
+    lines = ["# What users are told", "", f"Made by `python {Path(__file__).parent.name}/"
+             f"{Path(__file__).name} --report docs/errors.md`.", ""]  # fmt: skip
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for title, provoke in cases(folder).items():
+            try:
+                provoke()
+            except UserError as error:
+                message = str(error).replace(f"{folder}/", "").replace(str(Path.home()), "~")
+                lines += [f"**{title}**", "", f"> {message}", ""]
+                print(f"{title}: {message}\n", flush=True)
+        if (folder / "pwned").exists() or Path("pwned").exists():
+            raise SystemExit("the malicious pickle ran")
+    if report is not None:
+        report.write_text("\n".join(lines), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""Nodes compose to the model, bit for bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import timm
+import torch
+from architectures import ARCHITECTURES, FAST
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zoo_search.linegraph import LineGraph, from_nchw, to_nchw, trace
+
+
+def randomised(name: str, **kwargs: Any) -> nn.Module:
+    """Create a model whose zero-initialised parts (last norm scales, biases) do something."""
+    torch.manual_seed(0)
+    model: nn.Module = timm.create_model(name, **kwargs).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() < 2:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+def check(model: nn.Module, graph: LineGraph, images: Tensor) -> None:
+    """Compare features and logits at batch sizes 1, 2 and 5, and the layouts' round trips."""
+    resized = F.interpolate(images, graph.input_size[1:], mode="bilinear", antialias=True)
+    with torch.no_grad():
+        for batch in (1, 2, 5):
+            x = resized[:batch].clone()
+            features = graph.features(x)
+            expected = model.forward_features(x)  # type: ignore[operator]
+            if isinstance(expected, Tensor) and expected.shape == features.shape:
+                assert torch.equal(features, expected)
+            assert torch.equal(graph.head(features), model(x))
+            assert torch.equal(x, resized[:batch])
+        for cut, (_, tensor) in zip(graph.cuts, graph.activations(x), strict=True):
+            assert tuple(tensor.shape[1:]) == cut.shape, cut
+            grid, prefix = to_nchw(tensor, cut)
+            assert tuple(grid.shape) == (5, cut.channels, *cut.grid)
+            assert torch.equal(from_nchw(grid, prefix, cut), tensor)
+
+
+@pytest.mark.parametrize(("name", "size", "kwargs"), FAST, ids=[name for name, _, _ in FAST])
+def test_small_architectures(
+    name: str, size: int, kwargs: dict[str, int], photographs: Tensor
+) -> None:
+    model = randomised(name, **kwargs)
+    check(model, trace(model, (3, size, size), name), photographs)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_architectures(name: str, photographs: Tensor) -> None:
+    model = randomised(name)
+    own = tuple(model.pretrained_cfg["input_size"])  # type: ignore[index]
+    other = ARCHITECTURES[name]
+    for size in [own] if other is None else [own, (3, other, other)]:
+        check(model, trace(model, size, name), photographs)
+
+
+def test_the_list_is_wide_enough() -> None:
+    modules = {timm.model_entrypoint(name).__module__ for name in ARCHITECTURES}
+    assert len(ARCHITECTURES) >= 60
+    assert len(modules) >= 40
+
+
+def test_not_square(photographs: Tensor) -> None:
+    model = randomised("convnext_atto")
+    graph = trace(model, (3, 64, 96))
+    assert graph.cuts[1].grid == (16, 24)
+    check(model, graph, photographs)

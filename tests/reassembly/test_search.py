@@ -1,0 +1,160 @@
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from zoo_search.config import BudgetConfig, SearchConfig
+from zoo_search.errors import UserError
+from zoo_search.reassembly import Budget, Candidate, CostTable, Recipe, Space, rank, search, step
+from zoo_search.reassembly.candidates import best_first, from_table, to_table
+from zoo_search.reassembly.scoring import Outcome, Scorer, Task, scoring_zoo
+from zoo_search.reassembly.study import SearchStudy
+from zoo_search.store import RunStore
+
+LIMITS = {"max_params": 5.0e6, "max_macs": 6e7}
+OPTIONS = {"batches": 1, "batch_size": 8, "fit_images": 16}
+
+
+@pytest.fixture(scope="module")
+def space(zoo, partition) -> Space:
+    return Space(partition, CostTable(zoo, 4), Budget(**LIMITS))
+
+
+@dataclass(frozen=True)
+class Target:
+    """As much of a data subset as a search uses."""
+
+    ids: list[str]
+    labels: torch.Tensor
+    pixels: torch.Tensor
+    fingerprint: str = "f"
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def load(self, size: tuple[int, int], interpolation: str, crop_pct: float) -> SimpleNamespace:
+        assert (size, interpolation, crop_pct) == ((64, 64), "bicubic", 1.0)
+        return SimpleNamespace(images=self.pixels[: len(self)], labels=self.labels)
+
+
+def run_alone(study: SearchStudy, stop: int = 10**6) -> list[Recipe]:
+    """Ask and tell without Ray; the score is a count of letters."""
+    asked_for = []
+    while len(asked_for) < stop and (asked := study.ask()) is not None:
+        asked_for.append(asked.recipe)
+        study.tell(asked, Outcome({"naswot": float(len(str(asked.recipe)))}))
+    return asked_for
+
+
+@pytest.mark.parametrize("method", ["random", "tpe"])
+def test_study_asks_for_feasible_recipes_once_each_zoo_first(space, method):
+    study = SearchStudy(space, None, 1000, method, 0, "", ["naswot"])
+    asked = run_alone(study)
+    zoo = len(space.zoo)
+    assert [r.key for r in asked[:zoo]] == [r.key for r in space.zoo]
+    everything = {r.key for r in space.enumerate()} | {r.key for r in space.zoo}
+    assert len(asked) == len(everything)  # all of the space, and it says so
+    assert {r.key for r in asked} == everything
+    kinds = [c.kind for c in study.candidates()]
+    assert kinds == ["zoo"] * zoo + ["reassembly"] * (len(asked) - zoo)
+
+
+def test_tpe_looks_where_scores_are_high(space):
+    """Best of 30: near the top of the space, and the same for the same seed."""
+    first, second = (SearchStudy(space, None, 30, "tpe", 1, "", ["naswot"]) for _ in range(2))
+    assert run_alone(first) == run_alone(second)
+    late = [len(str(c.recipe)) for c in first.candidates()[-15:]]
+    everything = [len(str(r)) for r in space.enumerate()]
+    assert sum(late) / len(late) > sum(everything) / len(everything)
+
+
+def test_a_study_is_gone_on_with_and_another_one_is_replaced(space, tmp_path):
+    path = tmp_path / "study.journal"
+    first = SearchStudy(space, path, 12, "random", 0, "a", ["naswot"])
+    begun = run_alone(first, stop=7)
+    orphan = first.ask()  # asked for, never told: its process died
+    assert orphan is not None
+    again = SearchStudy(space, path, 12, "random", 0, "a", ["naswot"])
+    assert again.resumed == 7
+    rest = run_alone(again)
+    assert len(begun) + len(rest) == 12 + len(space.zoo)
+    assert not {r.key for r in begun} & {r.key for r in rest}
+    assert orphan.recipe.key in {r.key for r in rest}
+    assert len(again.candidates()) == 12 + len(space.zoo)
+    assert SearchStudy(space, path, 12, "random", 0, "b", ["naswot"]).resumed == 0
+
+
+def test_candidates_survive_the_file():
+    recipe = Recipe.from_any({"blocks": [{"model": "m", "start": 0, "stop": 2}]})
+    good = Candidate(0, recipe, "zoo", 10, 20, {"naswot": 1.5, "params": 10.0}, "complete", "", 0.1)
+    bad = Candidate(1, recipe, "reassembly", 11, 2**40, {}, "failed", "naswot: no", 0.2)
+    table = to_table([good, bad], ["naswot", "params"], {"seed": 0})
+    assert table.column("naswot").to_pylist() == [1.5, None]
+    assert from_table(table) == [good, bad]
+    assert best_first([bad, good], "naswot") == [good]
+    assert json.loads(table.schema.metadata[b"zoo_search"])["seed"] == 0
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_search_on_ray_scores_as_one_process_does(zoo, partition, space, images):
+    images = images[:32]  # no more than the search itself keeps
+    labels = torch.arange(len(images)) % 4
+    found = search(
+        partition, zoo, (images, labels), Budget(**LIMITS), trials=6, sampler="random",
+        proxies=("naswot", "params"), workers=2, seed=3, **OPTIONS,
+    )  # fmt: skip
+    assert len(found) == 6 + len(space.zoo)
+    assert {c.recipe.key for c in found if c.kind == "zoo"} == {r.key for r in space.zoo}
+    assert len({c.recipe.key for c in found}) == len(found)
+    scores = [c.scores["naswot"] for c in found]
+    assert scores == sorted(scores, reverse=True)
+    task = Task(scoring_zoo(zoo), images, labels, 4, ("naswot",), seed=3, **OPTIONS)
+    alone = Scorer(task)
+    for candidate in found:
+        cost = space.cost(candidate.recipe)
+        assert (candidate.params, candidate.macs) == (cost.params, cost.macs)
+        assert space.budget.admits(cost)
+        assert candidate.scores["params"] == cost.params
+        score = alone(candidate.recipe).scores["naswot"]
+        assert candidate.scores["naswot"] == score
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_step_writes_candidates_and_study(zoo, partition, images, tmp_path: Path):
+    target = Target([str(i) for i in range(len(images))], torch.arange(len(images)) % 4, images)
+    hashed = {
+        name: SimpleNamespace(**vars(model), weights_hash=name) for name, model in zoo.items()
+    }
+    job = SimpleNamespace(
+        seed=0,
+        budget=BudgetConfig(**LIMITS),
+        search=SearchConfig(trials=3, proxies=("naswot", "grad_norm"), **OPTIONS),
+    )
+    store = RunStore(tmp_path / "run")
+    found = step.run(partition, hashed, target, 4, job, store)
+    assert step.read(store) == found
+    assert store.exists("study.journal")
+    table = pq.read_table(tmp_path / "run" / "candidates.parquet")
+    assert table.column_names == [
+        "id", "kind", "recipe", "params", "macs", "state", "reason", "seconds", "naswot",
+        "grad_norm",
+    ]  # fmt: skip
+    assert table.column("id").to_pylist() == list(range(len(found)))
+    again = step.run(partition, hashed, target, 4, job, store)  # nothing is scored twice
+    assert again == found
+    rows = rank(hashed, target, 4, "naswot", job)
+    assert {r["model"] for r in rows} == set(zoo)
+    values = [r["score"] for r in rows]
+    assert values == sorted(values, reverse=True)
+
+
+def test_unknown_sampler_and_infeasible_budget(zoo, partition, images):
+    target = (images, torch.arange(len(images)) % 4)
+    with pytest.raises(UserError, match="Did you mean 'random'"):
+        search(partition, zoo, target, sampler="ramdom")
+    with pytest.raises(UserError, match="No recipe is within the budget"):
+        search(partition, zoo, target, Budget(max_params=1e3))

@@ -1,0 +1,110 @@
+"""Similarity in memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from zoo_search.errors import UserError
+from zoo_search.linegraph import trace
+from zoo_search.similarity.api import chunks, similarity
+from zoo_search.similarity.estimators import pairwise
+
+
+class Block(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.conv(x).relu()
+
+
+class Net(nn.Module):
+    def __init__(self, width: int, depth: int, seed: int) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.stem = nn.Conv2d(3, width, 3, stride=2, padding=1)
+        self.blocks = nn.Sequential(*(Block(width) for _ in range(depth)))
+        self.head = nn.Linear(width, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.blocks(self.stem(x)).mean((2, 3)))
+
+
+@pytest.fixture(scope="module")
+def images() -> torch.Tensor:
+    return torch.randn(41, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+def test_two_modules_and_a_tensor(images: torch.Tensor) -> None:
+    a, b = Net(6, 3, 0).eval(), Net(8, 2, 1).eval()
+    table = similarity({"a": a, "b": b}, images, batch_size=20)
+    assert [len(m.cuts) for m in table.models.values()] == [4, 3]
+    assert table.metadata["samples"] == 41
+    with torch.no_grad():
+
+        def cuts(net: Net, x: torch.Tensor) -> list[torch.Tensor]:
+            y = net.stem(x)
+            return [x.mean((2, 3))] + [(y := block(y)).mean((2, 3)) for block in net.blocks]
+
+        batches = [images[:20], images[20:]]
+        expected = pairwise([[*cuts(a, x), *cuts(b, x)] for x in batches])
+    assert np.abs(table.values - expected).max() < 1e-5
+    assert table.value("a", 0, "b", 0) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("metric", ["cka", "cka_biased", "rbf_cka", "lr"])
+@pytest.mark.parametrize("pool", ["avg", "none"])
+def test_a_model_is_like_itself(metric: str, pool: str, images: torch.Tensor) -> None:
+    net = Net(6, 2, 0).eval()
+    table = similarity({"x": net, "y": trace(net, (3, 16, 16))}, images, metric, pool=pool)
+    assert np.allclose(table.block("x", "y").diagonal(), 1, atol=1e-5)
+    assert np.allclose(table.block("x", "y"), table.block("x", "x"), atol=1e-5)
+
+
+@pytest.mark.parametrize("pool", ["avg", "none"])
+def test_bfloat16_is_close_to_float32(pool: str, images: torch.Tensor) -> None:
+    models = {"a": Net(6, 2, 0).eval(), "b": Net(8, 2, 1).eval()}
+    full = similarity(models, images, pool=pool).values
+    half = similarity(models, images, pool=pool, precision="bf16").values
+    assert 0 < np.abs(full - half).max() < 0.02
+
+
+def test_training_mode_is_left_as_it_was(images: torch.Tensor) -> None:
+    net = Net(6, 2, 0).train()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    similarity({"x": net}, images)
+    assert net.training
+    assert all((value == before[name]).all() for name, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("samples", "size", "expected"),
+    [(8, 4, [4, 4]), (11, 4, [4, 7]), (12, 4, [4, 4, 4]), (5, 256, [5]), (16, 5, [5, 5, 6])],
+)
+def test_a_short_last_batch_joins_the_one_before(samples, size, expected) -> None:
+    parts = chunks(samples, size)
+    assert [part.stop - part.start for part in parts] == expected
+    assert [i for part in parts for i in range(samples)[part]] == list(range(samples))
+
+
+def test_too_few_images_before_any_forward_pass(images: torch.Tensor) -> None:
+    net, calls = Net(6, 2, 0).eval(), []
+    graph = trace(net, (3, 16, 16))
+    graph.nodes[0].module.register_forward_hook(lambda *_: calls.append(1))
+    with pytest.raises(UserError, match="at least 4 images"):
+        similarity({"x": graph}, images[:3])
+    assert not calls
+
+
+def test_images_must_fit(images: torch.Tensor) -> None:
+    net = Net(6, 2, 0).eval()
+    with pytest.raises(UserError, match="no normalisation"):
+        similarity({"x": net}, (images * 50).to(torch.uint8))
+    with pytest.raises(UserError, match=r"takes images of size \[3, 32, 32\]"):
+        similarity({"x": trace(net, (3, 32, 32))}, images)
+    with pytest.raises(UserError, match=r"\[N, C, H, W\]"):
+        similarity({"x": net}, images[0])

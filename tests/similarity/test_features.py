@@ -1,0 +1,72 @@
+"""Pooling, and features of a line graph."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from zoo_search.errors import UserError
+from zoo_search.linegraph import Cut, LineGraph, Node
+from zoo_search.similarity.estimators import get_metric
+from zoo_search.similarity.features import check_rules, embed_cuts, evaluating, pool
+
+
+def make_graph(*modules: nn.Module) -> LineGraph:
+    nodes = tuple(Node(i, f"n{i}", m, 0, 0) for i, m in enumerate(modules))
+    cuts = tuple(Cut(i, f"c{i}", "nchw", 3, (4, 4)) for i in range(len(nodes) + 1))
+    return LineGraph("g", (3, 4, 4), nodes, cuts, nn.Identity(), 0, 0)
+
+
+def test_pool_gives_the_same_for_every_layout() -> None:
+    x = torch.randn(2, 3, 4, 5)
+    tokens = torch.cat([torch.full((2, 2, 3), 9.0), x.flatten(2).mT], dim=1)
+    mean = x.mean((2, 3))
+    nhwc = x.permute(0, 2, 3, 1)
+    assert torch.allclose(pool(x, Cut(1, "", "nchw", 3, (4, 5))), mean)
+    assert torch.allclose(pool(nhwc, Cut(1, "", "nhwc", 3, (4, 5))), mean)
+    cut = Cut(1, "", "tokens", 3, (4, 5), prefix_tokens=2)
+    assert torch.allclose(pool(tokens, cut), mean, atol=1e-6)
+    assert (pool(tokens, cut, prefix="cls") == 9).all()
+    assert pool(tokens, cut, "none").shape == (2, 22 * 3)
+
+
+def test_unknown_rules_are_refused() -> None:
+    with pytest.raises(UserError, match="pool cannot be 'average'"):
+        check_rules("average", "mean")
+    with pytest.raises(UserError, match="Did you mean 'cls'"):
+        check_rules("avg", "clss")
+
+
+def test_nan_names_model_cut_and_sample() -> None:
+    class Root(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.sqrt()
+
+    images = torch.rand(6, 3, 4, 4)
+    images[4, 0, 0, 0] = -1
+    graph = make_graph(nn.Identity(), Root())
+    with pytest.raises(UserError, match=r"Model 'net'.*cut 2 \(c2\).*sample 'e'"):
+        embed_cuts(graph, lambda rows: images[rows], "abcdef", get_metric("cka"), name="net")
+
+
+def test_modes_and_gradients_come_back() -> None:
+    batch_norm, dropout = nn.BatchNorm2d(3).train(), nn.Dropout(0.5).eval()
+    graph = make_graph(batch_norm, dropout)
+    with pytest.raises(RuntimeError, match="inside"), evaluating(graph):
+        assert not batch_norm.training
+        assert not torch.is_grad_enabled()
+        raise RuntimeError("inside")
+    assert batch_norm.training
+    assert not dropout.training
+    assert torch.is_grad_enabled()
+
+
+def test_chunks_do_not_change_the_embedding() -> None:
+    images = torch.randn(100, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    graph = make_graph(nn.Conv2d(3, 3, 3, padding=1), nn.ReLU())
+    with evaluating(graph):
+        whole = embed_cuts(graph, lambda rows: images[rows], [""] * 100, get_metric("cka"))
+        features = [x.mean((2, 3)) for _, x in graph.activations(images)]
+    for e, x in zip(whole, features, strict=True):
+        assert torch.allclose(e.rows, get_metric("cka").embed(x).rows, atol=1e-5)

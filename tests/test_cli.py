@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from zoo_search.cli import app
+
+ROOT = Path(__file__).parent.parent
+
+
+def call(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "zoo_search", *arguments],
+        capture_output=True, text=True, cwd=cwd, timeout=300, check=False,
+    )  # fmt: skip
+
+
+def test_the_commands_and_their_options_are_these() -> None:
+    """Other tools rely on these names; a change here is a change for them."""
+    import typer
+
+    root = typer.main.get_command(app)
+    found = {
+        name: sorted(o for p in command.params for o in p.opts)
+        for name, command in root.commands.items()  # type: ignore[attr-defined]
+    }
+    step = ["--address", "--dir", "--json", "--seed", "job"]
+    assert found == {
+        "run": step, "similarity": step, "partition": step, "reassemble": step,
+        "finetune": step, "report": step,
+        "rank": ["--address", "--json", "--proxy", "--seed", "job"],
+        "transfer": ["--job", "--json", "--out", "source", "target"],
+        "export": ["--onnx", "--torch", "winner"],
+        "dashboard": ["--port", "directory"],
+        "submit": ["--address", "--dir", "job"],
+        "doctor": ["--address", "--json"],
+        "zoo": [],
+    }  # fmt: skip
+    zoo = root.commands["zoo"].commands  # type: ignore[attr-defined]
+    assert sorted(zoo) == ["inspect", "list", "pretrain"]
+
+
+def test_a_mistake_is_one_paragraph_and_exit_code_2(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text("name: a\nzoo: {m: {arhc: resnet18}}\ndataset: digits\n", encoding="utf-8")
+    done = call("run", str(path))
+    assert done.returncode == 2
+    assert "unknown key 'arhc' in 'zoo.m'. Did you mean 'arch'?" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["run", "zoo list", "partition", "report"])
+def test_a_missing_run_file_is_named(command: str) -> None:
+    done = call(*command.split(), "nowhere.yaml")
+    assert done.returncode == 2
+    assert "nowhere.yaml cannot be read" in done.stderr
+
+
+def test_a_run_directory_without_a_study_has_no_dashboard(tmp_path: Path) -> None:
+    done = call("dashboard", str(tmp_path))
+    assert done.returncode == 2
+    assert "holds no study" in done.stderr
+
+
+def test_the_doctor_examines_everything(private_home: Path) -> None:
+    done = call("doctor", "--json")
+    checks = {check["name"]: check for check in json.loads(done.stdout)}
+    assert {"python", "torch", "torch with torchvision", "memory", "disk", "ray"} <= set(checks)
+    assert checks["torch with torchvision"]["state"] == "ok"
+    assert "match" in checks["torch with torchvision"]["found"]
+    assert done.returncode == (2 if any(c["state"] == "bad" for c in checks.values()) else 0)
+
+
+def test_transfer_writes_weights_that_fit_the_target(tmp_path: Path) -> None:
+    """Between two models of a run file; the similarity of an architecture with itself is 1."""
+    import timm
+    from safetensors.torch import load_file, save_file
+
+    save_file(timm.create_model("resnet10t").state_dict(), tmp_path / "w.safetensors")
+    (tmp_path / "job.yaml").write_text(
+        "name: a\ndataset: digits\nzoo:\n"
+        f"  small: {{arch: resnet10t, weights: {tmp_path / 'w.safetensors'}}}\n"
+        "  large: {arch: resnet14t, weights: null}\n",
+        encoding="utf-8",
+    )
+    out = tmp_path / "out.safetensors"
+    done = call("transfer", "small", "large", "--out", str(out), "--job",
+                str(tmp_path / "job.yaml"), "--json")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    pairs = json.loads(done.stdout)
+    assert any(pair["score"] == 1 for pair in pairs)
+    timm.create_model("resnet14t").load_state_dict(load_file(out), strict=True)

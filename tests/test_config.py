@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zoo_search.config import JobConfig, load_job
+from zoo_search.errors import UserError
+
+JOBS = sorted((Path(__file__).parent.parent / "jobs").glob("*.yaml"))
+SMALL: dict[str, Any] = {"name": "a", "zoo": {"m": {"arch": "resnet18"}}, "dataset": "digits"}
+
+
+def write(folder: Path, change: dict[str, Any]) -> Path:
+    path = folder / "job.yaml"
+    path.write_text(yaml.safe_dump(SMALL | change, sort_keys=False), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.name)
+def test_every_shipped_run_file_is_valid_and_comes_back_unchanged(path: Path) -> None:
+    job = load_job(path)
+    assert load_job(yaml.safe_load(job.to_yaml())) == job
+
+
+def test_there_are_run_files() -> None:
+    assert {"digits.yaml", "lite-imagenet.yaml"} <= {path.name for path in JOBS}
+
+
+def test_the_written_configuration_names_every_default() -> None:
+    written = yaml.safe_load(load_job(SMALL).to_yaml())
+    assert written["partition"] == {
+        "k": 4, "eps": 0.2, "size": "nodes", "method": "exact", "restarts": 200,
+        "one_per_set": False,
+    }  # fmt: skip
+    assert written["dataset"]["name"] == "digits"
+    assert set(written) == set(JobConfig.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"naem": 1}, ["line 6", "unknown key 'naem'", "'name'", "Allowed there"]),
+        ({"partition": {"metod": "kl"}}, ["line 7", "'metod'", "'method'", "restarts"]),
+        ({"zoo": {"m": {"arch": "x", "wieghts": "t"}}}, ["line 5", "zoo.m", "'weights'"]),
+        ({"partition": {"method": "klx"}}, ["partition.method", "'exact', 'kl' or 'random'"]),
+        ({"budget": {"min_params": 9, "max_params": 1}}, ["min_params 9 is above max_params 1"]),
+        ({"search": {"trials": 0}}, ["search.trials", "greater than or equal to 1"]),
+        ({"dataset": {"path": "x"}}, ["dataset.name", "missing"]),
+        ({"name": "a/b"}, ["'name'", "match"]),
+    ],
+)
+def test_a_mistake_is_named_with_its_place_and_its_cure(
+    tmp_path: Path, change: dict[str, Any], expected: list[str]
+) -> None:
+    with pytest.raises(UserError) as caught:
+        load_job(write(tmp_path, change))
+    for part in expected:
+        assert part in str(caught.value)
+
+
+def test_a_missing_file_and_broken_yaml_are_user_errors(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nowhere\.yaml cannot be read"):
+        load_job(tmp_path / "nowhere.yaml")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("name: a\n zoo: [", encoding="utf-8")
+    with pytest.raises(UserError, match=r"line 2 is not valid YAML"):
+        load_job(broken)
+
+
+@given(st.integers(1, 12), st.floats(0, 5), st.sampled_from(["nodes", "params", "macs"]))
+def test_any_valid_partition_section_survives_the_round_trip(k: int, eps: float, size: str) -> None:
+    job = load_job(SMALL | {"partition": {"k": k, "eps": eps, "size": size}})
+    again = load_job(yaml.safe_load(job.to_yaml()))
+    assert (again.partition.k, again.partition.eps, again.partition.size) == (k, eps, size)

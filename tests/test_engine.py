@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import zoo_search
+from zoo_search import engine
+from zoo_search.errors import UserError
+
+PACKAGE = Path(zoo_search.__file__).parent
+
+
+def test_importing_the_package_imports_no_heavy_library() -> None:
+    code = (
+        "import sys, zoo_search, zoo_search.cli, zoo_search.config, zoo_search.store\n"
+        "print([m for m in ('torch', 'ray', 'timm', 'optuna', 'ortools') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_only_the_engine_starts_ray() -> None:
+    callers = [
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        if "ray.init(" in path.read_text(encoding="utf-8")
+    ]
+    assert callers == ["engine.py"]
+
+
+def test_connecting_twice_is_connecting_once(ray_cluster: None) -> None:
+    first = engine.connect()
+    assert engine.connected()
+    assert first == engine.connect("local") == engine.resources()
+    assert first.cpus == 2
+    assert first.nodes == 1
+
+
+def test_results_come_in_order_and_are_told_as_they_arrive(ray_cluster: None) -> None:
+    import ray
+
+    @ray.remote(num_cpus=0)
+    def after(seconds: float) -> float:
+        time.sleep(seconds)
+        return seconds
+
+    told: list[tuple[int, float]] = []
+    refs = [after.remote(0.6), after.remote(0.0)]
+    assert engine.gather(refs, on_result=lambda i, v: told.append((i, v))) == [0.6, 0.0]
+    assert told == [(1, 0.0), (0, 0.6)]
+
+
+def test_waiting_in_vain_ends_with_advice(ray_cluster: None) -> None:
+    import ray
+
+    @ray.remote(resources={"a device that no node has": 1})
+    def never() -> None:
+        return None
+
+    with pytest.raises(UserError, match=r"no result for 1 s .*ray status"):
+        engine.gather([never.remote()], timeout=1.0)
+
+
+def test_an_address_without_a_cluster_is_a_user_error() -> None:
+    code = (
+        "from zoo_search import engine\n"
+        "from zoo_search.errors import UserError\n"
+        "try: engine.connect('127.0.0.1:9', timeout=3)\n"
+        "except UserError as error: print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert "No Ray cluster answers at 127.0.0.1:9" in done.stdout

@@ -1,0 +1,159 @@
+"""A whole small run with the real parts: real Ray, timm models, scikit-learn's digits."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+
+import zoo_search as zs
+from zoo_search import pipeline
+from zoo_search.report import ranking, summary
+from zoo_search.store import RunStore
+
+SIZE = 32
+ARCHS: dict[str, tuple[str, dict[str, Any]]] = {
+    "resnet": ("resnet10t", {"num_classes": 10}),
+    "vit": (
+        "vit_tiny_patch16_224",
+        {"img_size": SIZE, "patch_size": 8, "embed_dim": 48, "depth": 4, "num_heads": 2,
+         "num_classes": 10},
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A run file whose weights are files, one model without weights (DPIAT fills it)."""
+    import timm
+
+    folder = tmp_path_factory.mktemp("weights")
+    zoo: dict[str, Any] = {}
+    for name, (arch, kwargs) in ARCHS.items():
+        torch.manual_seed(0)
+        path = folder / f"{name}.safetensors"
+        save_file(timm.create_model(arch, **kwargs).state_dict(), path)
+        zoo[name] = {"arch": arch, "kwargs": kwargs, "weights": str(path)}
+    zoo["grown"] = {"arch": "resnet14t", "kwargs": {"num_classes": 10}, "weights": None}
+    return {
+        "name": "small",
+        "input_size": SIZE,
+        "zoo": zoo,
+        "dataset": {"name": "digits", "per_class": 8},
+        "similarity": {"fraction": 1.0, "batch_size": 40},
+        "partition": {"k": 2, "eps": 0.5, "restarts": 20},
+        "budget": {"max_params": 12e6, "max_macs": 1e8},
+        "search": {"trials": 5, "sampler": "random", "fit_images": 40, "batches": 2,
+                   "batch_size": 16},
+        "finetune": {"winners": 1, "epochs": 1},
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def done(job: dict[str, Any], ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return pipeline.run(job, directory=str(tmp_path_factory.mktemp("run") / "small"))
+
+
+def test_every_step_leaves_its_artifacts(done: Any) -> None:
+    names = ("job.yaml", "zoo.json", "similarity.parquet", "partition.json", "candidates.parquet",
+             "study.journal", "winners.json", "report.html", "winners/0/model.safetensors")  # fmt: skip
+    assert [name for name in names if not done.store.exists(name)] == []
+    assert [o.step for o in done.outcomes if not o.skipped] == list(dict.fromkeys(pipeline.STEPS))
+
+
+def test_every_candidate_keeps_to_the_budget_and_the_zoo_is_among_them(done: Any) -> None:
+    rows = ranking(done.store)
+    assert {row["recipe"].split()[0] for row in rows if row["kind"] == "zoo"}
+    assert {row["kind"] for row in rows} == {"zoo", "reassembly"}
+    assert all(row["params"] <= 12e6 and row["macs"] <= 1e8 for row in rows)
+    assert all(row["state"] == "complete" for row in rows)
+    assert len({row["key"] for row in rows}) == len(rows)
+
+
+def test_the_summary_names_winner_and_baselines(done: Any) -> None:
+    told = summary(done.store)
+    assert {row["role"] for row in told.rows} == {
+        "reassembly",
+        "single model",
+        "random recipe",
+    }
+    assert Path(told.winner).is_dir()
+    assert "best reassembly" in told.verdict
+
+
+def test_the_winner_loads_without_the_zoo_and_scores_what_was_reported(done: Any) -> None:
+    told = next(r for r in done.store.read_json("winners.json")["results"] if r["folder"])
+    net = zs.load(done.store.path(told["folder"]))
+    test = done.dataset.select("test")
+    images = test.load((SIZE, SIZE))
+    first = done.zoo[told["recipe"]["blocks"][0]["model"]]
+    right = 0
+    with torch.no_grad():
+        for part in range(0, len(images.ids), 256):
+            x = first.transform.normalize(images.images[part : part + 256])
+            right += int((net(x).argmax(1) == images.labels[part : part + 256]).sum())
+    accuracy = list(told["protocols"].values())[-1]["test_accuracy"]
+    assert right / len(images.ids) == pytest.approx(accuracy, abs=2e-3)
+
+
+def test_the_report_is_one_page_that_names_what_won(done: Any) -> None:
+    page = done.store.read_text("report.html")
+    assert summary(done.store).verdict in page
+    assert page.count("data:image/svg+xml;base64,") == 4
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_a_second_run_skips_everything_and_a_change_redoes_what_depends_on_it(
+    done: Any, job: dict[str, Any]
+) -> None:
+    again = pipeline.run(job, directory=done.store.url)
+    assert [o.step for o in again.outcomes if not o.skipped] == []
+    changed = job | {"partition": {**job["partition"], "eps": 0.6}}
+    other = pipeline.run(changed, directory=done.store.url, until="partition")
+    assert [o.step for o in other.outcomes if not o.skipped] == ["partition"]
+    back = pipeline.run(job, directory=done.store.url, until="partition")
+    assert [o.step for o in back.outcomes if not o.skipped] == ["partition"]
+
+
+def test_every_score_in_the_run_directory_is_json_or_columns_and_no_pickle(done: Any) -> None:
+    kinds = {path.suffix for path in Path(done.store.url).rglob("*") if path.is_file()}
+    assert kinds <= {".yaml", ".json", ".parquet", ".journal", ".safetensors", ".md", ".html"}
+
+
+@pytest.mark.slow
+def test_a_killed_driver_loses_only_the_work_in_flight(
+    job: dict[str, Any], done: Any, tmp_path: Path
+) -> None:
+    """``kill -9`` while the winners are tuned; the second run ends with the same numbers."""
+    path, folder = tmp_path / "job.yaml", tmp_path / "run"
+    path.write_text(yaml.safe_dump(job), encoding="utf-8")
+    command = [sys.executable, "-m", "zoo_search", "run", str(path), "--dir", str(folder),
+               "--address", "local"]  # fmt: skip
+    first = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+    store, until = RunStore(folder), time.monotonic() + 400
+    while "reassemble" not in store.manifest() and time.monotonic() < until:
+        time.sleep(0.2)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    assert not store.exists("report.html")
+    second = subprocess.run(command, capture_output=True, text=True, timeout=400, check=True)
+    assert "reassemble: up to date, skipped" in second.stderr
+    ours, theirs = (
+        [
+            (r["name"], r["protocols"]["full"]["test_accuracy"])
+            for r in s.read_json("winners.json")["results"]
+        ]
+        for s in (store, done.store)
+    )
+    assert ours == theirs
+    assert json.loads((folder / "manifest.json").read_text())["format"] == 1

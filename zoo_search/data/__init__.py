@@ -1,0 +1,15 @@
+"""Labelled images from many sources, with stable ids, seeded splits and one way of decoding."""
+
+from zoo_search.data.base import Images, Split, Subset, VisionDataset
+from zoo_search.data.decode import DecodeError, decode
+from zoo_search.data.opening import open_dataset
+
+__all__ = [
+    "DecodeError",
+    "Images",
+    "Split",
+    "Subset",
+    "VisionDataset",
+    "decode",
+    "open_dataset",
+]

@@ -1,0 +1,171 @@
+"""From stored bytes or arrays to RGB pixels of one size.
+
+Pure functions over PIL and NumPy. The resize is the one that timm evaluates with
+(``timm.data.transforms_factory.transforms_imagenet_eval``, crop mode ``center``).
+"""
+
+from __future__ import annotations
+
+import io
+import math
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+__all__ = ["INTERPOLATIONS", "DecodeError", "Pixels", "Raw", "decode", "resize_crop", "to_rgb"]
+
+Raw = bytes | np.ndarray | Image.Image
+"""What a reader hands over: a file's bytes, an array [H, W], [H, W, C], or a PIL image."""
+Pixels = npt.NDArray[np.uint8]
+
+INTERPOLATIONS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+_LONGEST = 16  # a strip is cut to this many times its short side before it is enlarged
+
+
+class DecodeError(Exception):
+    """The bytes are no image that can be decoded; the message gives the reason."""
+
+
+def decode(
+    raw: Raw, size: tuple[int, int], interpolation: str = "bicubic", crop_pct: float = 1.0
+) -> Pixels:
+    """Return the pixels of one stored image at one size.
+
+    Args:
+        raw: A file's bytes, an array (``bool``, ``uint8`` or ``uint16``; [H, W] or [H, W, C] with
+            1, 3 or 4 channels), or a PIL image.
+        size: Height and width in pixels.
+        interpolation: ``nearest``, ``bilinear`` or ``bicubic``.
+        crop_pct: Share of the resized image that the centre crop keeps, a side.
+
+    Returns:
+        ``uint8`` array [3, H, W] in RGB.
+
+    Raises:
+        DecodeError: If the bytes or the array are no image of a known kind.
+    """
+    image = resize_crop(to_rgb(raw), size, interpolation, crop_pct)
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+
+
+def to_rgb(raw: Raw) -> Image.Image:
+    """Return an upright PIL image in mode RGB.
+
+    The EXIF orientation is applied. Transparency (RGBA, LA, palettes, tRNS) is composited on
+    white. 16-bit grey is scaled by its full range 0..65535 to 0..255; 32-bit integers count as
+    16-bit, which is how PIL stores some 16-bit files. Of an animation the first frame is taken.
+
+    Raises:
+        DecodeError: If it cannot be decoded. Floating-point images are refused, because they do
+            not say which value is white.
+    """
+    try:
+        image = _open(raw)
+        image.load()
+        return _rgb(_upright(image))
+    except DecodeError:
+        raise
+    except UnidentifiedImageError:
+        raise DecodeError("not an image of a known format") from None
+    except Exception as error:  # decoders raise anything from SyntaxError to struct.error
+        raise DecodeError(f"{type(error).__name__}: {error}") from error
+
+
+def resize_crop(
+    image: Image.Image, size: tuple[int, int], interpolation: str = "bicubic", crop_pct: float = 1.0
+) -> Image.Image:
+    """Resize the shorter side to ``size / crop_pct``, then crop the centre to ``size`` (H, W).
+
+    Raises:
+        KeyError: If the interpolation is not one of :data:`INTERPOLATIONS`.
+    """
+    method = INTERPOLATIONS[interpolation]
+    image = _shorten(image)
+    width, height = _resized(image.size, size, crop_pct)
+    if (width, height) != image.size:
+        image = image.resize((width, height), method)
+    top, left = round((height - size[0]) / 2.0), round((width - size[1]) / 2.0)
+    return image.crop((left, top, left + size[1], top + size[0]))
+
+
+def _resized(old: tuple[int, int], size: tuple[int, int], crop_pct: float) -> tuple[int, int]:
+    """Return width and height before the crop, rounded as timm and torchvision round them."""
+    width, height = old
+    scaled = (math.floor(size[0] / crop_pct), math.floor(size[1] / crop_pct))
+    if scaled[0] == scaled[1]:
+        short = scaled[0]
+        if width <= height:
+            return short, max(int(short * height / width), size[0])
+        return max(int(short * width / height), size[1]), short
+    ratio = min(height / scaled[0], width / scaled[1])
+    return max(round(width / ratio), size[1]), max(round(height / ratio), size[0])
+
+
+def _shorten(image: Image.Image) -> Image.Image:
+    """Cut the ends off a strip, so that a 1 x 30000 image does not grow to gigabytes."""
+    width, height = image.size
+    longest = _LONGEST * min(width, height)
+    if max(width, height) <= longest:
+        return image
+    left, top = max(0, (width - longest) // 2), max(0, (height - longest) // 2)
+    return image.crop((left, top, left + min(width, longest), top + min(height, longest)))
+
+
+def _open(raw: Raw) -> Image.Image:
+    if isinstance(raw, Image.Image):
+        return raw
+    if isinstance(raw, bytes | bytearray | memoryview):
+        if not len(raw):
+            raise DecodeError("the file is empty")
+        return Image.open(io.BytesIO(raw))
+    return _from_array(raw)
+
+
+def _from_array(array: npt.NDArray[np.generic]) -> Image.Image:
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8) * 255
+    if array.dtype == np.uint16 and array.ndim == 2:
+        return Image.fromarray(_to_8_bit(array))
+    shape_ok = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
+    if array.dtype != np.uint8 or not shape_ok or 0 in array.shape:
+        raise DecodeError(
+            f"an array of shape {array.shape} and type {array.dtype} is no image: "
+            "[H, W], [H, W, 3] or [H, W, 4] of uint8, or [H, W] of uint16 or bool"
+        )
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Apply the EXIF orientation; a damaged EXIF block leaves the image as it lies."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # the EXIF parser fails in many ways, the pixels are good all the same
+        return image
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    mode = image.mode
+    if mode == "RGB" and "transparency" not in image.info:
+        return image
+    if mode == "F":
+        raise DecodeError("a floating-point image does not say which value is white")
+    if mode == "I" or mode.startswith("I;16"):
+        return Image.fromarray(_to_8_bit(np.asarray(image))).convert("RGB")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def _to_8_bit(values: npt.NDArray[np.generic]) -> Pixels:
+    """Scale 0..65535 to 0..255, rounded to the nearest."""
+    wide = np.clip(values.astype(np.int64), 0, 65535)
+    return ((wide + 128) // 257).astype(np.uint8)

@@ -1,0 +1,199 @@
+"""Data sets of other libraries: ``torchvision:NAME`` from local files and ``hf:NAME``."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from zoo_search.config import DatasetConfig
+from zoo_search.data.decode import Raw
+from zoo_search.data.sources import files
+from zoo_search.data.sources.listing import Listing, Unreadable, chunks
+from zoo_search.errors import UserError, nearest
+
+__all__ = ["LibraryReader", "hf", "torchvision"]
+
+
+class LibraryReader:
+    """Reads ``SPLIT/POSITION`` from indexable data sets, one a split.
+
+    Each item is (image, label), or a mapping with the encoded image under ``column``.
+    """
+
+    in_memory = False
+
+    def __init__(self, parts: Mapping[str, Any], column: str | None = None) -> None:
+        self.parts, self.column = dict(parts), column
+
+    def read(self, ids: Sequence[str]) -> Iterator[tuple[str, Raw | Unreadable]]:
+        """Yield the image of each id; what the library cannot read comes as unreadable."""
+        for name in ids:
+            split, _, position = name.rpartition("/")
+            try:
+                item = self.parts[split][int(position)]
+            except Exception as error:  # the library decodes here, and decoders raise anything
+                yield name, Unreadable(f"{type(error).__name__}: {error}")
+                continue
+            yield name, item[0] if self.column is None else _encoded(item[self.column])
+
+    def groups(self, ids: Sequence[str]) -> list[list[str]]:
+        """Cut into chunks: any position is as near as any other."""
+        return chunks(ids)
+
+
+def torchvision(config: DatasetConfig) -> Listing:
+    """List a classification data set of torchvision whose files lie in ``path``; no download.
+
+    Its own test (else validation) split is kept. Content hash: the bytes of the arrays it holds
+    in memory, else of the files (:func:`zoo_search.data.sources.files.content_hash`). On a cluster
+    the path must be there on every node, unless the library holds the images in memory.
+
+    Raises:
+        UserError: If torchvision has no such data set or does not find its files.
+    """
+    import torchvision.datasets
+
+    name = config.name.partition(":")[2]
+    kind = getattr(torchvision.datasets, name, None)
+    if name not in torchvision.datasets.__all__ or not inspect.isclass(kind):
+        allowed = sorted(torchvision.datasets.__all__)
+        raise UserError(
+            f"dataset.name: torchvision has no data set '{name}'.{nearest(name, allowed)} "
+            "Allowed are the classes of torchvision.datasets, written as there, such as "
+            "torchvision:CIFAR10."
+        )
+    fs, root = files.open_root(files.require_path(config))
+    parts = _torchvision_parts(kind, name, root)
+    classes = getattr(parts["train"], "classes", None)
+    held = [getattr(part, "data", None) for part in parts.values()]
+    if all(hasattr(data, "__array__") for data in held):
+        digest = hashlib.sha256()
+        for data in held:
+            digest.update(np.ascontiguousarray(np.asarray(data)).tobytes())
+        content = digest.hexdigest()
+    else:
+        content = files.content_hash(fs, root, files.sizes(fs, root))
+    targets = {split: _targets(part) for split, part in parts.items()}
+    return _listing(parts, targets, classes, content, None)
+
+
+def _torchvision_parts(kind: Any, name: str, root: str) -> dict[str, Any]:
+    """Open the train and the held-out part; a data set without splits is all ``train``."""
+    known = inspect.signature(kind).parameters
+    options = {"download": False} if "download" in known else {}
+    try:
+        if "train" in known:
+            return {
+                "train": kind(root, train=True, **options),
+                "test": kind(root, train=False, **options),
+            }
+        if "split" not in known:
+            return {"train": kind(root, **options)}
+        train = kind(root, split="train", **options)
+        for held_out in files.HELD_OUT:
+            try:
+                return {"train": train, "test": kind(root, split=held_out, **options)}
+            except ValueError:  # torchvision's answer to a split that this data set has not
+                continue
+        return {"train": train}
+    except (RuntimeError, OSError, ValueError, TypeError) as error:
+        raise UserError(
+            f"torchvision's {name} cannot be opened from {root} ({error}). Give dataset.path the "
+            f"folder that torchvision.datasets.{name}(root=…, download=True) has filled; nothing "
+            "is downloaded here."
+        ) from None
+
+
+def _targets(part: Any) -> list[Any]:
+    """Return the labels of a torchvision data set, by decoding it where it keeps no list."""
+    for attribute in ("targets", "labels", "_labels"):
+        held = getattr(part, attribute, None)
+        if held is not None and len(held) == len(part):
+            return list(np.asarray(held).tolist())
+    return [part[i][1] for i in range(len(part))]
+
+
+def hf(config: DatasetConfig) -> Listing:
+    """List an image data set of the ``datasets`` library: by name, or from ``path`` on disk.
+
+    ``path`` is a folder written by ``DatasetDict.save_to_disk``. Its own test (else validation)
+    split is kept. Content hash: the library's fingerprints of the splits.
+
+    Raises:
+        UserError: If the library is not installed, or the data set is not found or has no image
+            and label columns.
+    """
+    try:
+        import datasets
+    except ImportError:
+        raise UserError(
+            f"dataset.name: '{config.name}' needs the package datasets, which is not installed. "
+            "Run: pip install 'zoo-search[hf]'"
+        ) from None
+    name = config.name.partition(":")[2]
+    try:
+        found = datasets.load_from_disk(config.path) if config.path else datasets.load_dataset(name)
+    except Exception as error:  # network, hub and file errors of many kinds
+        raise UserError(
+            f"dataset.name: the Hugging Face data set '{name}' cannot be opened ({error}). Check "
+            "the name and the network, or give dataset.path a folder written by save_to_disk."
+        ) from None
+    available = dict(found) if isinstance(found, datasets.DatasetDict) else {"train": found}
+    if "train" not in available:
+        raise UserError(f"'{config.name}' has no train split, only: {', '.join(available)}.")
+    features = available["train"].features
+    image = next((c for c, f in features.items() if isinstance(f, datasets.Image)), None)
+    labels = [c for c, f in features.items() if isinstance(f, datasets.ClassLabel)]
+    label = next((c for c in ("label", "labels", "fine_label", *labels) if c in features), None)
+    if image is None or label is None:
+        raise UserError(
+            f"'{config.name}' has no image or no label column; its columns: {', '.join(features)}."
+        )
+    classes = getattr(features[label], "names", None)
+    held_out = (split for split in files.HELD_OUT if split in available)
+    labelled = (split for split in held_out if -1 not in available[split][label])
+    test = next(labelled, None)  # the hub's hidden test labels are all -1
+    chosen = {"train": available["train"]} | ({"test": available[test]} if test else {})
+    content = ":".join(str(part._fingerprint) for part in chosen.values())
+    targets = {split: list(part[label]) for split, part in chosen.items()}
+    raw = datasets.Image(decode=False)
+    parts = {split: part.cast_column(image, raw) for split, part in chosen.items()}
+    return _listing(parts, targets, classes, content, image)
+
+
+def _listing(
+    parts: dict[str, Any],
+    targets: dict[str, list[Any]],
+    classes: Sequence[str] | None,
+    content: str,
+    column: str | None,
+) -> Listing:
+    values = [value for part in targets.values() for value in part]
+    if classes is None or not all(isinstance(value, int) for value in values):
+        order = sorted(set(values))
+        position = {value: i for i, value in enumerate(order)}
+        values = [position[value] for value in values]
+        classes = [str(value) for value in order]
+    split = [name for name, part in targets.items() for _ in part]
+    return Listing(
+        classes=tuple(str(name) for name in classes),
+        ids=[f"{name}/{i:07d}" for name, part in targets.items() for i in range(len(part))],
+        labels=values,
+        splits=split if "test" in parts else None,
+        content=content,
+        reader=LibraryReader(parts, column),
+    )
+
+
+def _encoded(value: Any) -> bytes | Unreadable:
+    """Return the bytes of an undecoded image of the ``datasets`` library."""
+    if isinstance(value, dict) and value.get("bytes"):
+        return bytes(value["bytes"])
+    if isinstance(value, dict) and value.get("path"):
+        fs, path = files.open_root(str(value["path"]))
+        return bytes(fs.cat_file(path))
+    return Unreadable("the image is null")

@@ -1,0 +1,82 @@
+"""Seeded, stratified choices of images that do not depend on the order of the listing.
+
+Every image has a rank: a hash of the seed and its id. A choice of n images of a class takes the n
+of lowest rank. So choices are nested (1/20 lies within 1/10), the same on every machine, and an
+image that joins a folder moves the others as little as possible.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["TEST_SHARE", "choose", "how_many", "ranks", "split_off_test"]
+
+TEST_SHARE = 0.2
+Ints = npt.NDArray[np.int64]
+
+
+def ranks(ids: Sequence[str], seed: int, purpose: str) -> npt.NDArray[np.uint64]:
+    """Return a pseudo-random rank for each id: BLAKE2b of the purpose, the seed and the id."""
+    keyed = hashlib.blake2b(f"{purpose}:{seed}:".encode(), digest_size=8)
+    values = np.empty(len(ids), dtype=np.uint64)
+    for i, name in enumerate(ids):
+        digest = keyed.copy()
+        digest.update(name.encode())
+        values[i] = int.from_bytes(digest.digest(), "little")
+    return values
+
+
+def choose(labels: Ints, rank: npt.NDArray[np.uint64], total: int) -> Ints:
+    """Return the positions of a stratified choice of ``total`` images, in order of rank.
+
+    First one image of each class, the largest classes first; the rest in proportion to the
+    classes' sizes by Webster's method (the image in place p of a class of n has the priority
+    (p + 1/2) / n), which makes a smaller choice part of every larger one.
+
+    Args:
+        labels: Class of each image, [N].
+        rank: From :func:`ranks`, [N].
+        total: Images to choose; all of them if there are no more.
+    """
+    order, place, size = _within_class(labels, rank)
+    priority = np.where(place == 0, -size.astype(np.float64), (place + 0.5) / size)
+    first = np.lexsort((rank[order], priority))[:total]
+    chosen = order[first]
+    return chosen[np.argsort(rank[chosen], kind="stable")]
+
+
+def how_many(count: int, fraction: float | None, limit: int | None) -> int:
+    """Return the number of images that a fraction (at least one image) and a limit leave."""
+    total = count if fraction is None else max(1, round(fraction * count))
+    return total if limit is None else min(total, limit)
+
+
+def split_off_test(
+    labels: Ints, rank: npt.NDArray[np.uint64], per_class: int | None
+) -> npt.NDArray[np.bool_]:
+    """Return a mask of the images that go to the test split, class by class.
+
+    With ``per_class`` exactly that many images of each class stay for training and the rest is
+    test; else :data:`TEST_SHARE` of each class is test, at least one where the class has two.
+    """
+    order, place, size = _within_class(labels, rank)
+    if per_class is None:
+        held_out = np.minimum(np.maximum(1, np.rint(TEST_SHARE * size)), size - 1)
+        keep = size - held_out
+    else:
+        keep = np.full(len(labels), per_class)
+    test = np.zeros(len(labels), dtype=np.bool_)
+    test[order[place >= keep]] = True
+    return test
+
+
+def _within_class(labels: Ints, rank: npt.NDArray[np.uint64]) -> tuple[Ints, Ints, Ints]:
+    """Return positions by label and rank, each one's place in its class, the class's size."""
+    order = np.lexsort((rank, labels)).astype(np.int64)
+    _, starts, sizes = np.unique(labels[order], return_index=True, return_counts=True)
+    place = np.arange(len(labels)) - np.repeat(starts, sizes)
+    return order, place, np.repeat(sizes, sizes)

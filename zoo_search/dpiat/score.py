@@ -1,0 +1,51 @@
+"""Shape score of a target and a source layer (DPIAT, section 3.2, Eq. 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo_search.dpiat.layers import Layer
+
+__all__ = ["layer_scores", "signature"]
+
+Signature = tuple[str, tuple[int, ...]]
+
+
+def signature(layer: Layer) -> Signature:
+    """Kind and shape of a layer: all that its score depends on."""
+    return layer.kind, layer.shape
+
+
+def layer_scores(target: Sequence[Signature], source: Sequence[Signature]) -> NDArray[np.float64]:
+    """Score every target layer with every source layer.
+
+    Eq. 1: the product over the dimensions of ``min(t / s, s / t)``; 0 unless both layers are of
+    one kind and have the same number of dimensions.
+
+    Args:
+        target: Kind and shape of n layers, no dimension 0.
+        source: Kind and shape of m layers, no dimension 0.
+
+    Returns:
+        Array ``[n, m]`` of scores in [0, 1], 1 exactly where the shapes agree.
+    """
+    scores = np.zeros((len(target), len(source)))
+    columns = _by_type(source)
+    for key, rows in _by_type(target).items():
+        if key not in columns:
+            continue
+        t = np.array([target[i][1] for i in rows], dtype=np.float64)[:, None, :]
+        s = np.array([source[j][1] for j in columns[key]], dtype=np.float64)[None, :, :]
+        scores[np.ix_(rows, columns[key])] = (np.minimum(t, s) / np.maximum(t, s)).prod(axis=-1)
+    return scores
+
+
+def _by_type(layers: Sequence[Signature]) -> dict[tuple[str, int], list[int]]:
+    """Positions of the layers by kind and number of dimensions."""
+    groups: dict[tuple[str, int], list[int]] = {}
+    for position, (kind, shape) in enumerate(layers):
+        groups.setdefault((kind, len(shape)), []).append(position)
+    return groups

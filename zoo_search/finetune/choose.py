@@ -1,0 +1,89 @@
+"""Which networks are fine-tuned: the best candidates, and the baselines they have to beat."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zoo_search.errors import UserError
+from zoo_search.finetune.entry import Entry
+
+if TYPE_CHECKING:
+    from zoo_search.config import JobConfig
+    from zoo_search.data.base import VisionDataset
+    from zoo_search.reassembly import Candidate
+    from zoo_search.reassembly.space import PartitionLike
+    from zoo_search.store import RunStore
+    from zoo_search.zoo import Zoo
+
+__all__ = ["entries"]
+
+
+def entries(
+    job: JobConfig, store: RunStore, zoo: Zoo, dataset: VisionDataset, partition: PartitionLike
+) -> list[Entry]:
+    """Return what is to be fine-tuned, the winners first.
+
+    - ``reassembly``: the best candidates by the first proxy that are no zoo model.
+    - ``single``: as many zoo models within the budget, those whose frozen features classify the
+      training images best (proxy ``probe``). No score finds the best single model with certainty;
+      as many shots at it as the reassemblies get keeps the comparison fair.
+    - ``random``: one feasible recipe, drawn uniformly, that is not among the winners.
+
+    Raises:
+        UserError: If no reassembly was scored.
+    """
+    from zoo_search.reassembly import best_first, step
+
+    proxy = job.search.proxies[0]
+    candidates = step.read(store)
+    ranked = best_first(candidates, proxy)
+    winners = [c for c in ranked if c.kind == "reassembly"][: job.finetune.winners]
+    if not winners:
+        reasons = sorted({c.reason for c in candidates if c.state == "failed"})
+        raise UserError(
+            f"No reassembly of {store.url} has a score by '{proxy}', so there is nothing to "
+            f"fine-tune. {'Candidates failed with: ' + '; '.join(reasons[:3]) if reasons else ''} "
+            "Widen the budget, add models to the zoo, or choose another proxy."
+        )
+    chosen = [
+        Entry(f"reassembly {place}", "reassembly", c.recipe, dict(c.scores))
+        for place, c in enumerate(winners, start=1)
+    ]
+    if "best_single" in job.finetune.baselines:
+        chosen += _single(job, zoo, dataset, candidates)
+    if "random" in job.finetune.baselines:
+        chosen += _random(job, zoo, dataset, partition, winners)
+    return chosen
+
+
+def _single(
+    job: JobConfig, zoo: Zoo, dataset: VisionDataset, candidates: list[Candidate]
+) -> list[Entry]:
+    from zoo_search.reassembly import Recipe, rank
+
+    train = dataset.select("train", seed=job.seed)
+    scored = {c.recipe.key: c.scores for c in candidates}
+    chosen = []
+    for row in rank(zoo, train, len(dataset.classes), "probe", job):
+        if row["in_budget"] and row["score"] is not None:
+            recipe = Recipe.whole(row["model"], len(zoo[row["model"]].graph))
+            scores = {**scored.get(recipe.key, {}), "probe": row["score"]}
+            chosen.append(Entry(row["model"], "single", recipe, scores))
+    return chosen[: job.finetune.winners]
+
+
+def _random(
+    job: JobConfig,
+    zoo: Zoo,
+    dataset: VisionDataset,
+    partition: PartitionLike,
+    winners: list[Candidate],
+) -> list[Entry]:
+    from zoo_search.reassembly import Budget, CostTable, Space
+
+    space = Space(partition, CostTable(zoo, len(dataset.classes)), Budget.of(job.budget))
+    taken = {c.recipe.key for c in winners}
+    for recipe in space.sample(len(taken) + 1, job.seed):
+        if recipe.key not in taken:
+            return [Entry("random recipe", "random", recipe, {})]
+    return []

@@ -1,0 +1,99 @@
+"""The model card of an exported network (``README.md`` in its folder)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["model_card"]
+
+_LOADING = """```python
+import zoo_search as zs
+
+net = zs.load("path/of/this/folder")
+logits = net(net.transform.image(picture).unsqueeze(0))  # a PIL image of any size
+```"""
+
+
+def model_card(config: Mapping[str, Any]) -> str:
+    """Return the card as Markdown.
+
+    Args:
+        config: What ``config.json`` holds (:func:`zoo_search.export.save_folder`).
+    """
+    facts = config["metadata"]
+    parts = [
+        f"# {facts.get('name', 'A reassembled network')}",
+        _intro(config),
+        "## Blocks",
+        _table(
+            ("model", "from cut", "to cut"),
+            [(b["model"], b["start"], b["stop"]) for b in config["recipe"]["blocks"]],
+        ),
+        "Cut 0 is the image; between blocks of different models a stitching layer was trained.",
+        "## Parents",
+        _table(
+            ("name", "architecture", "weights", "licence"),
+            [
+                (name, p["arch"], p["weights"], p["license"] or "unknown: look it up")
+                for name, p in config["parents"].items()
+            ],
+        ),
+        "The network holds weights of every parent: keep to all of their licences.",
+        *_results(facts),
+        "## How to load",
+        _LOADING,
+        f"Images: {_preprocess(config)}. Classes, in the order of the logits: see `config.json`.",
+        f"Made with zoo-search {config['zoo_search']}.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _intro(config: Mapping[str, Any]) -> str:
+    facts = config["metadata"]
+    size = ""
+    if "params" in facts:
+        size = f", {facts['params'] / 1e6:.2f} M parameters, {facts['macs'] / 1e6:.1f} M MACs"
+    kind = "reassembled from" if len(config["parents"]) > 1 else "made from"
+    target = f", fine-tuned on {facts['dataset']}" if facts.get("protocols") else ""
+    return (
+        f"An image classifier with {len(config['classes'])} classes, {kind} pre-trained models"
+        f"{target}{size}."
+    )
+
+
+def _results(facts: Mapping[str, Any]) -> list[str]:
+    parts = []
+    if facts.get("protocols"):
+        rows = [
+            (
+                f"{name.upper()}-TUNING",
+                f"{100 * record['test_accuracy']:.2f} %",
+                f"{record['trainable_params']:,}",
+                f"{record['seconds']:.1f} s",
+            )
+            for name, record in facts["protocols"].items()
+        ]
+        header = ("protocol", "test accuracy", "parameters that learned", "training time")
+        parts += ["## Results", _table(header, rows)]
+    if facts.get("scores"):
+        scores = [(name, f"{value:.6g}") for name, value in facts["scores"].items()]
+        parts += ["Training-free scores:", _table(("proxy", "score"), scores)]
+    if facts.get("command"):
+        parts += ["Made by:", f"```\n{facts['command']}\n```"]
+    return parts
+
+
+def _preprocess(config: Mapping[str, Any]) -> str:
+    p = config["preprocess"]
+    height, width = p["size"]
+    mean, std = (", ".join(f"{v:g}" for v in p[key]) for key in ("mean", "std"))
+    return (
+        f"RGB, {height}x{width}, {p['interpolation']}, centre crop {p['crop_pct']:g}, scaled to "
+        f"[0, 1], mean ({mean}), standard deviation ({std})"
+    )
+
+
+def _table(header: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> str:
+    lines = [header, tuple("---" for _ in header), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)

@@ -1,0 +1,96 @@
+"""The batches that proxies look at: drawn by seed, without duplicate images in a batch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zoo_search.errors import UserError
+from zoo_search.reassembly.cache import TensorCache
+from zoo_search.reassembly.features import Images, images_of, prepare
+from zoo_search.reassembly.network import ReassembledNet
+
+__all__ = ["Batches"]
+
+
+class Batches:
+    """Draws batches of target images for any network; the same ones for all.
+
+    Two equal images in a batch would make NASWOT's kernel singular, so images are told apart by
+    their bytes and each batch holds different ones.
+
+    Args:
+        images: uint8 (raw) or float (normalised) ``[N, C, H, W]``, or one such tensor a model.
+        labels: ``[N]`` class indices, for the proxies that need them.
+        number: Batches a score (DeRy section 4: 5).
+        size: Images a batch (DeRy section 4: 32).
+        seed: Seed of the draw.
+        cache: Lets networks with a common prefix share its computation. Only for networks whose
+            equal prefixes have equal weights, as those of one scorer do.
+
+    Raises:
+        UserError: If there are fewer than ``size`` different images.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        labels: Tensor | None = None,
+        number: int = 5,
+        size: int = 32,
+        seed: int = 0,
+        cache: TensorCache | None = None,
+    ) -> None:
+        self.images = images
+        self.labels = labels
+        self.number = number
+        self.size = size
+        self.seed = seed
+        self.cache = cache
+        first = images if isinstance(images, Tensor) else next(iter(images.values()))
+        self._distinct = _distinct(first)
+        if len(self._distinct) < size:
+            raise UserError(
+                f"Proxies look at batches of {size} different images, but the target's training "
+                f"set holds only {len(self._distinct)} ({len(first)} with duplicates). Lower "
+                "'search.batch_size', or give more images."
+            )
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.number))
+
+    def indices(self, batch: int, attempt: int = 0) -> np.ndarray:
+        """Return which images are in batch number ``batch``; another ``attempt`` draws anew."""
+        rng = np.random.default_rng([self.seed, batch, attempt])
+        chosen: np.ndarray = rng.choice(self._distinct, self.size, replace=False)
+        return chosen
+
+    def for_net(self, net: ReassembledNet, chosen: np.ndarray | None = None) -> Tensor:
+        """Return images (default: all different ones) as ``net`` takes them, on its device."""
+        chosen = self._distinct if chosen is None else chosen
+        x = images_of(self.images, net.recipe.blocks[0].model)[torch.from_numpy(chosen)]
+        device = next(net.parameters()).device
+        return prepare(x, net.input_size, net.transform).to(device)
+
+    def labels_of(self, chosen: np.ndarray | None = None) -> Tensor:
+        """Return the labels of images (default: all different ones).
+
+        Raises:
+            ValueError: If there are no labels.
+        """
+        if self.labels is None:
+            raise ValueError("this proxy needs labels, and the target images have none")
+        return self.labels[torch.from_numpy(self._distinct if chosen is None else chosen)]
+
+
+def _distinct(images: Tensor) -> np.ndarray:
+    """Return the index of the first of each group of equal images."""
+    seen: dict[bytes, int] = {}
+    for index, image in enumerate(images):
+        digest = hashlib.blake2b(image.contiguous().numpy().tobytes(), digest_size=16).digest()
+        seen.setdefault(digest, index)
+    return np.fromiter(seen.values(), dtype=np.int64)

@@ -1,0 +1,126 @@
+"""Gather the artifacts of a run directory into ``report.html``."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from zoo_search.report import pictures
+from zoo_search.report.summary import ROLES
+from zoo_search.report.verdict import final_accuracy, verdict
+from zoo_search.store import RunStore
+
+__all__ = ["build", "ranking"]
+
+
+def ranking(store: RunStore) -> list[dict[str, Any]]:
+    """Return the candidates of a run as JSON-ready rows, best first by its first proxy.
+
+    Failed candidates come last, with their reason. Each proxy's score stands under its name.
+    """
+    from zoo_search.reassembly import best_first, step
+    from zoo_search.reassembly.candidates import proxy_column
+
+    candidates = step.read(store)
+    proxy = yaml.safe_load(store.read_text("job.yaml"))["search"]["proxies"][0]
+    ranked = best_first(candidates, proxy)
+    scored = {candidate.id for candidate in ranked}
+    return [
+        {
+            "rank": rank,
+            "id": c.id,
+            "kind": c.kind,
+            "recipe": str(c.recipe),
+            "key": c.recipe.key,
+            "params": c.params,
+            "macs": c.macs,
+            "score": c.scores.get(proxy),
+            **{proxy_column(name): score for name, score in c.scores.items()},
+            "state": c.state,
+            "reason": c.reason,
+        }
+        for rank, c in enumerate([*ranked, *(c for c in candidates if c.id not in scored)], 1)
+    ]
+
+
+def build(store: RunStore) -> str:
+    """Write ``report.html`` from what the run directory holds, and return its path.
+
+    Reads ``job.yaml``, ``zoo.json``, ``similarity.parquet``, ``partition.json``,
+    ``candidates.parquet``, ``winners.json`` and the manifest; nothing is computed again.
+    """
+    import jinja2
+
+    template = (Path(__file__).parent / "report.html.j2").read_text(encoding="utf-8")
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["count"] = lambda n: f"{n:,}".replace(",", "\u2009")
+    environment.filters["millions"] = lambda n: f"{n / 1e6:.2f}"
+    environment.filters["percent"] = lambda x: f"{100 * x:.1f}"
+    page = environment.from_string(template).render(**_facts(store))
+    store.write_text("report.html", page)
+    return store.path("report.html")
+
+
+def _facts(store: RunStore) -> dict[str, Any]:
+    from zoo_search.partition.result import Partition
+    from zoo_search.similarity.table import SimilarityTable
+
+    job = yaml.safe_load(store.read_text("job.yaml"))
+    winners = store.read_json("winners.json")
+    rows = ranking(store)
+    proxy = job["search"]["proxies"][0]
+    scored = [row for row in rows if row["score"] is not None]
+    with store.local_copy("similarity.parquet") as path:
+        table = SimilarityTable.load(path)
+    with store.local_copy("partition.json") as path:
+        partition = Partition.load(path)
+    nodes = {name: len(model.cuts) - 1 for name, model in table.models.items()}
+    results = sorted(winners["results"], key=final_accuracy, reverse=True)
+    return {
+        "job": job,
+        "job_yaml": store.read_text("job.yaml"),
+        "verdict": verdict(results, winners["test_images"]),
+        "results": [_row(result, proxy) for result in results],
+        "protocols": job["finetune"]["protocol"],
+        "proxy": proxy,
+        "colours": dict(zip(nodes, pictures.PALETTE * len(nodes), strict=False)),
+        "dataset": winners,
+        "candidates": scored,
+        "failed": [row for row in rows if row["state"] != "complete"],
+        "zoo": store.read_json("zoo.json"),
+        "partition": partition,
+        "steps": store.manifest(),
+        "folder": store.url,
+        "pictures": {
+            "similarity": _embed(pictures.heat_map(table)),
+            "partition": _embed(pictures.partition_picture(partition, nodes)),
+            "candidates": _embed(pictures.candidate_picture(scored, proxy, _chosen(results))),
+            "curves": _embed(pictures.curve_picture(winners["results"])),
+        },
+    }
+
+
+def _row(result: Mapping[str, Any], proxy: str) -> dict[str, Any]:
+    blocks = result["recipe"]["blocks"]
+    return {
+        **result,
+        "role_text": ROLES[result["role"]],
+        "blocks": blocks,
+        "score": result["scores"].get(proxy),
+        "seconds": sum(record["seconds"] for record in result["protocols"].values()),
+    }
+
+
+def _chosen(results: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Map the key of a recipe to the name of the network made from it."""
+    from zoo_search.reassembly import Recipe
+
+    return {Recipe.from_any(result["recipe"]).key: result["name"] for result in results}
+
+
+def _embed(svg: bytes) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(svg).decode()

@@ -1,0 +1,81 @@
+"""Whether reassembly paid: the winners against the best single model and a random recipe."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Verdict", "final_accuracy", "verdict"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a run showed.
+
+    Attributes:
+        text: One or two sentences for a reader who sees nothing else.
+        winner: Name of the best reassembly.
+        beats_single: True, False, or None where there is no single model to compare with.
+        beats_random: Likewise for the random recipe.
+    """
+
+    text: str
+    winner: str
+    beats_single: bool | None
+    beats_random: bool | None
+
+
+def final_accuracy(result: Mapping[str, Any]) -> float:
+    """Return the test accuracy after the last protocol that ``result`` went through."""
+    return float(list(result["protocols"].values())[-1]["test_accuracy"])
+
+
+def verdict(results: Sequence[Mapping[str, Any]], test_images: int) -> Verdict:
+    """Compare the best reassembly with the baselines, by test accuracy after the last protocol.
+
+    The standard error of the difference takes the two accuracies as independent proportions over
+    ``test_images`` images (it is on the safe side, since both saw the same images); a lead of less
+    than two standard errors is called within the noise.
+
+    Args:
+        results: Entries of ``winners.json``, at least one with the role ``reassembly``.
+        test_images: Number of test images behind each accuracy.
+    """
+    best = {role: _best(results, role) for role in ("reassembly", "single", "random")}
+    winner = best["reassembly"]
+    if winner is None:
+        raise ValueError("winners.json holds no reassembly")
+    score = final_accuracy(winner)
+    said = [f"The best reassembly, {winner['name']}, reaches {score:.1%} on the test images."]
+    won: dict[str, bool | None] = {"single": None, "random": None}
+    for role, what in (("single", "the best single model"), ("random", "a random recipe")):
+        other = best[role]
+        if other is not None:
+            theirs = final_accuracy(other)
+            won[role] = score > theirs
+            said.append(_compare(what, other["name"], score, theirs, test_images))
+    return Verdict(" ".join(said), winner["name"], won["single"], won["random"])
+
+
+def _best(results: Sequence[Mapping[str, Any]], role: str) -> Mapping[str, Any] | None:
+    return max((r for r in results if r["role"] == role), key=final_accuracy, default=None)
+
+
+def _compare(what: str, name: str, ours: float, theirs: float, images: int) -> str:
+    error = math.sqrt((ours * (1 - ours) + theirs * (1 - theirs)) / images)
+    lead = ours - theirs
+    noise = (
+        f", a difference within the noise of {images} images (standard error {error:.1%})"
+        if abs(lead) < 2 * error
+        else ""
+    )
+    if lead > 0:
+        return f"It beats {what} at equal cost, {name} with {theirs:.1%}, by {lead:.1%}{noise}."
+    if lead == 0:
+        return f"It equals {what} at equal cost, {name}."
+    return (
+        f"It does not beat {what} at equal cost: {name} reaches {theirs:.1%}, "
+        f"{-lead:.1%} more{noise}."
+    )

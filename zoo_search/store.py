@@ -1,0 +1,232 @@
+"""The artifact store: a run directory as a local path or any fsspec URI.
+
+Every artifact is written aside and then put in place, so that a half-written one is never taken
+for whole. ``manifest.json`` records, for each step, the hash of what made its artifacts (its part
+of the configuration, the code's format version, the hashes of its inputs) and the hash of what it
+wrote; :meth:`RunStore.is_current` answers whether a step may be skipped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import fsspec
+
+from zoo_search.errors import UserError
+
+__all__ = ["MANIFEST", "RunStore", "fingerprint"]
+
+MANIFEST = "manifest.json"
+_FORMAT = 1
+_CHUNK = 1 << 20
+
+
+def fingerprint(value: Any) -> str:
+    """Return the sha256 of a JSON-like value, independent of the order of mapping keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class RunStore:
+    """Reads and writes the artifacts of one run.
+
+    Args:
+        url: A local path or an fsspec URI such as ``s3://bucket/runs/digits``.
+
+    Raises:
+        UserError: If the URI's protocol is unknown or its driver is not installed.
+    """
+
+    def __init__(self, url: str | os.PathLike[str]) -> None:
+        text = os.fspath(url)
+        self.is_local = "://" not in text or text.startswith("file://")
+        self.url = str(Path(text.removeprefix("file://")).absolute()) if self.is_local else text
+        try:
+            self.fs, self._root = fsspec.core.url_to_fs(self.url)
+        except (ValueError, ImportError) as error:
+            raise UserError(
+                f"The run directory {text} cannot be opened: {error}. Give a local path, or a URI "
+                "whose fsspec driver is installed (s3fs for s3://, gcsfs for gs://)."
+            ) from None
+
+    def __repr__(self) -> str:
+        return f"RunStore({self.url!r})"
+
+    def path(self, name: str) -> str:
+        """Return the full path or URI of an artifact."""
+        return f"{self.url.rstrip('/')}/{name}" if name else self.url
+
+    def _inner(self, name: str) -> str:
+        return f"{self._root.rstrip('/')}/{name}"
+
+    def exists(self, name: str) -> bool:
+        """Say whether an artifact (a file or a folder) is there."""
+        return bool(self.fs.exists(self._inner(name)))
+
+    def list(self, folder: str) -> list[str]:
+        """Return the names inside a folder, sorted; empty if the folder is not there."""
+        inner = self._inner(folder)
+        if not self.fs.isdir(inner):
+            return []
+        names = (
+            str(path).rstrip("/").rsplit("/", 1)[-1] for path in self.fs.ls(inner, detail=False)
+        )
+        return sorted(name for name in names if not name.startswith(".aside-"))
+
+    def remove(self, name: str) -> None:
+        """Remove an artifact if it is there."""
+        if self.exists(name):
+            self.fs.rm(self._inner(name), recursive=True)
+
+    @contextlib.contextmanager
+    def open(self, name: str, mode: str = "rb") -> Iterator[IO[Any]]:
+        """Open an artifact; what is written appears only when the block ends well."""
+        if "w" not in mode:
+            with self.fs.open(self._inner(name), mode) as stream:
+                yield stream
+            return
+        target = self._inner(name)
+        folder, _, base = target.rpartition("/")
+        self.fs.makedirs(folder, exist_ok=True)
+        aside = f"{folder}/.aside-{uuid.uuid4().hex}-{base}"
+        try:
+            with self.fs.open(aside, mode) as stream:
+                yield stream
+            self._put_in_place(aside, target)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self.fs.rm(aside)
+            raise
+
+    def _put_in_place(self, aside: str, target: str) -> None:
+        if self.is_local:
+            Path(aside).replace(target)
+        else:
+            self.fs.mv(aside, target)
+
+    @contextlib.contextmanager
+    def local_folder(self, name: str) -> Iterator[Path]:
+        """Give an empty local folder; it becomes the artifact ``name`` when the block ends."""
+        target = self._inner(name)
+        if self.is_local:
+            place = Path(target)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            aside = Path(tempfile.mkdtemp(prefix=".aside-", dir=place.parent))
+            try:
+                yield aside
+                if place.exists():
+                    shutil.rmtree(place)
+                aside.replace(place)
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+            self.remove(name)
+            self.fs.put(f"{folder}/", f"{target}/", recursive=True)
+
+    @contextlib.contextmanager
+    def local_copy(self, name: str) -> Iterator[Path]:
+        """Give a local path of an artifact; a copy if the run is remote."""
+        if self.is_local:
+            yield Path(self._inner(name))
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            place = Path(folder) / name.rsplit("/", 1)[-1]
+            self.fs.get(self._inner(name), str(place), recursive=True)
+            yield place
+
+    def write_bytes(self, name: str, data: bytes) -> None:
+        """Write an artifact at once."""
+        with self.open(name, "wb") as stream:
+            stream.write(data)
+
+    def read_bytes(self, name: str) -> bytes:
+        """Read an artifact whole."""
+        with self.open(name, "rb") as stream:
+            data: bytes = stream.read()
+        return data
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a text artifact as UTF-8."""
+        self.write_bytes(name, text.encode())
+
+    def read_text(self, name: str) -> str:
+        """Read a text artifact."""
+        return self.read_bytes(name).decode()
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a JSON artifact; NaN and infinity are refused, since JSON has none."""
+        self.write_text(name, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+    def read_json(self, name: str) -> Any:
+        """Read a JSON artifact."""
+        return json.loads(self.read_text(name))
+
+    def digest(self, name: str) -> str:
+        """Return the sha256 of an artifact; of a folder, that of its files' names and digests."""
+        inner = self._inner(name)
+        if self.fs.isdir(inner):
+            return fingerprint({child: self.digest(f"{name}/{child}") for child in self.list(name)})
+        sha = hashlib.sha256()
+        with self.fs.open(inner, "rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                sha.update(chunk)
+        return sha.hexdigest()
+
+    def manifest(self) -> dict[str, Any]:
+        """Return what is recorded of each step; empty for a new run."""
+        if not self.exists(MANIFEST):
+            return {}
+        try:
+            record = self.read_json(MANIFEST)
+        except ValueError:
+            raise UserError(
+                f"{self.path(MANIFEST)} is not valid JSON. Remove it: the steps will run again."
+            ) from None
+        steps: dict[str, Any] = record["steps"] if record.get("format") == _FORMAT else {}
+        return steps
+
+    def is_current(self, step: str, made_from: str) -> bool:
+        """Say whether ``step`` was made from exactly this and what it wrote is unchanged."""
+        record = self.manifest().get(step)
+        if record is None or record["made_from"] != made_from:
+            return False
+        return all(
+            self.exists(name) and self.digest(name) == digest
+            for name, digest in record["artifacts"].items()
+        )
+
+    def record(
+        self,
+        step: str,
+        made_from: str,
+        artifacts: Sequence[str],
+        *,
+        seconds: float,
+        facts: Mapping[str, Any],
+    ) -> None:
+        """Record a finished step in the manifest: the last thing that a step does."""
+        steps = self.manifest()
+        steps[step] = {
+            "made_from": made_from,
+            "artifacts": {name: self.digest(name) for name in artifacts},
+            "seconds": round(seconds, 2),
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            **facts,
+        }
+        self.write_json(MANIFEST, {"format": _FORMAT, "steps": steps})
+
+    def result_of(self, step: str) -> str:
+        """Return the hash of what a finished step wrote, for the steps that read it."""
+        return fingerprint(self.manifest()[step]["artifacts"])

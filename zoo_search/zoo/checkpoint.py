@@ -1,0 +1,211 @@
+"""Checkpoint files: read them without running code, and match them to a module strictly."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo_search.errors import UserError
+
+__all__ = [
+    "describe_mismatch",
+    "file_sha256",
+    "in_key_order",
+    "read_checkpoint",
+    "state_sha256",
+    "without_counters",
+]
+
+# Where training scripts put the weights; averaged weights first, as they are what is evaluated.
+_WRAPPERS = (
+    "state_dict_ema", "model_ema", "ema_state_dict", "ema", "state_dict", "model_state_dict",
+    "model", "module", "net", "params",
+)  # fmt: skip
+_PREFIXES = ("_orig_mod.", "module.", "model.")
+_COUNTER = "num_batches_tracked"
+_ROLES = frozenset({"weight", "bias", "running_mean", "running_var", _COUNTER})
+_SHOWN = 5
+
+
+def read_checkpoint(path: Path, where: str) -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint, in file order, out of the usual wrappers.
+
+    Args:
+        path: A local ``.safetensors``, ``.pth``, ``.pt`` or ``.bin`` file.
+        where: The place in the run file, for messages.
+
+    Raises:
+        UserError: If the file would run code when unpickled, or holds no weights.
+    """
+    if path.suffix == ".safetensors":
+        import safetensors
+        from safetensors.torch import load_file
+
+        try:
+            loaded: Any = load_file(path, device="cpu")
+        except safetensors.SafetensorError as error:
+            raise UserError(f"{where}: {path.name} is not a safetensors file ({error}).") from None
+    else:
+        loaded = _load_torch(path, where)
+    return _unwrap(loaded, path, where)
+
+
+def _load_torch(path: Path, where: str) -> Any:
+    import argparse
+
+    try:
+        # Training scripts keep their arguments as a Namespace beside the weights: plain data.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        asked = re.search(r"(?:GLOBAL|unrecognized function) (\S+)", str(error))
+        if asked is None:
+            raise UserError(
+                f"{where}: {path.name} is refused: it is a pickle, but no torch checkpoint of plain "
+                "tensors, and loading any other pickle may run code. Ask the author for a "
+                ".safetensors file or a state dict saved by torch.save."
+            ) from None
+        raise UserError(
+            f"{where}: {path.name} is refused: it is a pickle that would call "
+            f"'{asked.group(1)}' while it is read, and a file that runs code is never loaded. "
+            "Weights must be tensors in plain containers. Ask the author for a .safetensors file "
+            "or a state dict, or save one yourself with "
+            "torch.save(model.state_dict(), 'weights.pth') where you trust the file."
+        ) from None
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        raise UserError(
+            f"{where}: {path.name} is not a torch checkpoint, or it is cut short ({_first(error)})."
+        ) from None
+
+
+def _unwrap(loaded: Any, path: Path, where: str) -> dict[str, Tensor]:
+    """Return the innermost mapping of tensors, without the prefixes of wrapper modules."""
+    seen = loaded
+    while isinstance(seen, Mapping):
+        inner = next((seen[k] for k in _WRAPPERS if isinstance(seen.get(k), Mapping)), None)
+        if inner is None:
+            break
+        seen = inner
+    tensors = {}
+    if isinstance(seen, Mapping):
+        tensors = {str(k): v for k, v in seen.items() if isinstance(v, Tensor)}
+        tensors.pop("n_averaged", None)  # torch.optim.swa_utils.AveragedModel
+    if not tensors:
+        found = (
+            ", ".join(map(str, list(loaded)[:8])) if isinstance(loaded, Mapping) else type(loaded)
+        )
+        raise UserError(
+            f"{where}: {path.name} holds no weights that are known here (found: {found}). "
+            f"Allowed: a state dict, or one under a key such as {', '.join(_WRAPPERS[4:7])}."
+        )
+    while prefix := next((p for p in _PREFIXES if all(k.startswith(p) for k in tensors)), None):
+        tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
+    return tensors
+
+
+def without_counters(module: nn.Module, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return ``found`` with batch norm's batch counters as the module has them.
+
+    ``num_batches_tracked`` takes no part in inference, and old files lack it: one that is missing
+    keeps the module's own value, one that the module lacks is left out.
+    """
+    own = module.state_dict()
+    kept = {k: v for k, v in found.items() if k in own or not k.endswith(_COUNTER)}
+    missing = {k: v for k, v in own.items() if k.endswith(_COUNTER) and k not in kept}
+    return {**kept, **missing}
+
+
+def describe_mismatch(module: nn.Module, found: Mapping[str, Tensor]) -> str | None:
+    """Return what does not fit, or None: up to five tensors with expected and found shapes."""
+    own = module.state_dict()
+    lines = [
+        f"{key}: expected {_shape(tensor)}, found {_shape(found.get(key))}"
+        for key, tensor in own.items()
+        if key not in found or found[key].shape != tensor.shape
+    ]
+    lines += [
+        f"{key}: expected nothing of this name, found {_shape(tensor)}"
+        for key, tensor in found.items()
+        if key not in own
+    ]
+    return _list(lines)
+
+
+def in_key_order(
+    module: nn.Module, found: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], str | None]:
+    """Match tensors by position: same number, same shapes, same roles, in the same order.
+
+    Batch counters are matched by position too where both sides have as many, and are left out on
+    both sides otherwise (see :func:`without_counters`). A role is the last part of a name: a
+    ``running_mean`` is never taken for a ``bias``, though their shapes agree.
+
+    Returns:
+        ``(state dict with the module's names, None)``, or ``({}, what does not fit)``.
+    """
+    own = module.state_dict()
+    keys, problem = _pair(own, found)
+    if problem is not None and len(own) != len(found):
+        bare_own = {k: v for k, v in own.items() if not k.endswith(_COUNTER)}
+        bare_found = {k: v for k, v in found.items() if not k.endswith(_COUNTER)}
+        keys, problem = _pair(bare_own, bare_found)
+    return {mine: found[theirs] for mine, theirs in keys}, problem
+
+
+def _pair(
+    own: Mapping[str, Tensor], found: Mapping[str, Tensor]
+) -> tuple[list[tuple[str, str]], str | None]:
+    """Pair names by position; no pairs and what does not fit if shapes, roles or numbers differ."""
+    pairs = list(zip(own, found, strict=False))
+    lines = [
+        f"position {i}: expected {a} {_shape(own[a])}, found {b} {_shape(found[b])}"
+        for i, (a, b) in enumerate(pairs)
+        if own[a].shape != found[b].shape or not _same_role(a, b)
+    ]
+    if len(own) != len(found):
+        lines.insert(0, f"expected {len(own)} tensors, found {len(found)}")
+    problem = _list(lines)
+    return ([], problem) if problem is not None else (pairs, None)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in lower-case hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def state_sha256(state: Mapping[str, Tensor]) -> str:
+    """Return a SHA-256 over names, types, shapes and values, the same however they were stored."""
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        tensor = state[key].detach().cpu().contiguous()
+        digest.update(f"{key}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _same_role(a: str, b: str) -> bool:
+    roles = {a.rpartition(".")[2], b.rpartition(".")[2]}
+    return len(roles) == 1 or not roles <= _ROLES
+
+
+def _shape(tensor: Tensor | None) -> str:
+    return "nothing" if tensor is None else str(tuple(tensor.shape))
+
+
+def _list(lines: list[str]) -> str | None:
+    if not lines:
+        return None
+    more = f"; and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
+    return "; ".join(lines[:_SHOWN]) + more
+
+
+def _first(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")

@@ -1,0 +1,181 @@
+"""Weights from the hubs: from the cache, else from the network, with a clear word if there is none.
+
+A file that lies in the cache is taken without asking the network; give ``sha256``, or a revision
+(``hf-hub:ORG/NAME@REVISION``), where it matters which one it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from zoo_search.config import ZooEntry
+from zoo_search.errors import UserError
+from zoo_search.zoo.build import pretrained_cfg_of
+
+__all__ = ["HubFile", "hf_weights", "timm_weights"]
+
+_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin")
+_FACTS = ("mean", "std", "interpolation", "crop_pct", "license")
+_PROBE_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file from a hub: where it lies now, where it came from, and its preprocessing facts."""
+
+    path: Path
+    words: str
+    cfg: dict[str, Any]
+    license: str | None
+
+
+def timm_weights(entry: ZooEntry, where: str) -> HubFile:
+    """Return the file behind timm's pretrained configuration of the entry's architecture.
+
+    Args:
+        entry: The zoo entry; a tag after the dot of ``arch`` chooses among several weights.
+        where: The place in the run file, for messages.
+
+    Raises:
+        UserError: If timm has no weights of that name, or they cannot be had.
+    """
+    cfg = pretrained_cfg_of(entry)
+    if cfg.get("hf_hub_id"):
+        names = (str(cfg["hf_hub_filename"]),) if cfg.get("hf_hub_filename") else _FILES
+        path = _from_hf(str(cfg["hf_hub_id"]), names, where)
+        words = f"timm's {cfg['hf_hub_id']}"
+    elif cfg.get("url"):
+        path, words = _from_url(str(cfg["url"]), where), f"timm's {cfg['url']}"
+    else:
+        raise UserError(
+            f"{where}: timm has no weights for '{entry.arch}'. Give a file, hf-hub:ORG/NAME, "
+            "pretrained_on:DATASET, or null (weights from the most similar model of the zoo)."
+        )
+    return HubFile(path, words, {}, cfg.get("license"))
+
+
+def hf_weights(repo: str, where: str) -> HubFile:
+    """Return the weights file of a repository ``ORG/NAME[@REVISION]`` of the Hugging Face hub.
+
+    The repository's ``config.json``, where timm wrote it, says how its images are prepared.
+
+    Raises:
+        UserError: If there is no such repository or file, or it cannot be reached.
+    """
+    if "/" not in repo:
+        raise UserError(f"{where}: write 'hf-hub:ORG/NAME', such as hf-hub:timm/resnet18.a1_in1k.")
+    path = _from_hf(repo, _FILES, where)
+    config = _config_of(repo, where)
+    cfg = {**config, **config.get("pretrained_cfg", {})}
+    facts = {key: cfg[key] for key in _FACTS if cfg.get(key) is not None}
+    return HubFile(path, f"hf-hub:{repo}", facts, facts.get("license"))
+
+
+def _config_of(repo: str, where: str) -> dict[str, Any]:
+    """Return the repository's ``config.json``, or ``{}`` if it has none."""
+    try:
+        loaded = json.loads(_from_hf(repo, ("config.json",), where).read_text(encoding="utf-8"))
+    except (UserError, ValueError):
+        return {}
+    return loaded if isinstance(loaded, dict) else {}
+
+
+def _from_hf(repo: str, names: Sequence[str], where: str) -> Path:
+    """Return the first of the files that the repository has, from the cache if it is there."""
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    repo_id, _, revision = repo.partition("@")
+    for name in names:
+        cached = try_to_load_from_cache(repo_id, name, revision=revision or None)
+        if isinstance(cached, str):
+            return Path(cached)
+    endpoint = os.environ.get("HF_ENDPOINT", constants.ENDPOINT).rstrip("/")
+    hub = f"the Hugging Face hub ({endpoint})"
+    cure = (
+        f"fetch {names[0]} of '{repo}' on a machine with network and write the path of that file "
+        f"as {where}, or copy that machine's cache folder to {constants.HF_HUB_CACHE}"
+    )
+    problem = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else _unreachable(endpoint)
+    if problem:
+        raise UserError(
+            f"{where}: {names[0]} of '{repo}' is not in the local cache, and {hub} cannot be "
+            f"reached ({problem}). Connect to the network; or {cure}."
+        )
+    for name in names:
+        path = _download(repo, name, endpoint, f"{where}: {hub}", cure)
+        if path is not None:
+            return path
+    raise UserError(f"{where}: '{repo}' on {hub} has none of the files {', '.join(names)}.")
+
+
+def _download(repo: str, name: str, endpoint: str, who: str, cure: str) -> Path | None:
+    """Return the downloaded file, or None if the repository has no file of that name."""
+    from huggingface_hub import errors, hf_hub_download
+
+    repo_id, _, revision = repo.partition("@")
+    try:
+        return Path(hf_hub_download(repo_id, name, revision=revision or None, endpoint=endpoint))
+    except errors.LocalEntryNotFoundError as error:
+        reason = _reason(error.__cause__ or error)
+        problem, todo = f"broke off while {name} of '{repo}' was fetched ({reason})", "Try again"
+    except errors.EntryNotFoundError:
+        return None
+    except errors.GatedRepoError:
+        problem = f"asks for consent to the terms of '{repo}'"
+        todo = "Accept them on its page and set HF_TOKEN"
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError):
+        problem = f"has no repository or revision '{repo}', or it is private"
+        todo = "Check the name, or set HF_TOKEN if it is yours"
+    except (OSError, errors.HFValidationError) as error:
+        problem, todo = f"gives no {name} of '{repo}' ({_reason(error)})", "Check the name"
+    raise UserError(f"{who} {problem}. {todo}; or {cure}.")
+
+
+def _from_url(url: str, where: str) -> Path:
+    """Return the file of a web address, from torch.hub's cache if it is there."""
+    import torch
+
+    name = Path(urlparse(url).path).name
+    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    if path.is_file():
+        return path
+    problem = _unreachable(f"{urlparse(url).scheme}://{urlparse(url).netloc}")
+    if not problem:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(path), progress=False)
+            return path
+        except (OSError, RuntimeError) as error:
+            problem = _reason(error)
+    raise UserError(
+        f"{where}: {url} is not in the local cache {path.parent}, and cannot be fetched "
+        f"({problem}). Connect to the network; or fetch it on a machine with network and write "
+        f"the path of {name} as {where}."
+    )
+
+
+def _unreachable(address: str) -> str | None:
+    """Return why a host does not answer, or None: the hubs' own clients retry for half a minute."""
+    request = urllib.request.Request(address, method="HEAD")
+    try:
+        with urllib.request.urlopen(request, timeout=_PROBE_SECONDS):
+            return None
+    except urllib.error.HTTPError:
+        return None
+    except urllib.error.URLError as error:
+        return None if isinstance(error.reason, ssl.SSLError) else _reason(error.reason)
+    except (OSError, ValueError) as error:
+        return _reason(error)
+
+
+def _reason(error: object) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

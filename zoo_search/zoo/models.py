@@ -1,0 +1,84 @@
+"""The zoo: an immutable mapping from names to models with their line graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from torch import nn
+
+from zoo_search.config import ZooEntry
+from zoo_search.errors import UserError, nearest
+from zoo_search.linegraph.graph import LineGraph
+from zoo_search.zoo.preprocess import Preprocess
+
+__all__ = ["Zoo", "ZooModel"]
+
+
+@dataclass(frozen=True, eq=False)
+class ZooModel:
+    """One model of the zoo.
+
+    Attributes:
+        name: Name in the run file.
+        spec: The entry of the run file.
+        module: The model with its weights, in eval mode, on the CPU.
+        transform: Preprocessing; its size is the size that the model is traced at.
+        family: timm's module of the architecture (``efficientnet``, ``vision_transformer``, ...).
+        license: Licence of the weights, where it is known.
+        weights_hash: SHA-256 over names and values of all tensors of the module.
+        source: Where the weights came from, in words.
+    """
+
+    name: str
+    spec: ZooEntry
+    module: nn.Module = field(repr=False)
+    transform: Preprocess
+    family: str
+    license: str | None
+    weights_hash: str
+    source: str
+
+    @cached_property
+    def graph(self) -> LineGraph:
+        """The line graph at the size of :attr:`transform`; traced on first use.
+
+        Raises:
+            UserError: If the model does not become a line graph; says what stays alive where.
+        """
+        from zoo_search.linegraph import trace
+
+        return trace(self.module, input_size=(3, *self.transform.size), name=self.name)
+
+
+class Zoo(Mapping[str, ZooModel]):
+    """Models by name, in the order of the run file."""
+
+    def __init__(self, models: Mapping[str, ZooModel]) -> None:
+        self._models = dict(models)
+
+    def __getitem__(self, name: str) -> ZooModel:
+        return self._models[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._models)
+
+    def __len__(self) -> int:
+        return len(self._models)
+
+    def __repr__(self) -> str:
+        return f"Zoo({', '.join(self._models)})"
+
+    def model(self, name: str) -> ZooModel:
+        """Return the model of that name.
+
+        Raises:
+            UserError: If there is none; names the nearest one.
+        """
+        if name not in self._models:
+            raise UserError(
+                f"The zoo has no model '{name}'.{nearest(name, self._models)} "
+                f"It has: {', '.join(self._models)}."
+            )
+        return self._models[name]
