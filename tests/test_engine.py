@@ -48,6 +48,7 @@ def test_results_come_in_order_and_are_told_as_they_arrive(ray_cluster: None) ->
         time.sleep(seconds)
         return seconds
 
+    ray.get([after.remote(0.5), after.remote(0.5)])  # both workers are up
     told: list[tuple[int, float]] = []
     refs = [after.remote(0.6), after.remote(0.0)]
     assert engine.gather(refs, on_result=lambda i, v: told.append((i, v))) == [0.6, 0.0]

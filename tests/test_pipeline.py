@@ -65,8 +65,8 @@ def done(job: dict[str, Any], ray_cluster: None, tmp_path_factory: pytest.TempPa
 
 
 def test_every_step_leaves_its_artifacts(done: Any) -> None:
-    names = ("job.yaml", "zoo.json", "similarity.parquet", "partition.json", "candidates.parquet",
-             "study.journal", "winners.json", "report.html", "winners/0/model.safetensors")  # fmt: skip
+    names = ["job.yaml", "zoo.json", "similarity.parquet", "partition.json", "candidates.parquet"]
+    names += ["study.journal", "winners.json", "report.html", "winners/0/model.safetensors"]
     assert [name for name in names if not done.store.exists(name)] == []
     assert [o.step for o in done.outcomes if not o.skipped] == list(dict.fromkeys(pipeline.STEPS))
 
@@ -94,13 +94,12 @@ def test_the_summary_names_winner_and_baselines(done: Any) -> None:
 def test_the_winner_loads_without_the_zoo_and_scores_what_was_reported(done: Any) -> None:
     told = next(r for r in done.store.read_json("winners.json")["results"] if r["folder"])
     net = zs.load(done.store.path(told["folder"]))
-    test = done.dataset.select("test")
-    images = test.load((SIZE, SIZE))
-    first = done.zoo[told["recipe"]["blocks"][0]["model"]]
+    fit = done.zoo[told["recipe"]["blocks"][0]["model"]].transform
+    images = done.dataset.select("test").load(fit.size, fit.interpolation, fit.crop_pct)
     right = 0
     with torch.no_grad():
         for part in range(0, len(images.ids), 256):
-            x = first.transform.normalize(images.images[part : part + 256])
+            x = fit.normalize(images.images[part : part + 256])
             right += int((net(x).argmax(1) == images.labels[part : part + 256]).sum())
     accuracy = list(told["protocols"].values())[-1]["test_accuracy"]
     assert right / len(images.ids) == pytest.approx(accuracy, abs=2e-3)

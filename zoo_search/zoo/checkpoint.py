@@ -68,8 +68,8 @@ def _load_torch(path: Path, where: str) -> Any:
         asked = re.search(r"(?:GLOBAL|unrecognized function) (\S+)", str(error))
         if asked is None:
             raise UserError(
-                f"{where}: {path.name} is refused: it is a pickle, but no torch checkpoint of plain "
-                "tensors, and loading any other pickle may run code. Ask the author for a "
+                f"{where}: {path.name} is refused: it is a pickle, but no torch checkpoint of "
+                "plain tensors, and loading any other pickle may run code. Ask the author for a "
                 ".safetensors file or a state dict saved by torch.save."
             ) from None
         raise UserError(
