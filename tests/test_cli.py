@@ -69,7 +69,9 @@ def test_a_run_directory_without_a_study_has_no_dashboard(tmp_path: Path) -> Non
 def test_the_doctor_examines_everything(private_home: Path) -> None:
     done = call("doctor", "--json")
     checks = {check["name"]: check for check in json.loads(done.stdout)}
-    assert {"python", "torch", "torch with torchvision", "memory", "disk", "ray"} <= set(checks)
+    assert {"python", "torch", "torch with torchvision", "memory", "disk", "ray cluster"} <= set(
+        checks
+    )
     assert checks["torch with torchvision"]["state"] == "ok"
     assert "match" in checks["torch with torchvision"]["found"]
     assert done.returncode == (2 if any(c["state"] == "bad" for c in checks.values()) else 0)

@@ -47,6 +47,8 @@ def test_the_written_configuration_names_every_default() -> None:
         ({"naem": 1}, ["line 6", "unknown key 'naem'", "'name'", "Allowed there"]),
         ({"partition": {"metod": "kl"}}, ["line 7", "'metod'", "'method'", "restarts"]),
         ({"zoo": {"m": {"arch": "x", "wieghts": "t"}}}, ["line 5", "zoo.m", "'weights'"]),
+        ({"zoo": {"mean": {"arch": "x", "sdt": 1}}}, ["zoo.mean", "'sdt'", "'std'"]),
+        ({"finetune": {"protocol": []}}, ["finetune.protocol", "at least 1 item"]),
         ({"partition": {"method": "klx"}}, ["partition.method", "'exact', 'kl' or 'random'"]),
         ({"budget": {"min_params": 9, "max_params": 1}}, ["min_params 9 is above max_params 1"]),
         ({"search": {"trials": 0}}, ["search.trials", "greater than or equal to 1"]),
@@ -69,6 +71,9 @@ def test_a_missing_file_and_broken_yaml_are_user_errors(tmp_path: Path) -> None:
     broken = tmp_path / "broken.yaml"
     broken.write_text("name: a\n zoo: [", encoding="utf-8")
     with pytest.raises(UserError, match=r"line 2 is not valid YAML"):
+        load_job(broken)
+    broken.write_bytes(b"name: \xff\xfe")
+    with pytest.raises(UserError, match=r"broken\.yaml cannot be read"):
         load_job(broken)
 
 

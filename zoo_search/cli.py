@@ -54,7 +54,8 @@ def _show_winners(run: Any, as_json: bool) -> None:
     told = summary(run.store)
     show(f"{run.job.name}: winners and baselines", told.rows, told.columns, as_json=as_json)
     if not as_json:
-        print(f"{told.verdict}\n\nreport  {told.report}\nwinner  {told.winner}")
+        report = "" if told.report is None else f"report  {told.report}\n"
+        print(f"{told.verdict}\n\n{report}winner  {told.winner}")
 
 
 @app.command()
@@ -235,14 +236,14 @@ def doctor(address: Address = None, as_json: AsJson = False) -> None:
 
 
 @zoo_app.command("list")
-def zoo_list(job: Job, address: Address = None, as_json: AsJson = False) -> None:
+def zoo_list(job: Job, as_json: AsJson = False) -> None:
     """Name, family, parameters, GMACs, nodes, weights and licence of every model."""
     from zoo_search.tables import show
     from zoo_search.zoo import list_zoo, load_zoo
 
     columns = {
         "name": "name", "family": "family", "params": "parameters #", "gmacs": "GMACs #",
-        "nodes": "nodes #", "weights": "weights", "license": "licence",
+        "nodes": "nodes #", "weights": "weights", "license": "licence", "problem": "problem",
     }  # fmt: skip
     show("The zoo", [asdict(row) for row in list_zoo(load_zoo(job))], columns, as_json=as_json)
 

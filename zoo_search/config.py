@@ -132,7 +132,7 @@ class FinetuneConfig(_Section):
     """DeRy section 4: FROZEN-TUNING (stitches and head) and FULL-TUNING (everything)."""
 
     winners: Annotated[int, Field(ge=1)] = 3
-    protocol: tuple[Protocol, ...] = ("frozen", "full")
+    protocol: Annotated[tuple[Protocol, ...], Field(min_length=1)] = ("frozen", "full")
     recipe: Literal["few-shot", "timm"] = "few-shot"
     epochs: Annotated[int, Field(ge=1)] | None = None
     """Epochs of each protocol; default: the recipe's."""
@@ -180,9 +180,10 @@ def load_job(source: str | Path | Mapping[str, Any] | JobConfig) -> JobConfig:
     path = Path(source)
     try:
         text = path.read_text(encoding="utf-8")
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise UserError(
-            f"The run file {path} cannot be read ({error.strerror or error}). Give the path of a "
+            f"The run file {path} cannot be read ({reason}). Give the path of a "
             "YAML file; jobs/digits.yaml is an example."
         ) from None
     try:
@@ -234,16 +235,17 @@ def _known_keys(loc: tuple[Any, ...]) -> list[str]:
     model: type[BaseModel] = JobConfig
     for part in loc:
         field = model.model_fields.get(str(part))
-        model = _section_of(field.annotation) if field is not None else model
+        section = _section_of(field.annotation) if field is not None else None
+        model = section or model  # a name in a mapping of sections may equal any key
     return list(model.model_fields)
 
 
-def _section_of(annotation: Any) -> type[BaseModel]:
+def _section_of(annotation: Any) -> type[BaseModel] | None:
     """Return the section class inside an annotation such as ``dict[str, ZooEntry]``."""
     for inner in (annotation, *reversed(typing.get_args(annotation))):
         if inspect.isclass(inner) and issubclass(inner, BaseModel):
             return inner
-    raise TypeError(f"{annotation} names no section of the configuration")
+    return None
 
 
 def _line_of(node: yaml.Node | None, loc: tuple[Any, ...]) -> int | None:

@@ -86,10 +86,10 @@ def _torch_pair() -> Check:
         from torchvision.ops import nms
 
         kept = nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.tensor([1.0]), 0.5)
-    except (ImportError, RuntimeError, AttributeError) as error:
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:
         return Check(
             "torch with torchvision",
-            str(error).strip().splitlines()[0],
+            _first_line(error),
             "bad",
             "torch and torchvision do not match. Install the pair of constraints.txt: "
             "pip install -c constraints.txt torch torchvision",
@@ -98,10 +98,13 @@ def _torch_pair() -> Check:
 
 
 def _devices() -> Iterator[Check]:
-    import torch
-
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     yield Check("cpu cores", f"{cores} ({platform.machine()})")
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        yield Check("gpu", _first_line(error), "bad", "Mend torch first: it does not import.")
+        return
     if not torch.cuda.is_available():
         yield Check("gpu", "none: models run on the CPU", "note", "Fine for small zoos and images.")
     for index in range(torch.cuda.device_count()):
@@ -134,11 +137,12 @@ def _ray(address: str | None) -> Iterator[Check]:
 
     try:
         has = engine.connect(address)
-    except (UserError, RuntimeError, ConnectionError) as error:
-        yield Check("ray", str(error).strip().splitlines()[0], "bad", "See the message.")
+    except (UserError, ImportError, OSError, RuntimeError, ValueError) as error:
+        cure = "Mend what it says; a local Ray needs no address: leave RAY_ADDRESS unset."
+        yield Check("ray cluster", _first_line(error), "bad", cure)
         return
     where = "local" if has.address == "local" else f"joined at {has.address}"
-    yield Check("ray", f"{where}: {has.nodes} nodes, {has.cpus} CPUs, {has.gpus} GPUs")
+    yield Check("ray cluster", f"{where}: {has.nodes} nodes, {has.cpus} CPUs, {has.gpus} GPUs")
     ours = _versions()
     for node, theirs in _node_versions().items():
         differing = [name for name in _PACKAGES if theirs[name] != ours[name]]
@@ -147,6 +151,10 @@ def _ray(address: str | None) -> Iterator[Check]:
             yield Check(f"node {node}", found, "bad", "Install constraints.txt on every node.")
         else:
             yield Check(f"node {node}", "same versions as here")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _node_versions() -> dict[str, dict[str, str | None]]:
@@ -165,4 +173,7 @@ def _node_versions() -> dict[str, dict[str, str | None]]:
         for n in nodes
     ]
     answers = engine.gather(refs, timeout=60)
-    return {n["NodeManagerAddress"]: a for n, a in zip(nodes, answers, strict=True)}
+    return {
+        f"{n['NodeManagerAddress']} ({n['NodeID'][:6]})": a
+        for n, a in zip(nodes, answers, strict=True)
+    }

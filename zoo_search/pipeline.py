@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 from zoo_search import engine
 from zoo_search.config import JobConfig, load_job
 from zoo_search.errors import UserError
+from zoo_search.progress import console
 from zoo_search.store import RunStore, fingerprint
 
 if TYPE_CHECKING:
     from zoo_search.data import VisionDataset
+    from zoo_search.data.base import Subset
     from zoo_search.partition.result import Partition
     from zoo_search.similarity.table import SimilarityTable
     from zoo_search.zoo import Zoo
@@ -99,7 +101,7 @@ class Run:
             name: {
                 "spec": model.spec.model_dump(mode="json"),
                 "weights": model.weights_hash,
-                "input_size": self.job.input_size,
+                "transform": asdict(model.transform),
             }
             for name, model in self.zoo.items()
         }
@@ -125,7 +127,8 @@ class Run:
 class Step:
     """One step: what it needs first, what it is made from, and how it is made.
 
-    ``make`` returns the names of the artifacts that it wrote.
+    ``make`` returns the names of the artifacts that it wrote; ``scratch`` is what it resumes from
+    when it was killed, removed once the step is recorded.
     """
 
     name: str
@@ -133,6 +136,7 @@ class Step:
     needs: tuple[str, ...]
     inputs: Callable[[Run], Any]
     make: Callable[[Run], Sequence[str]]
+    scratch: str | None = None
 
 
 def _make_zoo(run: Run) -> Sequence[str]:
@@ -142,7 +146,7 @@ def _make_zoo(run: Run) -> Sequence[str]:
     return ["zoo.json"]
 
 
-def _similarity_images(run: Run) -> Any:
+def _similarity_images(run: Run) -> Subset:
     config = run.job.similarity
     return run.dataset.select("train", config.fraction, config.limit, run.job.seed)
 
@@ -151,8 +155,18 @@ def _make_similarity(run: Run) -> Sequence[str]:
     from zoo_search.similarity import step
 
     run.connect()
-    step.compute(run.zoo, _similarity_images(run), run.job.similarity, run.job.seed, run.store)
+    images = _similarity_images(run)
+    step.compute(run.zoo, images, run.job.similarity, run.job.seed, run.store)
+    _tell_skipped(images)
     return ["similarity.parquet"]
+
+
+def _tell_skipped(images: Subset) -> None:
+    """Count and name the images that could not be decoded."""
+    skipped = images.skipped.named()
+    if skipped:
+        named = "; ".join(f"{name} ({reason})" for name, reason in list(skipped.items())[:5])
+        console.print(f"  {len(skipped)} images could not be decoded, skipped: {named}")
 
 
 def _make_partition(run: Run) -> Sequence[str]:
@@ -241,12 +255,16 @@ _TABLE = [
             run.job.seed,
         ],
         _make_winners,
+        scratch="finetune",
     ),
     Step(
         "report",
         1,
         ("finetune",),
-        lambda run: _results("zoo", "similarity", "partition", "reassemble", "finetune")(run),
+        lambda run: [
+            _results("zoo", "similarity", "partition", "reassemble", "finetune")(run),
+            run.job.to_yaml(),
+        ],
         _make_report,
     ),
 ]
@@ -269,6 +287,8 @@ def ensure(run: Run, name: str, say: Callable[[str], None]) -> None:
     artifacts = step.make(run)
     seconds = time.monotonic() - start
     run.store.record(name, made_from, artifacts, seconds=seconds, facts={})
+    if step.scratch is not None:
+        run.store.remove(step.scratch)
     run.outcomes.append(Outcome(name, skipped=False, seconds=seconds))
     say(f"{name}: made in {seconds:.1f} s ({', '.join(artifacts)})")
 

@@ -63,7 +63,8 @@ def run(
         folder = f"winners/{number}"
         results.append(_export(entry, nets[key], trained, folder, zoo, dataset, store))
     store.write_json(WINNERS, _summary(results, dataset, job))
-    store.remove("finetune")
+    for surplus in set(store.list("winners")) - {str(n) for n in range(len(entries))}:
+        store.remove(f"winners/{surplus}")
     return results
 
 

@@ -26,14 +26,14 @@ class Summary:
         rows: One a network, best first, JSON-ready.
         columns: Field to heading, for :func:`zoo_search.tables.show`.
         verdict: Whether reassembly paid.
-        report: Path of the report.
+        report: Path of the report; None before that step is made.
         winner: Folder of the best reassembly.
     """
 
     rows: list[dict[str, Any]]
     columns: dict[str, str]
     verdict: str
-    report: str
+    report: str | None
     winner: str
 
 
@@ -56,7 +56,7 @@ def summary(store: RunStore) -> Summary:
         [_row(result) for result in results],
         columns,
         told.text,
-        store.path("report.html"),
+        store.path("report.html") if store.exists("report.html") else None,
         store.path(folder),
     )
 

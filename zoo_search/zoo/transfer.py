@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from zoo_search.config import ZooEntry, load_job
+from zoo_search.store import RunStore
+from zoo_search.zoo.build import build
 from zoo_search.zoo.load import load_zoo
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from zoo_search.dpiat import TransferReport
 
 __all__ = ["transfer_by_name"]
+
+_BARE = {"name": "transfer", "dataset": "digits"}
 
 
 def transfer_by_name(source: str, target: str, out: Path, job: Path | None) -> TransferReport:
@@ -28,24 +30,15 @@ def transfer_by_name(source: str, target: str, out: Path, job: Path | None) -> T
     Raises:
         UserError: If a name is unknown, the source's weights are missing, or nothing fits.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     from zoo_search import dpiat
 
-    entries = load_job(job).zoo if job is not None else {}
-    giver = _module(source, entries.get(source, ZooEntry(arch=source)))
-    taker = _module(target, entries.get(target, ZooEntry(arch=target)), random=True)
+    config = load_job(job if job is not None else {**_BARE, "zoo": {source: {"arch": source}}})
+    entries = {name: config.zoo.get(name, ZooEntry(arch=name)) for name in (source, target)}
+    giver = load_zoo(config.model_copy(update={"zoo": {source: entries[source]}}))[source].module
+    taker = build(entries[target], target, config.input_size, config.seed)
     report = dpiat.transfer(giver, taker)
-    aside = out.with_name(f".aside-{out.name}")
-    save_file({k: v.contiguous().clone() for k, v in taker.state_dict().items()}, aside)
-    aside.replace(out)
+    weights = {name: tensor.contiguous().clone() for name, tensor in taker.state_dict().items()}
+    RunStore(out.absolute().parent).write_bytes(out.name, save(weights))
     return report
-
-
-def _module(name: str, entry: ZooEntry, *, random: bool = False) -> nn.Module:
-    from zoo_search.zoo.build import build
-
-    if random:
-        return build(entry, name, None, 0)
-    alone: dict[str, Any] = {"name": "transfer", "zoo": {name: entry}, "dataset": "none"}
-    return load_zoo(alone)[name].module
