@@ -82,3 +82,31 @@ def test_any_valid_partition_section_survives_the_round_trip(k: int, eps: float,
     job = load_job(SMALL | {"partition": {"k": k, "eps": eps, "size": size}})
     again = load_job(yaml.safe_load(job.to_yaml()))
     assert (again.partition.k, again.partition.eps, again.partition.size) == (k, eps, size)
+
+
+def test_the_demo_is_the_one_that_was_promised() -> None:
+    """Four blocks, 200 restarts, 100 trials, both protocols, and a choice of single models."""
+    import timm
+    import torch
+
+    from zoo_search.linegraph import trace
+    from zoo_search.reassembly import BlockRef, Budget, CostTable, Recipe
+
+    job = load_job(next(path for path in JOBS if path.name == "digits.yaml"))
+    assert (job.partition.k, job.partition.restarts, job.search.trials) == (4, 200, 100)
+    assert job.finetune.protocol == ("frozen", "full")
+    graphs = {}
+    for name, spec in job.zoo.items():
+        with torch.device("meta"):
+            model = timm.create_model(spec.arch, pretrained=False, **spec.kwargs)
+        graphs[name] = trace(model, (3, 64, 64), name)
+    costs, budget = CostTable(graphs, num_classes=10), Budget.of(job.budget)
+    whole = {
+        name: costs.cost(Recipe((BlockRef(name, 0, len(graph)),), "target"))
+        for name, graph in graphs.items()
+    }
+    within = [name for name, cost in whole.items() if budget.admits(cost)]
+    assert len(within) >= 2
+    for name in within:
+        assert whole[name].params <= 6.0e6
+        assert whole[name].macs <= 3.5e7

@@ -11,13 +11,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import save_file
 
 import zoo_search as zs
 from zoo_search import pipeline
+from zoo_search.errors import UserError
 from zoo_search.report import ranking, summary
 from zoo_search.store import RunStore
 
@@ -89,6 +92,53 @@ def test_the_summary_names_winner_and_baselines(done: Any) -> None:
     }
     assert Path(told.winner).is_dir()
     assert "best reassembly" in told.verdict
+
+
+def test_the_command_line_on_a_finished_run_shows_what_won(
+    done: Any, job: dict[str, Any], tmp_path: Path
+) -> None:
+    path, told = tmp_path / "job.yaml", summary(done.store)
+    path.write_text(yaml.safe_dump(job, sort_keys=False), encoding="utf-8")
+    shown = subprocess.run(
+        [sys.executable, "-m", "zoo_search", "run", str(path), "--dir", done.store.url,
+         "--address", "local"],
+        capture_output=True, text=True, timeout=300, check=True,
+    )  # fmt: skip
+    steps = [line for line in shown.stderr.splitlines() if line.split(":")[0] in pipeline.STEPS]
+    assert steps == [f"{step}: up to date, skipped" for step in pipeline.STEPS]
+    lines = shown.stdout.splitlines()
+    best = next(row for row in told.rows if row["role"] == "reassembly")
+    assert any(best["name"] in line and best["role"] in line for line in lines)
+    assert told.verdict in shown.stdout
+    for word, place in (("report", told.report), ("winner", told.winner)):
+        assert f"{word}  {place}" in lines
+        assert Path(str(place)).exists()
+
+
+def test_the_test_split_is_never_used_for_search(
+    job: dict[str, Any], ray_cluster: None, tmp_path: Path
+) -> None:
+    """Every test image is no image: whatever read one would fail, here or on a worker."""
+    rng = np.random.default_rng(0)
+    for label in ("ant", "bee"):
+        for split in ("train", "test"):
+            (tmp_path / split / label).mkdir(parents=True)
+        for i in range(20):
+            pixels = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / f"train/{label}/{i}.png")
+            (tmp_path / f"test/{label}/{i}.png").write_bytes(b"no image")
+    small = job | {
+        "zoo": {name: job["zoo"][name] for name in ARCHS},
+        "dataset": {"name": "folder", "path": str(tmp_path), "max_bad": 0.0},
+        "similarity": {"fraction": 1.0, "batch_size": 20},
+    }
+    run = pipeline.run(small, until="reassemble", directory=str(tmp_path / "run"))
+    assert [o.step for o in run.outcomes] == ["zoo", "similarity", "partition", "reassemble"]
+    rows = ranking(run.store)
+    assert rows
+    assert {row["state"] for row in rows} == {"complete"}
+    with pytest.raises(UserError, match=r"test/(ant|bee)/\d+\.png"):
+        run.dataset.select("test").load((SIZE, SIZE))
 
 
 def test_the_winner_loads_without_the_zoo_and_scores_what_was_reported(done: Any) -> None:

@@ -132,8 +132,12 @@ class RunStore:
             return
         with tempfile.TemporaryDirectory() as folder:
             yield Path(folder)
+            parent, _, base = target.rpartition("/")
+            remote = f"{parent}/.aside-{uuid.uuid4().hex}-{base}"
+            self.fs.makedirs(parent, exist_ok=True)
+            self.fs.put(folder, remote, recursive=True)
             self.remove(name)
-            self.fs.put(f"{folder}/", f"{target}/", recursive=True)
+            self.fs.mv(remote, target, recursive=True)
 
     @contextlib.contextmanager
     def local_copy(self, name: str) -> Iterator[Path]:

@@ -118,21 +118,43 @@ def test_places_that_are_no_cut_are_named() -> None:
     assert place.reason.startswith("2 tensors stay alive: 64×16×16 from features.pool0 to")
 
 
-def test_the_model_is_left_untouched() -> None:
+@pytest.mark.parametrize(
+    ("name", "kwargs", "size"),
+    [
+        ("levit_128s", {}, 224),
+        ("regnety_002", {}, 64),
+        ("vit_tiny_patch16_224", {"img_size": 64, "depth": 4}, 64),
+    ],
+)
+def test_the_model_is_left_untouched(name: str, kwargs: dict[str, int], size: int) -> None:
     torch.manual_seed(0)
-    model = timm.create_model("levit_128s").train()
-    before = copy.deepcopy(model.state_dict())
-    attributes = {path: set(vars(part)) for path, part in model.named_modules()}
-    trace(model, (3, 224, 224))
-    assert model.training
-    assert {path: set(vars(part)) for path, part in model.named_modules()} == attributes
-    assert all(not part._forward_hooks for part in model.modules())
-    assert all(not part.attention_bias_cache for part in model.modules()
-               if hasattr(part, "attention_bias_cache"))  # fmt: skip
-    after = model.state_dict()
+    model = timm.create_model(name, **kwargs).train()
+    twin = copy.deepcopy(model)
+    trace(model, (3, size, size))
+    assert [path for path, _ in model.named_modules()] == [path for path, _ in twin.named_modules()]
+    for part, other in zip(model.modules(), twin.modules(), strict=True):
+        assert type(part) is type(other)
+        assert part.training
+        assert not part._forward_hooks
+        assert vars(part).keys() == vars(other).keys()
+        assert plain(part) == plain(other)
+    before, after = twin.state_dict(), model.state_dict()
     assert list(after) == list(before)
     assert all(torch.equal(after[key], before[key]) for key in before)
-    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert all(p.requires_grad and p.grad is None for p in model.parameters())
+    x = torch.randn(2, 3, size, size)
+    with torch.no_grad():
+        assert torch.equal(model.eval()(x), twin.eval()(x))
+
+
+def plain(module: nn.Module) -> dict[str, object]:
+    """The attributes of a module that are numbers, words, or containers of these."""
+    kinds = (bool, int, float, str, tuple, list, dict, type(None))
+    return {
+        key: repr(value)
+        for key, value in vars(module).items()
+        if isinstance(value, kinds) and key not in ("_modules", "_parameters", "_buffers")
+    }
 
 
 @pytest.fixture(scope="module")
@@ -187,14 +209,29 @@ def test_an_author_s_block_is_taken_over_whole(vit: nn.Module) -> None:
 def test_gradients_equal_the_model_s(name: str, kwargs: dict[str, int], size: int) -> None:
     torch.manual_seed(0)
     model = timm.create_model(name, **kwargs).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():  # so that no two hold the same values
+            parameter.add_(1e-3 * torch.randn_like(parameter))
+    author = {values(parameter): path for path, parameter in model.named_parameters()}
     graph = trace(model, (3, size, size))
     x = torch.randn(2, 3, size, size)
     model(x).square().sum().backward()
     graph.head(graph.features(x)).square().sum().backward()
-    expected = sorted(float(p.grad.norm()) for p in model.parameters() if p.grad is not None)
     parts = nn.ModuleList([*(node.module for node in graph.nodes), graph.head])
-    found = sorted(float(p.grad.norm()) for p in parts.parameters() if p.grad is not None)
-    assert found == expected
+    found = {author[values(p)]: (path, p.grad) for path, p in parts.named_parameters()}
+    assert found.keys() == dict(model.named_parameters()).keys()
+    for path, parameter in model.named_parameters():
+        mine, gradient = found[path]
+        assert mine.rpartition(".")[2] == path.rpartition(".")[2]
+        assert parameter.grad is not None
+        assert gradient is not None
+        assert torch.equal(gradient, parameter.grad), path
+        assert gradient.any(), path
+
+
+def values(tensor: Tensor) -> bytes:
+    """What tells one parameter from all others."""
+    return tensor.detach().numpy().tobytes()
 
 
 def test_dropout_and_drop_path_work_in_train_mode() -> None:

@@ -17,7 +17,8 @@ class Verdict:
     Attributes:
         text: One or two sentences for a reader who sees nothing else.
         winner: Name of the best reassembly.
-        beats_single: True, False, or None where there is no single model to compare with.
+        beats_single: Whether it leads by two standard errors or more; None where there is no single
+            model to compare with.
         beats_random: Likewise for the random recipe.
     """
 
@@ -37,7 +38,7 @@ def verdict(results: Sequence[Mapping[str, Any]], test_images: int) -> Verdict:
 
     The standard error of the difference takes the two accuracies as independent proportions over
     ``test_images`` images (it is on the safe side, since both saw the same images); a lead of less
-    than two standard errors is called within the noise.
+    than two standard errors is called level.
 
     Args:
         results: Entries of ``winners.json``, at least one with the role ``reassembly``.
@@ -54,8 +55,8 @@ def verdict(results: Sequence[Mapping[str, Any]], test_images: int) -> Verdict:
         other = best[role]
         if other is not None:
             theirs = final_accuracy(other)
-            won[role] = score > theirs
-            said.append(_compare(what, other["name"], score, theirs, test_images))
+            won[role], text = _compare(what, other["name"], score, theirs, test_images)
+            said.append(text)
     return Verdict(" ".join(said), winner["name"], won["single"], won["random"])
 
 
@@ -63,19 +64,16 @@ def _best(results: Sequence[Mapping[str, Any]], role: str) -> Mapping[str, Any] 
     return max((r for r in results if r["role"] == role), key=final_accuracy, default=None)
 
 
-def _compare(what: str, name: str, ours: float, theirs: float, images: int) -> str:
+def _compare(what: str, name: str, ours: float, theirs: float, images: int) -> tuple[bool, str]:
     error = math.sqrt((ours * (1 - ours) + theirs * (1 - theirs)) / images)
     lead = ours - theirs
-    noise = (
-        f", a difference within the noise of {images} images (standard error {error:.1%})"
-        if abs(lead) < 2 * error
-        else ""
-    )
+    if abs(lead) <= 2 * error:
+        return False, (
+            f"It is level with {what} at equal cost, {name} with {theirs:.1%}: the difference of "
+            f"{lead:+.1%} is within the noise of {images} images (standard error {error:.1%})."
+        )
     if lead > 0:
-        return f"It beats {what} at equal cost, {name} with {theirs:.1%}, by {lead:.1%}{noise}."
-    if lead == 0:
-        return f"It equals {what} at equal cost, {name}."
-    return (
-        f"It does not beat {what} at equal cost: {name} reaches {theirs:.1%}, "
-        f"{-lead:.1%} more{noise}."
+        return True, f"It beats {what} at equal cost, {name} with {theirs:.1%}, by {lead:.1%}."
+    return False, (
+        f"It does not beat {what} at equal cost: {name} reaches {theirs:.1%}, {-lead:.1%} more."
     )
