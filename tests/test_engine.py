@@ -40,19 +40,34 @@ def test_connecting_twice_is_connecting_once(ray_cluster: None) -> None:
     assert first.nodes == 1
 
 
-def test_results_come_in_order_and_are_told_as_they_arrive(ray_cluster: None) -> None:
+def test_results_come_in_order_and_are_told_as_they_arrive(
+    ray_cluster: None, tmp_path: Path
+) -> None:
+    """The first task ends only when the second one's result was told."""
     import ray
 
-    @ray.remote(num_cpus=0)
-    def after(seconds: float) -> float:
-        time.sleep(seconds)
-        return seconds
+    told_second = tmp_path / "told"
 
-    ray.get([after.remote(0.5), after.remote(0.5)])  # both workers are up
-    told: list[tuple[int, float]] = []
-    refs = [after.remote(0.6), after.remote(0.0)]
-    assert engine.gather(refs, on_result=lambda i, v: told.append((i, v))) == [0.6, 0.0]
-    assert told == [(1, 0.0), (0, 0.6)]
+    @ray.remote(num_cpus=0.25)
+    def first() -> str:
+        while not told_second.exists():
+            time.sleep(0.01)
+        return "first"
+
+    @ray.remote(num_cpus=0.5)  # other resources than the first: never queued behind it
+    def second() -> str:
+        return "second"
+
+    told: list[tuple[int, str]] = []
+
+    def tell(index: int, value: str) -> None:
+        told.append((index, value))
+        if value == "second":
+            told_second.touch()
+
+    values = engine.gather([first.remote(), second.remote()], timeout=60, on_result=tell)
+    assert values == ["first", "second"]
+    assert told == [(1, "second"), (0, "first")]
 
 
 def test_waiting_in_vain_ends_with_advice(ray_cluster: None) -> None:

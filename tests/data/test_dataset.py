@@ -297,3 +297,9 @@ def test_importing_the_package_is_light() -> None:
     code = "import zoo_search.data, sys; print({'ray', 'torch', 'sklearn'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist5k"])
+def test_a_packaged_data_set_takes_no_path(name: str) -> None:
+    with pytest.raises(UserError, match=rf"'{name}' comes with a Python package and takes no path"):
+        open_dataset(DatasetConfig(name=name, path="images"))

