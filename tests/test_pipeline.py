@@ -71,6 +71,7 @@ def test_every_step_leaves_its_artifacts(done: Any) -> None:
     names = ["job.yaml", "zoo.json", "similarity.parquet", "partition.json", "candidates.parquet"]
     names += ["study.journal", "winners.json", "report.html", "winners/0/model.safetensors"]
     assert [name for name in names if not done.store.exists(name)] == []
+    assert not done.store.exists("finetune")  # what a killed step would have gone on from
     assert [o.step for o in done.outcomes if not o.skipped] == list(dict.fromkeys(pipeline.STEPS))
 
 

@@ -81,7 +81,10 @@ def test_entries_become_winners(setting: Setting, tmp_path: Path, ray_cluster: N
     assert (written["train_images"], written["test_images"]) == (50, 1747)
     assert [r.folder for r in results] == ["winners/0", "winners/1", "winners/2"]
     assert results[0].protocols == results[2].protocols  # trained once
-    assert not store.exists("finetune")
+    again = step.run(entries, setting.zoo, setting.dataset, setting.job, store)
+    assert [r.protocols for r in again] == [
+        r.protocols for r in results
+    ]  # nothing is trained again
     for result in results:
         assert list(result.protocols) == ["frozen", "full"]
         assert [p["epoch"] for p in result.protocols["full"]["curve"]] == [1, 2]
