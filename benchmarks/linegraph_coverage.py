@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+# DeRy's hand-written tables (Yang et al. 2022), with the patch merges of Swin counted.
 NODE_COUNTS = {
     "resnet18": 8,
     "resnet50": 16,
@@ -45,7 +46,7 @@ def examine(name: str) -> dict[str, Any]:
     import torch
 
     from zoo_search.errors import UserError
-    from zoo_search.linegraph import trace
+    from zoo_search.linegraph import count, trace
 
     with torch.device("meta"):
         model = timm.create_model(name)
@@ -56,17 +57,21 @@ def examine(name: str) -> dict[str, Any]:
         graph = trace(model, size, name)
     except UserError as error:
         return line | {"refused": str(error), "seconds": time.perf_counter() - start}
-    params = sum(parameter.numel() for parameter in model.parameters())
+    seconds = time.perf_counter() - start
+    params, macs = count(model, size)
     return line | {
         "nodes": len(graph),
-        "seconds": time.perf_counter() - start,
+        "seconds": seconds,
         "gmacs": graph.macs / 1e9,
         "params": graph.params,
         "params_agree": graph.params == params,
+        # Each operation is halved and rounded on its own.
+        "macs_agree": abs(graph.macs - macs) <= len(graph) + 1,
         "head_share": graph.head_macs / max(graph.macs, 1),
         "largest": max(node.macs for node in graph.nodes) / max(graph.macs, 1),
         "layouts": sorted({cut.layout for cut in graph.cuts[1:]}),
         "modules": sorted({type(node.module).__name__ for node in graph.nodes}),
+        "streams": max(cut.streams for cut in graph.cuts),
         "not_cuts": len(graph.refused),
     }
 
@@ -158,6 +163,7 @@ def report(lines: list[dict[str, Any]], registered: int) -> str:
 
     good = [line for line in lines if line.get("nodes", 0) >= ENOUGH]
     lumps = [line for line in good if line["largest"] > 0.5]
+    packed = [line["name"] for line in good if line["streams"] > 1]
     few = [line for line in lines if 0 < line.get("nodes", 0) < ENOUGH]
     refused = [line for line in lines if "refused" in line]
     crashed = [line for line in lines if "crashed" in line]
@@ -177,11 +183,14 @@ def report(lines: list[dict[str, Any]], registered: int) -> str:
         f"| line graph of {ENOUGH} or more nodes | {len(good)} "
         f"({len(good) / max(len(lines), 1):.2%}) |",
         f"| of these, with over half of the multiply-adds in one node | {len(lumps)} |",
+        f"| of these, with several streams packed into one tensor | {len(packed)} |",
         f"| line graph of fewer nodes | {len(few)} |",
         f"| refused with a reason | {len(refused)} |",
         f"| crashed or out of time | {len(crashed)} |",
         f"| parameters of the nodes and head sum to the model's | "
         f"{sum(bool(line.get('params_agree')) for line in lines)} of {len(good) + len(few)} |",
+        f"| multiply-adds of the nodes and head sum to the whole model's, counted by torch | "
+        f"{sum(bool(line.get('macs_agree')) for line in lines)} of {len(good) + len(few)} |",
         f"| seconds for one, median | {statistics.median(seconds):.2f} |",
         f"| seconds for one, most | {max(seconds):.1f} (`{slowest['name']}`) |",
         "",
@@ -191,6 +200,7 @@ def report(lines: list[dict[str, Any]], registered: int) -> str:
     text += [f"- {line['refused']}" for line in refused]
     text += [f"- {line['name']}: {line['nodes']} nodes" for line in few]
     text += [f"- {line['name']}: {line['crashed']}" for line in crashed]
+    text += ["", "## Several streams packed into one tensor", "", ", ".join(sorted(packed))]
     text += ["", "## Over half of the multiply-adds in one node", ""]
     text += [f"- {line['name']}: {line['nodes']} nodes, {line['largest']:.0%}" for line in lumps]
     text += ["", "## Node counts of DeRy's models", "", "| model | nodes | DeRy |"]

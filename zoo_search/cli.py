@@ -261,7 +261,7 @@ def zoo_inspect(
 
     columns = {
         "index": "cut #", "name": "ends with", "params": "parameters #", "macs": "MACs #",
-        "layout": "layout", "channels": "channels #", "grid": "grid", "prefix_tokens": "prefix #",
+        "layout": "layout", "channels": "channels #", "grid": "grid", "prefix_tokens": "prefix #", "streams": "streams #",
         "why": "no cut, because",
     }  # fmt: skip
     detail = inspect_model(load_zoo(job).model(name))

@@ -1,7 +1,7 @@
 """Architectures whose line graphs are checked bit for bit: small members of many families.
 
-Each maps to a second input size that the architecture itself takes, or None where it is built for
-one size only.
+Each maps to a second input size that the model takes as it is, or None where a model is built for
+one size; such a one is built again with ``img_size=160``, but for those in ``ONE_SIZE``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ARCHITECTURES: dict[str, int | None] = {
     "efficientnet_b0": 160,
     "efficientnetv2_rw_t": 160,
     "efficientvit_b0": 160,
-    "efficientvit_m0": None,
+    "efficientvit_m0": 160,
     "ese_vovnet19b_slim_dw": 160,
     "eva02_tiny_patch14_224": None,
     "fasternet_t0": 160,
@@ -47,9 +47,10 @@ ARCHITECTURES: dict[str, int | None] = {
     "hardcorenas_a": 160,
     "hgnetv2_b0": 160,
     "hiera_tiny_224": None,
+    "hrnet_w18_small": 160,
     "inception_next_atto": 160,
     "inception_v3": 160,
-    "lambda_resnet26t": None,
+    "lambda_resnet26t": 160,
     "legacy_seresnet18": 160,
     "levit_128s": None,
     "mambaout_femto": 160,
@@ -64,10 +65,12 @@ ARCHITECTURES: dict[str, int | None] = {
     "mobileone_s0": 160,
     "mobilevit_xxs": 192,
     "mobilevitv2_050": 192,
-    "naflexvit_base_patch16_gap": None,
+    "naflexvit_base_patch16_gap": 160,
+    "nasnetalarge": 160,
     "nest_tiny": None,
     "nf_regnet_b0": 160,
     "pit_ti_224": None,
+    "pnasnet5large": 160,
     "poolformer_s12": 160,
     "poolformerv2_s12": 160,
     "pvt_v2_b0": 160,
@@ -82,7 +85,7 @@ ARCHITECTURES: dict[str, int | None] = {
     "resnetv2_18": 160,
     "rexnet_100": 160,
     "selecsls42": 160,
-    "sequencer2d_s": None,
+    "sequencer2d_s": 160,
     "shvit_s1": 160,
     "skresnet18": 160,
     "spnasnet_100": 160,
@@ -91,7 +94,8 @@ ARCHITECTURES: dict[str, int | None] = {
     "swin_tiny_patch4_window7_224": None,
     "swinv2_tiny_window8_256": None,
     "tf_efficientnet_lite0": 160,
-    "tiny_vit_5m_224": None,
+    "tiny_vit_5m_224": 160,
+    "tnt_s_patch16_224": None,
     "tresnet_m": 160,
     "twins_svt_small": 160,
     "vgg11_bn": 160,
@@ -102,10 +106,17 @@ ARCHITECTURES: dict[str, int | None] = {
     "xcit_nano_12_p16_224": 160,
 }
 
+ONE_SIZE = {"efficientformer_l1"}
+
+# Where forward_features is not what goes into the head: an attention map beside it, the class token
+# alone, the map before the layers that lead to the classifier.
+OTHER_FEATURES = {"coat_tiny", "pit_ti_224", "vgg11_bn"}
+
 # Checked in every run, at small sizes: name, input size, further arguments of the architecture.
 FAST: tuple[tuple[str, int, dict[str, int]], ...] = (
     ("convnext_atto", 64, {}),
     ("efficientformerv2_s0", 224, {}),
+    ("hrnet_w18_small", 64, {}),
     ("levit_128s", 224, {}),
     ("mobilenetv3_small_050", 64, {}),
     ("mobilevit_xxs", 64, {}),
@@ -115,5 +126,6 @@ FAST: tuple[tuple[str, int, dict[str, int]], ...] = (
     ("resnet18", 64, {}),
     ("swin_tiny_patch4_window7_224", 56, {"img_size": 56}),
     ("tf_efficientnet_lite0", 64, {}),
+    ("tnt_s_patch16_224", 64, {"img_size": 64}),
     ("vit_tiny_patch16_224", 64, {"img_size": 64}),
 )

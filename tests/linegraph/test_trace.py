@@ -8,28 +8,11 @@ import pickle
 import pytest
 import timm
 import torch
+from linegraph_coverage import NODE_COUNTS
 from torch import Tensor, nn
 
 from zoo_search.errors import UserError
 from zoo_search.linegraph import trace
-
-# DeRy's hand-written tables (Yang et al. 2022), with the patch merges of Swin counted.
-NODE_COUNTS = {
-    "resnet18": 8,
-    "resnet50": 16,
-    "resnet101": 33,
-    "resnext50_32x4d": 16,
-    "mobilenetv3_large_100": 16,
-    "vit_small_patch16_224": 12,
-    "vit_large_patch16_224": 24,
-    "swin_tiny_patch4_window7_224": 15,
-    "swin_small_patch4_window7_224": 27,
-    "regnety_008": 14,
-    "regnety_016": 27,
-    "regnety_032": 21,
-    "regnety_080": 17,
-    "regnety_160": 18,
-}
 
 
 @pytest.mark.parametrize(("name", "count"), NODE_COUNTS.items())
@@ -97,8 +80,8 @@ def test_torchvision() -> None:
         assert torch.equal(graph.logits(x), model(x))
 
 
-@pytest.mark.parametrize("name", ["crossvit_9_240", "nasnetalarge", "tnt_s_patch16_224"])
-def test_several_streams_are_refused(name: str) -> None:
+@pytest.mark.parametrize("name", ["crossvit_9_240", "efficientvim_m1"])
+def test_streams_that_do_not_fit_together_are_refused(name: str) -> None:
     with torch.device("meta"):
         model = timm.create_model(name)
     with pytest.raises(UserError, match=r"2 tensors stay alive: .* from .* to "):
@@ -204,6 +187,8 @@ def test_an_author_s_block_is_taken_over_whole(vit: nn.Module) -> None:
         ("regnety_002", {}, 64),
         ("pvt_v2_b0", {}, 64),
         ("pit_ti_224", {}, 224),
+        ("hrnet_w18_small", {}, 64),
+        ("tnt_s_patch16_224", {"img_size": 32, "depth": 3}, 32),
     ],
 )
 def test_gradients_equal_the_model_s(name: str, kwargs: dict[str, int], size: int) -> None:

@@ -33,6 +33,7 @@ class Cut:
         prefix_tokens: Tokens that stand before the grid (class, distillation, register tokens).
         windows: Number of windows in layout ``"windows"``.
         order: Where tokens do not come in raster order: the raster index of each token.
+        streams: How many tensors of the model are packed into the one at this cut.
     """
 
     index: int
@@ -43,6 +44,7 @@ class Cut:
     prefix_tokens: int = 0
     windows: int = 1
     order: tuple[int, ...] | None = field(default=None, repr=False)
+    streams: int = 1
 
     @property
     def shape(self) -> tuple[int, ...]:

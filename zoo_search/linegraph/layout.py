@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from zoo_search.linegraph.coordinates import Coordinates
 from zoo_search.linegraph.graph import Cut
+from zoo_search.linegraph.packing import PackMaps
 from zoo_search.linegraph.recording import Operation, Recording, Ref, refs_in
 
 __all__ = ["LayoutFinder", "from_nchw", "to_nchw"]
@@ -92,6 +93,11 @@ class LayoutFinder:
         for op in recording.operations:
             for number in refs_in(op.args, op.kwargs):
                 self._users.setdefault(number, []).append(op)
+
+    @property
+    def batch(self) -> int:
+        """Images in the recorded batch."""
+        return self._recording.values[0].shape[0]
 
     def cut(self, index: int, name: str, value: int) -> Cut | None:
         """Describe value ``value`` as cut ``index``; None if it has no known layout."""
@@ -172,7 +178,7 @@ class LayoutFinder:
             return 0
         op = self._recording.operations[producer]
         shape = values[value].shape
-        if op.function in _FIRST:
+        if op.function in _FIRST or isinstance(op.function, PackMaps):
             return -1
         if op.function in _LAST:
             return 1

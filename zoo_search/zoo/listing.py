@@ -70,6 +70,7 @@ class CutRow:
     channels: int
     grid: tuple[int, int]
     prefix_tokens: int
+    streams: int
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def inspect_model(model: ZooModel) -> ModelDetail:
         row=row,
         nodes=tuple(NodeRow(n.index, n.name, n.params, n.macs) for n in graph.nodes),
         cuts=tuple(
-            CutRow(c.index, c.name, c.layout, c.channels, c.grid, c.prefix_tokens)
+            CutRow(c.index, c.name, c.layout, c.channels, c.grid, c.prefix_tokens, c.streams)
             for c in graph.cuts
         ),
         head=NodeRow(len(graph), "head", graph.head_params, graph.head_macs),
