@@ -79,7 +79,7 @@ def cases(folder: Path) -> dict[str, Callable[[], object]]:
         "undecodable image": lambda: open_images({"name": "folder", "path": str(folder / "pets")}),
         "no network": lambda: load({"arch": "resnet18", "weights": "timm"}),
         "no network, Hugging Face": lambda: load(
-            {"arch": "resnet18", "weights": "hf-hub:timm/resnet18.a1_in1k"}
+            {"arch": "resnet18", "weights": "hf-hub:acme/own-resnet18"}
         ),
     }
 

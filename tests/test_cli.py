@@ -30,7 +30,12 @@ def test_the_commands_and_their_options_are_these() -> None:
     }
     step = ["--address", "--dir", "--json", "--seed", "job"]
     assert found == {
-        "run": step, "similarity": step, "partition": step, "reassemble": step,
+        "similarity": sorted([*step, "--pair", "--png"]),
+        "partition": sorted([
+            *step, "--similarity", "-k", "--k", "--eps", "--size", "--method", "--restarts",
+            "--one-per-set", "--certify", "--workers", "--out", "--png",
+        ]),
+        "run": step, "reassemble": step,
         "finetune": step, "report": step,
         "rank": ["--address", "--json", "--proxy", "--seed", "job"],
         "transfer": ["--job", "--json", "--out", "source", "target"],

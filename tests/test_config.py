@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zoo_search.config import JobConfig, load_job
@@ -35,7 +35,7 @@ def test_the_written_configuration_names_every_default() -> None:
     written = yaml.safe_load(load_job(SMALL).to_yaml())
     assert written["partition"] == {
         "k": 4, "eps": 0.2, "size": "nodes", "method": "exact", "restarts": 200,
-        "one_per_set": False,
+        "one_per_set": False, "certify": 0, "workers": None,
     }  # fmt: skip
     assert written["dataset"]["name"] == "digits"
     assert set(written) == set(JobConfig.model_fields)
@@ -54,6 +54,8 @@ def test_the_written_configuration_names_every_default() -> None:
         ({"search": {"trials": 0}}, ["search.trials", "greater than or equal to 1"]),
         ({"dataset": {"path": "x"}}, ["dataset.name", "missing"]),
         ({"name": "a/b"}, ["'name'", "match"]),
+        ({"patience": 0}, ["'patience'", "greater than 0"]),
+        ({"patience": float("inf")}, ["'patience'", "finite"]),
     ],
 )
 def test_a_mistake_is_named_with_its_place_and_its_cure(
@@ -77,6 +79,7 @@ def test_a_missing_file_and_broken_yaml_are_user_errors(tmp_path: Path) -> None:
         load_job(broken)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 12), st.floats(0, 5), st.sampled_from(["nodes", "params", "macs"]))
 def test_any_valid_partition_section_survives_the_round_trip(k: int, eps: float, size: str) -> None:
     job = load_job(SMALL | {"partition": {"k": k, "eps": eps, "size": size}})

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -77,8 +78,96 @@ def test_waiting_in_vain_ends_with_advice(ray_cluster: None) -> None:
     def never() -> None:
         return None
 
-    with pytest.raises(UserError, match=r"no result for 1 s .*ray status"):
-        engine.gather([never.remote()], timeout=1.0)
+    expected = r"waiting for a token: .*no progress for 1 s.*ray status.*same command.*'patience'"
+    with pytest.raises(UserError, match=expected):
+        engine.gather([never.remote()], what="a token", timeout=1.0)
+
+
+def test_a_hanging_task_ends_the_wait_and_is_cancelled(ray_cluster: None, tmp_path: Path) -> None:
+    import ray
+
+    started = tmp_path / "started"
+
+    @ray.remote(num_cpus=2)
+    def hang(number: int) -> int:
+        if number:
+            started.touch()
+            time.sleep(600)
+        return number
+
+    ray.get(hang.remote(0))  # so that a worker runs
+    told: list[int] = []
+    begun = time.monotonic()
+    with pytest.raises(UserError, match="no progress for 3 s"):
+        engine.gather(
+            [hang.remote(n) for n in (0, 1)], timeout=3.0, on_result=lambda i, _: told.append(i)
+        )
+    assert told == [0]
+    assert started.exists()
+    assert 3 < time.monotonic() - begun < 30
+    assert ray.get(hang.remote(0), timeout=60) == 0  # its CPUs are free again
+
+
+def test_slow_progress_is_waited_for(ray_cluster: None) -> None:
+    import ray
+
+    @ray.remote(num_cpus=2)
+    def slow(number: int) -> int:
+        if number:
+            time.sleep(1.3)
+        return number
+
+    ray.get(slow.remote(0))
+    begun = time.monotonic()
+    assert engine.gather([slow.remote(n) for n in (1, 2, 3)], timeout=3.0) == [1, 2, 3]
+    assert time.monotonic() - begun > 3.5
+
+
+def test_a_pulse_keeps_one_long_task_alive(ray_cluster: None) -> None:
+    import ray
+
+    @ray.remote(num_cpus=2)
+    def long(pulse: Any, beats: int) -> str:
+        for _ in range(beats):
+            pulse.beat.remote()
+            time.sleep(1.0)
+        return "done"
+
+    pulse = engine.pulse()
+    ray.get([pulse.count.remote(), long.remote(pulse, 0)])
+    assert engine.gather([long.remote(pulse, 6)], timeout=3.0, pulse=pulse) == ["done"]
+    assert ray.get(pulse.count.remote()) == 6
+    with pytest.raises(UserError, match="no progress"):  # the same task, unheard
+        engine.gather([long.remote(pulse, 6)], timeout=3.0)
+
+
+def test_a_pulse_that_died_is_no_error(ray_cluster: None) -> None:
+    import ray
+
+    @ray.remote(num_cpus=2)
+    def quick() -> int:
+        time.sleep(1.5)
+        return 1
+
+    pulse = engine.pulse()
+    ray.get(pulse.count.remote())
+    ray.kill(pulse)
+    assert engine.gather([quick.remote()], timeout=60.0, pulse=pulse) == [1]
+
+
+def test_the_patience_of_a_run_file_is_that_of_later_waits(ray_cluster: None) -> None:
+    import ray
+
+    @ray.remote(resources={"a device that no node has": 1})
+    def never() -> None:
+        return None
+
+    engine.set_patience(1.0)
+    try:
+        with pytest.raises(UserError, match="no progress for 1 s"):
+            engine.gather([never.remote()])
+    finally:
+        engine.set_patience(engine.PATIENCE)
 
 
 def test_an_address_without_a_cluster_is_a_user_error() -> None:

@@ -159,7 +159,7 @@ def test_the_winner_loads_without_the_zoo_and_scores_what_was_reported(done: Any
 def test_the_report_is_one_page_that_names_what_won(done: Any) -> None:
     page = done.store.read_text("report.html")
     assert summary(done.store).verdict in page
-    assert page.count("data:image/svg+xml;base64,") == 4
+    assert page.count("data:image/svg+xml;base64,") == 5
     assert "http://" not in page.replace("http://www.w3.org", "")
 
 
@@ -173,6 +173,27 @@ def test_a_second_run_skips_everything_and_a_change_redoes_what_depends_on_it(
     assert [o.step for o in other.outcomes if not o.skipped] == ["partition"]
     back = pipeline.run(job, directory=done.store.url, until="partition")
     assert [o.step for o in back.outcomes if not o.skipped] == ["partition"]
+
+
+@pytest.mark.slow
+def test_a_run_directory_may_be_a_uri(job: dict[str, Any], done: Any, tmp_path: Path) -> None:
+    """The whole run through fsspec, as on an object store, instead of by local paths."""
+    url = f"local://{tmp_path}/small"
+    run = pipeline.run(job, directory=url)
+    assert [o.step for o in run.outcomes if o.skipped] == []
+    for name in ("partition.json", "candidates.parquet"):
+        assert run.store.exists(name)
+    ours, theirs = (
+        [
+            (r["name"], r["protocols"]["full"]["test_accuracy"])
+            for r in s.read_json("winners.json")["results"]
+        ]
+        for s in (run.store, done.store)
+    )
+    assert ours == theirs
+    assert summary(run.store).verdict == summary(done.store).verdict
+    again = pipeline.run(job, directory=url)
+    assert [o.step for o in again.outcomes if not o.skipped] == []
 
 
 def test_every_score_in_the_run_directory_is_json_or_columns_and_no_pickle(done: Any) -> None:

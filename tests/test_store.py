@@ -8,7 +8,7 @@ import fsspec
 import pytest
 
 from zoo_search.errors import UserError
-from zoo_search.store import RunStore, fingerprint
+from zoo_search.store import RunStore, fingerprint, whole
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -53,6 +53,18 @@ def test_a_folder_appears_whole_or_not_at_all(store: RunStore) -> None:
         assert path.read_text() == "2"
 
 
+def test_a_folder_on_an_object_store_counts_once_its_last_file_is_there() -> None:
+    store = RunStore(f"memory://{uuid.uuid4().hex}/run")
+    store.write_text("w/0/one", "what was put before the process died")
+    assert not store.exists("w/0")
+    with store.local_folder("w/0") as folder:
+        (folder / "two").write_text("2")
+    assert store.exists("w/0")
+    assert store.list("w/0") == ["two"]
+    store.remove("w/0")
+    assert not store.exists("w/0/two")
+
+
 def test_nan_never_gets_into_a_json_artifact(store: RunStore) -> None:
     with pytest.raises(ValueError, match="JSON"):
         store.write_json("x.json", {"score": float("nan")})
@@ -90,3 +102,20 @@ def test_the_fingerprint_ignores_the_order_of_keys_only() -> None:
 def test_an_unknown_protocol_is_a_user_error() -> None:
     with pytest.raises(UserError, match="fsspec"):
         RunStore("nowhere://bucket/run")
+
+
+def test_what_is_made_aside_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    file, folder = tmp_path / "new" / "a.txt", tmp_path / "b"
+    with whole(file) as aside:
+        aside.write_text("old", encoding="utf-8")
+        assert not file.exists()
+    with pytest.raises(ZeroDivisionError), whole(file) as aside:
+        aside.write_text("half", encoding="utf-8")
+        _ = 1 / 0
+    assert file.read_text(encoding="utf-8") == "old"
+    for content in ("first", "second"):
+        with whole(folder) as aside:
+            aside.mkdir()
+            (aside / content).touch()
+    assert [path.name for path in folder.iterdir()] == ["second"]
+    assert {path.name for path in tmp_path.rglob("*")} == {"new", "a.txt", "b", "second"}

@@ -76,34 +76,77 @@ def similarity(
     directory: Dir = None,
     address: Address = None,
     seed: Seed = None,
+    png: Annotated[Path | None, typer.Option(help="Draw the table as a heat map.")] = None,
+    pair: Annotated[str | None, typer.Option(help="Two models A,B for --png [whole zoo].")] = None,
     as_json: AsJson = False,
 ) -> None:
     """How alike the cuts of all models are: similarity.parquet."""
+    from zoo_search.config import load_job
+    from zoo_search.similarity.heatmap import parse_pair, write_png
     from zoo_search.similarity.summary import COLUMNS, pairs
     from zoo_search.tables import show
 
+    models = parse_pair(pair, load_job(job).zoo)
     done = _run(job, "similarity", directory, address, seed)
+    if png is not None:
+        write_png(done.table, png, models)
+        _say(f"heat map  {png}")
     show("Models whose cuts are most alike", pairs(done.table), COLUMNS, as_json=as_json)
 
 
 @app.command()
 def partition(
-    job: Job,
+    job: Annotated[Path | None, typer.Argument(help="The run file, or give --similarity.")] = None,
+    similarity: Annotated[
+        str | None,
+        typer.Option(help="A similarity.parquet (path or fsspec URI): no run is needed."),
+    ] = None,
+    k: Annotated[
+        int | None, typer.Option("-k", "--k", help="Blocks a model, and sets [4].")
+    ] = None,
+    eps: Annotated[
+        float | None, typer.Option(help="A block stays below (1 + eps) |M| / k [0.2].")
+    ] = None,
+    size: Annotated[str | None, typer.Option(help="|M| counts nodes, params or macs.")] = None,
+    method: Annotated[str | None, typer.Option(help="exact, kl or random [exact].")] = None,
+    restarts: Annotated[int | None, typer.Option(help="Independent starts [200].")] = None,
+    one_per_set: Annotated[
+        bool | None,
+        typer.Option(
+            "--one-per-set/--no-one-per-set", help="A model's blocks lie in k different sets."
+        ),
+    ] = None,
+    certify: Annotated[
+        float | None, typer.Option(help="Seconds to spend on the upper bound [about 1].")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Ray actors [one a CPU].")] = None,
+    out: Annotated[str | None, typer.Option(help="Where partition.json goes as well.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Draw the sets and the restarts.")] = None,
     directory: Dir = None,
     address: Address = None,
     seed: Seed = None,
     as_json: AsJson = False,
 ) -> None:
-    """Cut the models into blocks and group these into equivalence sets: partition.json."""
+    """Cut the models into blocks and group these into equivalence sets: partition.json.
+
+    With a run file the options overrule its section 'partition'. Sizes in MACs are multiply-adds.
+    """
+    from zoo_search.partition.command import COLUMNS, partition_command, title
+    from zoo_search.partition.picture import write_png
     from zoo_search.tables import show
 
-    done = _run(job, "partition", directory, address, seed).partition
-    columns = {
-        "model": "model", "stage": "stage #", "start": "start #", "stop": "stop #", "set": "set #",
-        "similarity": "similarity to its anchor #",
+    options = {
+        "k": k, "eps": eps, "size": size, "method": method, "restarts": restarts,
+        "one_per_set": one_per_set, "certify": certify, "workers": workers,
     }  # fmt: skip
-    title = f"{done.k} sets, objective {done.objective:.4f}"
-    show(title, done.to_dict()["blocks"], columns, as_json=as_json)
+    done = partition_command(
+        job, similarity, options, directory=directory, address=address, seed=seed, say=_say
+    )
+    if out is not None:
+        done.save(out)
+    if png is not None:
+        write_png(done, png)
+    show(title(done), done.to_dict()["blocks"], COLUMNS, as_json=as_json)
 
 
 @app.command()
@@ -261,8 +304,8 @@ def zoo_inspect(
 
     columns = {
         "index": "cut #", "name": "ends with", "params": "parameters #", "macs": "MACs #",
-        "layout": "layout", "channels": "channels #", "grid": "grid", "prefix_tokens": "prefix #", "streams": "streams #",
-        "why": "no cut, because",
+        "layout": "layout", "channels": "channels #", "grid": "grid", "prefix_tokens": "prefix #",
+        "streams": "streams #", "why": "no cut, because",
     }  # fmt: skip
     detail = inspect_model(load_zoo(job).model(name))
     show(name, detail_rows(detail), columns, as_json=as_json)

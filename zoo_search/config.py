@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from zoo_search.engine import PATIENCE
 from zoo_search.errors import UserError, nearest
 
 __all__ = [
@@ -81,7 +82,18 @@ class SimilarityConfig(_Section):
     """Share of the training images (DeRy section 4: 1/20)."""
     limit: Annotated[int, Field(ge=4)] | None = None
     pool: Literal["avg", "none"] = "avg"
+    prefix: Literal["mean", "cls"] = "mean"
+    """What stands for tokens where there are prefix tokens: the grid's, or the first prefix one."""
     precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the forward pass; Gram matrices are made in fp32."""
+    gram_dtype: Literal["float16", "float32"] = "float16"
+    """Precision in which Gram matrices are stored."""
+    compile: bool = False
+    """Compile each block of a model with ``torch.compile`` before it runs."""
+    window_mb: Annotated[int, Field(ge=1)] = 256
+    """Decoded images in the object store at once, in 10^6 bytes; at least one batch."""
+    workers: Annotated[int, Field(ge=1)] | None = None
+    """Ray actors; default: one a CPU, or one a GPU where there are GPUs."""
 
 
 class PartitionConfig(_Section):
@@ -93,6 +105,11 @@ class PartitionConfig(_Section):
     method: Literal["exact", "kl", "random"] = "exact"
     restarts: Annotated[int, Field(ge=1)] = 200
     one_per_set: bool = False
+    """The blocks of a model lie in K different sets."""
+    certify: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
+    """Seconds to spend on a tight upper bound; 0: a fixed number of steps, about a second."""
+    workers: Annotated[int, Field(ge=1)] | None = None
+    """Ray actors; default: one a CPU."""
 
 
 class BudgetConfig(_Section):
@@ -148,6 +165,8 @@ class JobConfig(_Section):
     seed: int = 0
     input_size: Annotated[int, Field(ge=8)] | None = None
     """Every model is traced at this size; default: each model's own."""
+    patience: Annotated[float, Field(gt=0, allow_inf_nan=False)] = PATIENCE
+    """Seconds that a step waits for a cluster that makes no progress at all."""
     zoo: Annotated[dict[str, ZooEntry], Field(min_length=1)]
     dataset: DatasetConfig
     similarity: SimilarityConfig = SimilarityConfig()

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from zoo_search.errors import UserError, first_line
+
 __all__ = ["Check", "examine"]
 
 State = Literal["ok", "note", "bad"]
@@ -89,7 +91,7 @@ def _torch_pair() -> Check:
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
         return Check(
             "torch with torchvision",
-            _first_line(error),
+            first_line(error),
             "bad",
             "torch and torchvision do not match. Install the pair of constraints.txt: "
             "pip install -c constraints.txt torch torchvision",
@@ -103,7 +105,7 @@ def _devices() -> Iterator[Check]:
     try:
         import torch
     except (ImportError, OSError) as error:
-        yield Check("gpu", _first_line(error), "bad", "Mend torch first: it does not import.")
+        yield Check("gpu", first_line(error), "bad", "Mend torch first: it does not import.")
         return
     if not torch.cuda.is_available():
         yield Check("gpu", "none: models run on the CPU", "note", "Fine for small zoos and images.")
@@ -133,13 +135,12 @@ def _disk(directory: str) -> Check:
 
 def _ray(address: str | None) -> Iterator[Check]:
     from zoo_search import engine
-    from zoo_search.errors import UserError
 
     try:
         has = engine.connect(address)
     except (UserError, ImportError, OSError, RuntimeError, ValueError) as error:
         cure = "Mend what it says; a local Ray needs no address: leave RAY_ADDRESS unset."
-        yield Check("ray cluster", _first_line(error), "bad", cure)
+        yield Check("ray cluster", first_line(error), "bad", cure)
         return
     where = "local" if has.address == "local" else f"joined at {has.address}"
     yield Check("ray cluster", f"{where}: {has.nodes} nodes, {has.cpus} CPUs, {has.gpus} GPUs")
@@ -151,10 +152,6 @@ def _ray(address: str | None) -> Iterator[Check]:
             yield Check(f"node {node}", found, "bad", "Install constraints.txt on every node.")
         else:
             yield Check(f"node {node}", "same versions as here")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _node_versions() -> dict[str, dict[str, str | None]]:

@@ -6,6 +6,7 @@ a cluster that was joined is left as it was found.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -14,15 +15,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from zoo_search.errors import UserError
+from zoo_search.errors import UserError, first_line
 
 __all__ = [
+    "PATIENCE",
+    "Patience",
     "Resources",
     "connect",
     "connected",
     "disconnect",
     "gather",
+    "pulse",
     "resources",
+    "set_patience",
     "threads_per_worker",
 ]
 
@@ -53,7 +58,11 @@ class Resources:
     address: str
 
 
+PATIENCE = 1800.0
+"""Seconds without any progress after which a wait for the cluster is given up, by default."""
+
 _address = "local"
+_patience = PATIENCE
 
 
 def connect(
@@ -95,11 +104,10 @@ def _join(address: str, timeout: float) -> None:
             socket.create_connection((host.strip("[]"), int(port)), timeout).close()
         ray.init(address=address, **_QUIET_INIT)
     except (OSError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"No Ray cluster answers at {address} ({reason}). Start one with 'ray start --head', "
-            "give its address (HOST:PORT, ray://HOST:PORT or auto) with --address or RAY_ADDRESS, "
-            "or leave both away to use this machine alone."
+            f"No Ray cluster answers at {address} ({first_line(error)}). Start one with 'ray "
+            "start --head', give its address (HOST:PORT, ray://HOST:PORT or auto) with --address "
+            "or RAY_ADDRESS, or leave both away to use this machine alone."
         ) from None
 
 
@@ -150,41 +158,135 @@ def threads_per_worker(workers: int) -> int:
     return max(1, (os.cpu_count() or 1) // max(1, workers))
 
 
+def set_patience(seconds: float) -> None:
+    """Set how long every later wait of this process goes on without any progress.
+
+    Args:
+        seconds: At first, :data:`PATIENCE`.
+    """
+    global _patience
+    _patience = seconds
+
+
+class Patience:
+    """The limit on one wait: as long as something happens now and then, it may go on for ever.
+
+    A link that is cut without a word leaves Ray waiting, so no wait of ours asks Ray alone.
+
+    Args:
+        what: What is waited for, as the message calls it, such as ``"the pre-trained models"``.
+        seconds: Without any progress; default: :func:`set_patience`.
+    """
+
+    def __init__(self, what: str, seconds: float | None = None) -> None:
+        self._what = what
+        self._limit = _patience if seconds is None else seconds
+        self._last = time.monotonic()
+
+    def progress(self) -> None:
+        """Note that something has happened."""
+        self._last = time.monotonic()
+
+    def check(self) -> None:
+        """Return if something has happened lately.
+
+        Raises:
+            UserError: If nothing has.
+        """
+        if time.monotonic() - self._last > self._limit:
+            raise UserError(
+                f"Gave up waiting for {self._what}: the Ray cluster made no progress for "
+                f"{self._limit:g} s. Look at 'ray status' for nodes that died or resources that "
+                "never come, then run the same command again: what is finished is kept. If the "
+                "work is that slow, raise 'patience' (seconds) in the run file."
+            )
+
+
+class _Pulse:
+    """Counts the signs of life of long tasks."""
+
+    def __init__(self) -> None:
+        self._beats = 0
+
+    def beat(self) -> None:
+        self._beats += 1
+
+    def count(self) -> int:
+        return self._beats
+
+
+def pulse() -> Any:
+    """Return an actor for tasks that run for long: they call ``beat.remote()`` now and then."""
+    import ray
+
+    return ray.remote(_Pulse).options(num_cpus=0).remote()
+
+
 def gather(
     refs: Sequence[Any],
     *,
+    what: str = "tasks",
     timeout: float | None = None,
+    pulse: Any = None,
     on_result: Callable[[int, Any], None] | None = None,
 ) -> list[Any]:
     """Return the values of ``refs`` in their order; ``on_result`` hears of each as it comes.
 
     Args:
         refs: Ray object references.
-        timeout: Seconds without any new result after which waiting is given up.
+        what: What they give, for the message.
+        timeout: Seconds without any progress after which waiting is given up; default:
+            :func:`set_patience`.
+        pulse: What :func:`pulse` gave, if a single task may take longer than that: its beats are
+            progress, as every new result is.
         on_result: Called with ``(index, value)`` in order of arrival.
 
     Raises:
-        UserError: If nothing arrives for ``timeout`` seconds; what is still running is cancelled.
+        UserError: If nothing happens for that long; what is still running is cancelled.
     """
     import ray
 
     place = {ref: index for index, ref in enumerate(refs)}
     values: list[Any] = [None] * len(refs)
-    waiting, last = list(refs), time.monotonic()
+    waiting, patience, heart = list(refs), Patience(what, timeout), _Heart(pulse)
     while waiting:
         done, waiting = ray.wait(waiting, num_returns=1, timeout=1.0)
         for ref in done:
             value = ray.get(ref)
             values[place[ref]] = value
-            last = time.monotonic()
+            patience.progress()
             if on_result is not None:
                 on_result(place[ref], value)
-        if timeout is not None and waiting and time.monotonic() - last > timeout:
+        if heart.has_beaten():
+            patience.progress()
+        try:
+            patience.check()
+        except UserError:
             for ref in waiting:
                 ray.cancel(ref, force=True)
-            raise UserError(
-                f"The Ray cluster gave no result for {timeout:.0f} s with {len(waiting)} tasks "
-                "still to come. Look at 'ray status' for nodes that died or resources that never "
-                "come, then run the same command again: finished steps are kept."
-            )
+            raise
     return values
+
+
+class _Heart:
+    """Looks after a pulse without ever waiting for it."""
+
+    def __init__(self, pulse: Any) -> None:
+        self._pulse = pulse
+        self._asked: Any = None
+        self._beats = 0
+
+    def has_beaten(self) -> bool:
+        """Say whether there was a beat between the last two answers."""
+        if self._pulse is None:
+            return False
+        import ray
+
+        before = self._beats
+        if self._asked is not None:
+            if not ray.wait([self._asked], timeout=0)[0]:
+                return False
+            with contextlib.suppress(ray.exceptions.RayError):
+                self._beats = ray.get(self._asked)
+        self._asked = self._pulse.count.remote()
+        return self._beats > before

@@ -9,11 +9,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["UserError", "nearest"]
+__all__ = ["UserError", "first_line", "nearest"]
 
 
 class UserError(Exception):
     """What went wrong, where, what is allowed, and what to do, in one paragraph."""
+
+
+def first_line(error: object) -> str:
+    """Return the first line of an error without its full stop; its type's name if it is silent."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rstrip(".")
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:

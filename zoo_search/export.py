@@ -6,12 +6,9 @@ to build the parents' architectures again, ``README.md`` a model card.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import json
-import shutil
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +23,7 @@ from zoo_search.reassembly.assemble import assemble
 from zoo_search.reassembly.network import ReassembledNet
 from zoo_search.reassembly.recipe import Recipe
 from zoo_search.reassembly.stitch import Stitch
+from zoo_search.store import whole
 
 if TYPE_CHECKING:
     from zoo_search.linegraph.graph import LineGraph
@@ -75,7 +73,8 @@ def save_folder(
         "stitches": _stitch_facts(net),
         "metadata": dict(metadata),
     }
-    with _whole(Path(folder)) as place:
+    with whole(Path(folder)) as place:
+        place.mkdir()
         save_file(state, place / _STATE, metadata={"format": "pt"})
         (place / _RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
         text = json.dumps(config, indent=1, allow_nan=False) + "\n"
@@ -192,21 +191,6 @@ def _read_config(place: Path) -> dict[str, Any]:
     return config
 
 
-@contextlib.contextmanager
-def _whole(folder: Path) -> Iterator[Path]:
-    """Give a folder aside that takes the place of ``folder`` when the block ends well."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = folder.parent / f".aside-{uuid.uuid4().hex}-{folder.name}"
-    aside.mkdir()
-    try:
-        yield aside
-        if folder.exists():
-            shutil.rmtree(folder)
-        aside.replace(folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
 def export_all(folder: str | Path, *, onnx: bool = False, torch_export: bool = False) -> list[Path]:
     """Export a winner for other runtimes, into its own folder.
 
@@ -242,7 +226,7 @@ def export_onnx(source: nn.Module | str | Path, path: str | Path) -> None:
         UserError: If the packages of the extra ``export`` are missing.
     """
     runtimes.need_onnx()
-    with _aside(Path(path)) as place:
+    with whole(Path(path)) as place:
         runtimes.write_onnx(_ready(source), place)
 
 
@@ -253,7 +237,7 @@ def export_torch(source: nn.Module | str | Path, path: str | Path) -> None:
         source: A reassembled network, or the folder of one.
         path: Where to, ending in ``.pt2``; written aside first.
     """
-    with _aside(Path(path)) as place:
+    with whole(Path(path)) as place:
         runtimes.write_torch(_ready(source), place)
 
 
@@ -261,15 +245,3 @@ def _ready(source: nn.Module | str | Path) -> nn.Module:
     """Return a copy of the network that is to be exported, in eval mode on the CPU."""
     net = copy.deepcopy(source) if isinstance(source, nn.Module) else load(source)
     return net.cpu().eval().requires_grad_(False)
-
-
-@contextlib.contextmanager
-def _aside(path: Path) -> Iterator[Path]:
-    """Give a file name aside that becomes ``path`` when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"aside-{uuid.uuid4().hex}-{path.name}")
-    try:
-        yield aside
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)

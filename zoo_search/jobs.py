@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from zoo_search.config import load_job
-from zoo_search.errors import UserError
+from zoo_search.errors import UserError, first_line
 
 __all__ = ["submit"]
 
@@ -35,7 +35,7 @@ def submit(job: Path, address: str, directory: str | None, say: Callable[[str], 
         client = JobSubmissionClient(address)
     except (ConnectionError, RuntimeError) as error:
         raise UserError(
-            f"No Ray job server answers at {address} ({str(error).strip().splitlines()[0]}). Give "
+            f"No Ray job server answers at {address} ({first_line(error)}). Give "
             "the address of the cluster's dashboard, such as http://HEAD:8265, with --address."
         ) from None
     command = ["zoo-search", "run", job.name, "--address", "auto"]

@@ -66,6 +66,7 @@ class Run:
         config = load_job(job)
         if seed is not None:
             config = config.model_copy(update={"seed": seed})
+        engine.set_patience(config.patience)
         return cls(config, RunStore(directory or f"runs/{config.name}"), address)
 
     def connect(self) -> None:
@@ -210,11 +211,11 @@ _TABLE = [
     Step("zoo", 1, (), lambda run: run.zoo_identity, _make_zoo),
     Step(
         "similarity",
-        1,
+        2,
         ("zoo",),
         lambda run: [
             run.zoo_identity,
-            run.job.similarity.model_dump(mode="json"),
+            run.job.similarity.model_dump(mode="json", exclude={"workers", "window_mb", "compile"}),
             _similarity_images(run).fingerprint,
             run.job.seed,
         ],
@@ -222,11 +223,11 @@ _TABLE = [
     ),
     Step(
         "partition",
-        1,
+        2,
         ("similarity",),
         lambda run: [
             _results("similarity")(run),
-            run.job.partition.model_dump(mode="json"),
+            run.job.partition.model_dump(mode="json", exclude={"workers"}),
             run.job.seed,
         ],
         _make_partition,
@@ -247,7 +248,7 @@ _TABLE = [
     ),
     Step(
         "finetune",
-        1,
+        2,
         ("reassemble",),
         lambda run: [
             _results("reassemble")(run),

@@ -24,17 +24,40 @@ import fsspec
 
 from zoo_search.errors import UserError
 
-__all__ = ["MANIFEST", "RunStore", "fingerprint"]
+__all__ = ["MANIFEST", "RunStore", "fingerprint", "whole"]
 
 MANIFEST = "manifest.json"
 _FORMAT = 1
+_WHOLE = ".whole"
 _CHUNK = 1 << 20
+_ASIDE = ".aside-"
 
 
 def fingerprint(value: Any) -> str:
     """Return the sha256 of a JSON-like value, independent of the order of mapping keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def whole(target: Path) -> Iterator[Path]:
+    """Give a path aside; the file or folder made there is renamed to ``target`` when all went well.
+
+    So whoever looks at ``target`` finds all of it, old or new, or nothing. Its folder is made if
+    it is not there.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f"{_ASIDE}{uuid.uuid4().hex}-{target.name}")
+    try:
+        yield aside
+        if aside.is_dir() and target.exists():
+            shutil.rmtree(target)
+        aside.replace(target)
+    finally:
+        if aside.is_dir():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.unlink(missing_ok=True)
 
 
 class RunStore:
@@ -70,22 +93,28 @@ class RunStore:
         return f"{self._root.rstrip('/')}/{name}"
 
     def exists(self, name: str) -> bool:
-        """Say whether an artifact (a file or a folder) is there."""
-        return bool(self.fs.exists(self._inner(name)))
+        """Say whether an artifact (a file or a folder) is there, whole."""
+        inner = self._inner(name)
+        self.fs.invalidate_cache(inner.rpartition("/")[0])  # others write here, too
+        if not self.is_local and self.fs.isdir(inner):
+            # An object store puts a folder in place file by file; the mark comes last.
+            return bool(self.fs.exists(f"{inner}/{_WHOLE}"))
+        return bool(self.fs.exists(inner))
 
     def list(self, folder: str) -> list[str]:
         """Return the names inside a folder, sorted; empty if the folder is not there."""
         inner = self._inner(folder)
+        self.fs.invalidate_cache(inner)  # others write here, too
         if not self.fs.isdir(inner):
             return []
         names = (
             str(path).rstrip("/").rsplit("/", 1)[-1] for path in self.fs.ls(inner, detail=False)
         )
-        return sorted(name for name in names if not name.startswith(".aside-"))
+        return sorted(n for n in names if n != _WHOLE and not n.startswith(_ASIDE))
 
     def remove(self, name: str) -> None:
         """Remove an artifact if it is there."""
-        if self.exists(name):
+        if self.fs.exists(self._inner(name)):
             self.fs.rm(self._inner(name), recursive=True)
 
     @contextlib.contextmanager
@@ -96,48 +125,37 @@ class RunStore:
                 yield stream
             return
         target = self._inner(name)
+        if self.is_local:
+            with whole(Path(target)) as place, self.fs.open(str(place), mode) as stream:
+                yield stream
+            return
         folder, _, base = target.rpartition("/")
         self.fs.makedirs(folder, exist_ok=True)
-        aside = f"{folder}/.aside-{uuid.uuid4().hex}-{base}"
+        aside = f"{folder}/{_ASIDE}{uuid.uuid4().hex}-{base}"
         try:
             with self.fs.open(aside, mode) as stream:
                 yield stream
-            self._put_in_place(aside, target)
+            self.fs.mv(aside, target)
         except BaseException:
             with contextlib.suppress(OSError):
                 self.fs.rm(aside)
             raise
-
-    def _put_in_place(self, aside: str, target: str) -> None:
-        if self.is_local:
-            Path(aside).replace(target)
-        else:
-            self.fs.mv(aside, target)
 
     @contextlib.contextmanager
     def local_folder(self, name: str) -> Iterator[Path]:
         """Give an empty local folder; it becomes the artifact ``name`` when the block ends."""
         target = self._inner(name)
         if self.is_local:
-            place = Path(target)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            aside = Path(tempfile.mkdtemp(prefix=".aside-", dir=place.parent))
-            try:
+            with whole(Path(target)) as aside:
+                aside.mkdir()
                 yield aside
-                if place.exists():
-                    shutil.rmtree(place)
-                aside.replace(place)
-            finally:
-                shutil.rmtree(aside, ignore_errors=True)
             return
         with tempfile.TemporaryDirectory() as folder:
             yield Path(folder)
-            parent, _, base = target.rpartition("/")
-            remote = f"{parent}/.aside-{uuid.uuid4().hex}-{base}"
-            self.fs.makedirs(parent, exist_ok=True)
-            self.fs.put(folder, remote, recursive=True)
             self.remove(name)
-            self.fs.mv(remote, target, recursive=True)
+            self.fs.makedirs(target, exist_ok=True)
+            self.fs.put(f"{folder}/", f"{target}/", recursive=True)
+            self.fs.pipe_file(f"{target}/{_WHOLE}", b"")
 
     @contextlib.contextmanager
     def local_copy(self, name: str) -> Iterator[Path]:

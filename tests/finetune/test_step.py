@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import queue
+import signal
+import threading
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,15 +17,18 @@ import torch
 from torch import nn
 
 import zoo_search as zs
+from zoo_search import engine
 from zoo_search.config import load_job
 from zoo_search.data import VisionDataset, open_dataset
-from zoo_search.finetune import step
+from zoo_search.errors import UserError
+from zoo_search.finetune import drive, step
 from zoo_search.finetune.checkpoint import Begun, read_begun, write_begun
 from zoo_search.finetune.drive import share_out
 from zoo_search.finetune.entry import Entry
 from zoo_search.finetune.lane import Task, tune
 from zoo_search.finetune.recipes import RECIPES
 from zoo_search.finetune.train import accuracy
+from zoo_search.progress import progress
 from zoo_search.reassembly.recipe import Recipe
 from zoo_search.store import RunStore
 from zoo_search.zoo import Zoo, load_zoo
@@ -147,3 +155,78 @@ def test_tasks_are_shared_out_evenly(setting: Setting) -> None:
     assert sorted(sum(t.macs for t in lane) for lane in lanes) == [14, 18]
     assert sorted(t.key for lane in lanes for t in lane) == sorted(t.key for t in tasks)
     assert len(share_out(tasks[:1], 4)) == 1
+
+
+def test_checkpoints_are_progress_and_silence_ends_the_wait(
+    setting: Setting, tmp_path: Path
+) -> None:
+    """A lane that never ends: it writes a checkpoint now and then, for a while."""
+    store, task = RunStore(tmp_path), make_task(setting)
+    ended: queue.Queue[Any] = queue.Queue()
+    begun = time.monotonic()
+
+    def write() -> None:
+        (lane,) = lanes
+        for number in range(5):
+            time.sleep(0.8)
+            (tmp_path / "finetune" / "ray" / drive._name(lane) / f"checkpoint_{number}").mkdir(
+                parents=True
+            )
+
+    lanes = [[task]]
+    writer = threading.Thread(target=write)
+    writer.start()
+    engine.set_patience(2.0)
+    try:
+        with (
+            progress("fine-tuning", 1) as bar,
+            pytest.raises(UserError, match=r"waiting for fine-tuning: .*no progress for 2 s"),
+        ):
+            drive._watch([task], lanes, store, ended, bar)
+    finally:
+        engine.set_patience(engine.PATIENCE)
+    writer.join()
+    assert time.monotonic() - begun > 5
+
+
+EPOCHS = 60
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_killed_worker_is_replaced(setting: Setting, tmp_path: Path, ray_cluster: None) -> None:
+    """SIGKILL to the training process after its first checkpoint: another one ends the same way."""
+    import ray._private.state
+
+    job = setting.job.model_copy(
+        update={"finetune": setting.job.finetune.model_copy(update={"epochs": EPOCHS})}
+    )
+    entry = Entry("net", "reassembly", MIXED, {})
+    calm, store = RunStore(tmp_path / "calm"), RunStore(tmp_path / "run")
+    (expected,) = step.run([entry], setting.zoo, setting.dataset, job, calm)
+    killed: list[int] = []
+
+    def kill() -> None:
+        while not any(
+            name.startswith("checkpoint")
+            for lane in store.list("finetune/ray")
+            for name in store.list(f"finetune/ray/{lane}")
+        ):
+            time.sleep(0.1)
+        for actor in ray._private.state.actors().values():
+            if actor["ActorClassName"] == "RayTrainWorker" and actor["State"] == "ALIVE":
+                os.kill(actor["Pid"], signal.SIGKILL)
+                killed.append(actor["Pid"])
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    (result,) = step.run([entry], setting.zoo, setting.dataset, job, store)
+    assert len(killed) == 1
+    for protocol in ("frozen", "full"):
+        ours, theirs = result.protocols[protocol], expected.protocols[protocol]
+        assert [point["epoch"] for point in ours["curve"]] == list(range(1, EPOCHS + 1))
+        assert [p["train_loss"] for p in ours["curve"]] == [
+            p["train_loss"] for p in theirs["curve"]
+        ]
+        assert ours["test_accuracy"] == theirs["test_accuracy"]
+    assert zs.load(tmp_path / "run" / "winners" / "0").recipe == MIXED

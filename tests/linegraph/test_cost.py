@@ -20,11 +20,13 @@ from zoo_search.linegraph import count, trace
         ("efficientvit_b0", 96),
         ("coat_lite_tiny", 224),
         ("nf_regnet_b0", 96),
+        ("pit_ti_224", 224),
+        ("hrnet_w18_small", 224),
     ],
 )
 def test_nodes_sum_to_the_model(name: str, size: int) -> None:
     with torch.device("meta"):
-        model = timm.create_model(name).eval()
+        model = timm.create_model(name).eval().requires_grad_(False)
         x = torch.empty(1, 3, size, size)
     graph = trace(model, (3, size, size))
     with torch.no_grad(), FlopCounterMode(display=False) as flops:

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from zoo_search import engine
 from zoo_search.config import BudgetConfig, SearchConfig
 from zoo_search.errors import UserError
 from zoo_search.reassembly import Budget, Candidate, CostTable, Recipe, Space, rank, search, step
@@ -158,3 +159,15 @@ def test_unknown_sampler_and_infeasible_budget(zoo, partition, images):
         search(partition, zoo, target, sampler="ramdom")
     with pytest.raises(UserError, match="No recipe is within the budget"):
         search(partition, zoo, target, Budget(max_params=1e3))
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_search_without_progress_is_given_up(zoo, partition, images):
+    """No worker has started, let alone scored, within a tenth of a second."""
+    target = (images[:32], torch.arange(32) % 4)
+    engine.set_patience(0.1)
+    try:
+        with pytest.raises(UserError, match=r"waiting for the scores of candidates: .*0\.1 s"):
+            search(partition, zoo, target, Budget(**LIMITS), trials=2, workers=1, **OPTIONS)
+    finally:
+        engine.set_patience(engine.PATIENCE)

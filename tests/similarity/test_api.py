@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +12,7 @@ from torch import nn
 
 from zoo_search.errors import UserError
 from zoo_search.linegraph import trace
+from zoo_search.similarity import estimators
 from zoo_search.similarity.api import chunks, similarity
 from zoo_search.similarity.estimators import pairwise
 
@@ -108,3 +112,44 @@ def test_images_must_fit(images: torch.Tensor) -> None:
         similarity({"x": trace(net, (3, 32, 32))}, images)
     with pytest.raises(UserError, match=r"\[N, C, H, W\]"):
         similarity({"x": net}, images[0])
+
+
+def test_neither_ray_nor_arrow_nor_timm_is_imported() -> None:
+    code = """
+import sys
+import torch
+import zoo_search as zs
+torch.manual_seed(0)
+nets = {name: torch.nn.Sequential(*[torch.nn.Conv2d(3, 3, 3, padding=1) for _ in range(3)])
+        for name in "ab"}
+for metric in ("cka", "lr"):
+    table = zs.similarity(nets, torch.randn(16, 3, 8, 8), metric)
+print(table.block("a", "b").shape)
+print([name for name in ("ray", "pyarrow", "timm", "optuna", "pandas") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == ["(4, 4)", "[]"], done.stderr
+
+
+@pytest.mark.parametrize("metric", ["cka", "cka_biased"])
+@pytest.mark.parametrize("pool", ["avg", "none"])
+def test_feature_space_and_gram_space_give_the_same_table(
+    metric: str, pool: str, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = {"a": Net(2, 2, 0).eval(), "b": Net(3, 2, 1).eval()}
+    found = []
+    for choice in (True, False):
+        monkeypatch.setattr(estimators, "is_cheaper", lambda *_, choice=choice: choice)
+        found.append(similarity(models, images, metric, batch_size=20, pool=pool).values)
+    assert np.abs(found[0] - found[1]).max() < 5e-5
+    assert np.ptp(found[0]) > 0.1
+
+
+def test_a_gradient_mode_survives_an_error(images: torch.Tensor) -> None:
+    net = Net(4, 2, 0)
+    with torch.no_grad():
+        net.stem.weight[0, 0, 0, 0] = torch.nan
+    with pytest.raises(UserError, match="Model 'x' gives a NaN"):
+        similarity({"x": net}, images)
+    assert torch.is_grad_enabled()
+    assert net.training

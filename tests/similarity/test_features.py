@@ -7,9 +7,16 @@ import torch
 from torch import nn
 
 from zoo_search.errors import UserError
-from zoo_search.linegraph import Cut, LineGraph, Node
+from zoo_search.linegraph import Cut, LineGraph, Node, trace
 from zoo_search.similarity.estimators import get_metric
-from zoo_search.similarity.features import check_rules, embed_cuts, evaluating, pool
+from zoo_search.similarity.features import (
+    check_rules,
+    cut_features,
+    embed_cuts,
+    evaluating,
+    pool,
+    widths,
+)
 
 
 def make_graph(*modules: nn.Module) -> LineGraph:
@@ -28,7 +35,51 @@ def test_pool_gives_the_same_for_every_layout() -> None:
     cut = Cut(1, "", "tokens", 3, (4, 5), prefix_tokens=2)
     assert torch.allclose(pool(tokens, cut), mean, atol=1e-6)
     assert (pool(tokens, cut, prefix="cls") == 9).all()
-    assert pool(tokens, cut, "none").shape == (2, 22 * 3)
+    assert (pool(tokens, cut, "none") == x.flatten(2).mT.flatten(1)).all()
+    assert pool(tokens, cut, "none", prefix="cls").tolist() == [[9.0] * 3] * 2
+
+
+@pytest.mark.parametrize("pooling", ["avg", "none"])
+@pytest.mark.parametrize("prefix", ["mean", "cls"])
+def test_widths_are_those_of_the_features(pooling: str, prefix: str) -> None:
+    import timm
+
+    for name, size in (("vit_tiny_patch16_224", 32), ("resnet18", 32)):
+        extra = {} if name == "resnet18" else {"img_size": size}
+        graph = trace(timm.create_model(name, **extra).eval(), (3, size, size))
+        images = torch.randn(2, 3, size, size)
+        rules = {"pooling": pooling, "prefix": prefix}
+        with evaluating(graph):
+            found = dict(cut_features(graph, images.__getitem__, ["a", "b"], **rules))
+        assert [found[i].shape[1] for i in range(len(found))] == widths(graph, **rules)
+
+
+def test_the_class_token_is_what_the_head_of_a_vit_reads() -> None:
+    import timm
+
+    torch.manual_seed(0)
+    model = timm.create_model("vit_tiny_patch16_224", img_size=32).eval()
+    graph = trace(model, (3, 32, 32))
+    images = torch.randn(3, 3, 32, 32)
+    with evaluating(graph):
+        *_, (_, features) = cut_features(graph, lambda rows: images[rows], "abc", prefix="cls")
+        expected = model.forward_features(images)[:, 0]
+    if graph.cuts[-1].name.startswith("blocks"):  # a final norm belongs to the head
+        features = model.norm(features)
+    assert torch.allclose(features, expected, atol=1e-5)
+
+
+def test_memory_format_and_chunk_do_not_change_the_features() -> None:
+    torch.manual_seed(0)
+    graph = make_graph(nn.Conv2d(3, 3, 3, padding=1), nn.ReLU())
+    images = torch.randn(10, 3, 4, 4)
+    with evaluating(graph):
+        found = [
+            dict(cut_features(graph, lambda rows: images[rows], [""] * 10, pooling="none", **how))
+            for how in ({}, {"channels_last": True}, {"chunk": 3})
+        ]
+    for other in found[1:]:
+        assert all(torch.allclose(found[0][i], other[i], atol=1e-6) for i in range(3))
 
 
 def test_unknown_rules_are_refused() -> None:

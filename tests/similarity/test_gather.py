@@ -1,45 +1,51 @@
-"""Batches of decoded images, and actors that die."""
+"""Batches of decoded images, a window at a time."""
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
-import timm
-import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from zoo_search.config import DatasetConfig
 from zoo_search.data import open_dataset
+from zoo_search.data.base import Subset
 from zoo_search.errors import UserError
-from zoo_search.linegraph import trace
-from zoo_search.similarity.extract import Pool, Settings
-from zoo_search.similarity.gather import View, gather_batches
-from zoo_search.similarity.step import _check_sizes, fixed_batches
-from zoo_search.zoo.preprocess import Preprocess
+from zoo_search.similarity.gather import View, gather_batches, windows_of
+from zoo_search.similarity.parts import check_sizes
+from zoo_search.similarity.step import fixed_batches
 
-pytestmark = pytest.mark.usefixtures("ray_cluster")
+SMALL = View((16, 16), "bilinear", 1.0)
 
 
-def test_batches_hold_the_same_pixels_and_leave_out_what_cannot_be_decoded(tmp_path: Path) -> None:
-    import ray
-
+def folder(root: Path, broken: tuple[str, ...], max_bad: float) -> Subset:
+    """Return ten training images, some of them no pictures."""
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
         for name in ("x", "y"):
-            folder = tmp_path / split / name
-            folder.mkdir(parents=True)
+            (root / split / name).mkdir(parents=True)
             for i in range(5):
                 pixels = rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(folder / f"{i}.png")
-    (tmp_path / "train" / "x" / "3.png").write_bytes(b"no picture")
-    config = DatasetConfig(name="folder", path=str(tmp_path), max_bad=0.2)
-    subset = open_dataset(config).select("train")
+                Image.fromarray(pixels).save(root / split / name / f"{i}.png")
+    for name in broken:
+        (root / "train" / name).write_bytes(b"no picture")
+    config = DatasetConfig(name="folder", path=str(root), max_bad=max_bad)
+    return open_dataset(config).select("train")
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_batches_hold_the_same_pixels_and_leave_out_what_cannot_be_decoded(tmp_path: Path) -> None:
+    import ray
+
+    subset = folder(tmp_path, ("x/3.png",), 0.2)
     batches = fixed_batches(subset.ids, 4, seed=1)
     assert sorted(map(len, batches)) == [4, 6]
 
-    found = gather_batches(subset, batches, View((16, 16), "bilinear", 1.0))
+    found = gather_batches(subset, batches, SMALL, [0, 1])
     loaded = subset.load((16, 16), "bilinear")
     pixels = dict(zip(loaded.ids, loaded.images.numpy(), strict=True))
     for batch, planned in zip(found, batches, strict=True):
@@ -48,29 +54,37 @@ def test_batches_hold_the_same_pixels_and_leave_out_what_cannot_be_decoded(tmp_p
         assert images.dtype == np.uint8
         assert (images == np.stack([pixels[name] for name in batch.ids])).all()
     assert sum(len(batch.ids) for batch in found) == 9
-    if min(len(batch.ids) for batch in found) < 4:
-        with pytest.raises(UserError, match="can be decoded"):
-            _check_sizes(found)
+    [alone] = gather_batches(subset, batches, SMALL, [1])
+    assert (alone.index, alone.ids) == (1, found[1].ids)
+    assert (ray.get(alone.images) == ray.get(found[1].images)).all()
 
 
-@pytest.mark.slow
-def test_an_actor_that_dies_changes_nothing() -> None:
-    import ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_bad_images_of_all_windows_are_counted_together(tmp_path: Path) -> None:
+    """One bad image of ten is allowed, and the second one is not, wherever it lies."""
+    subset = folder(tmp_path, ("x/3.png", "y/1.png"), 0.1)
+    batches = [[name for name in subset.ids if f"/{c}/" in name] for c in "xy"]
+    gather_batches(subset, batches, SMALL, [0])
+    with pytest.raises(Exception, match="2 of 10 images could not be decoded"):
+        gather_batches(subset, batches, SMALL, [1])
+    assert sorted(subset.skipped.named()) == ["train/x/3.png", "train/y/1.png"]
 
-    subset = open_dataset(DatasetConfig(name="digits", per_class=8)).select()
-    torch.manual_seed(0)
-    graph = trace(timm.create_model("mobilenetv3_small_050").eval(), (3, 32, 32), name="m")
-    batches = fixed_batches(subset.ids, 8, seed=0)
-    images = gather_batches(subset, batches, View((32, 32), "bicubic", 1.0))
 
-    def run(kill: bool) -> dict[int, object]:
-        pool = Pool(Settings("cka", "avg", "mean", "fp32"), 2)
-        found = {}
-        for _, batch, rows in pool.run({"m": (graph, Preprocess((32, 32)))}, images):
-            if kill and not found:
-                ray.kill(pool._workers[0].actor, no_restart=False)
-            found[batch] = rows
-        pool.close()
-        return found
+def test_a_batch_of_too_few_images_is_named() -> None:
+    from zoo_search.similarity.gather import ImageBatch
 
-    assert run(kill=True) == run(kill=False)
+    check_sizes([ImageBatch(0, list("abcd"), None)])
+    with pytest.raises(UserError, match="Only 3 images of batch 7 can be decoded"):
+        check_sizes([ImageBatch(0, list("abcd"), None), ImageBatch(7, list("abc"), None)])
+
+
+@given(st.lists(st.integers(1, 50), max_size=30), st.integers(0, 120))
+def test_windows_hold_every_batch_once_and_keep_to_the_budget(
+    sizes: list[int], budget: int
+) -> None:
+    windows = list(windows_of(sizes, budget))
+    assert [index for window in windows for index in window] == list(range(len(sizes)))
+    for window in windows:
+        assert len(window) == 1 or sum(sizes[i] for i in window) <= budget
+    for before, after in itertools.pairwise(windows):
+        assert sum(sizes[i] for i in before) + sizes[after[0]] > budget

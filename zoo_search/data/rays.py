@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from zoo_search.data.base import Subset
 
-__all__ = ["rows"]
+__all__ = ["count_bad", "rows"]
 
 _BATCH = 64  # decoded images that a worker holds at once
 Batch = dict[str, npt.NDArray[Any]]
@@ -40,12 +40,17 @@ class _Bad:
 
 
 def rows(
-    subset: Subset, size: tuple[int, int], interpolation: str, crop_pct: float
+    subset: Subset,
+    size: tuple[int, int],
+    interpolation: str,
+    crop_pct: float,
+    reader: Any = None,
 ) -> ray.data.Dataset:
     """Return a lazy data set ``id, label, image`` of the subset; see :meth:`Subset.rows`.
 
     The plan holds ids and labels only. One task reads one group of the reader and hands decoded
-    images on in batches of 64.
+    images on in batches of 64. ``reader`` is a reference to the subset's reader, for callers that
+    read many parts of a subset; by default it is put into the object store here.
     """
     check_view(size, interpolation, crop_pct)
     import ray
@@ -58,18 +63,25 @@ def rows(
         pa.table({"id": group, "label": pa.array([label[name] for name in group], pa.int64())})
         for group in subset.reader.groups(subset.ids)
     ]
-    if subset.skipped.counter is None and not subset.reader.in_memory:
-        count: Any = ray.remote(num_cpus=0)(_Bad)
-        subset.skipped.counter = count.remote(len(subset), subset.max_bad)
+    count_bad(subset)
     work = functools.partial(
         _decode_block,
-        reader=ray.put(subset.reader),
+        reader=ray.put(subset.reader) if reader is None else reader,
         counter=subset.skipped.counter,
         size=size,
         interpolation=interpolation,
         crop_pct=crop_pct,
     )
     return ray.data.from_arrow(tables).map_batches(work, batch_size=None, zero_copy_batch=True)
+
+
+def count_bad(subset: Subset) -> None:
+    """Start the count of the subset's bad images, once; a part of the subset shares it."""
+    if subset.skipped.counter is None and not subset.reader.in_memory:
+        import ray
+
+        count: Any = ray.remote(num_cpus=0)(_Bad)
+        subset.skipped.counter = count.remote(len(subset), subset.max_bad)
 
 
 def _decode_block(

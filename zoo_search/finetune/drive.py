@@ -21,6 +21,7 @@ __all__ = ["share_out", "train_all"]
 
 _MOST_FAILURES = 3
 _MOST_CPUS = 8
+_STORAGE = "finetune/ray"
 _QUICK = {
     # A report waits for the controller's next look at the worker; its default is every 2 s.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
@@ -50,7 +51,8 @@ def train_all(tasks: Sequence[Task], store: RunStore) -> None:
     """Bring every task to its end; what it gave lies in the run directory then.
 
     Raises:
-        UserError: If a training cannot go on, or a lane's workers fail too often.
+        UserError: If a training cannot go on, a lane's workers fail too often, or nothing happens
+            for long (:class:`zoo_search.engine.Patience`).
     """
     found = engine.connect()
     for name, value in {**_QUICK, **(_QUICK_LOCAL if found.address == "local" else {})}.items():
@@ -64,23 +66,36 @@ def train_all(tasks: Sequence[Task], store: RunStore) -> None:
         arguments = (lane, store, cpus, found.gpus > 0, ended)
         threading.Thread(target=_fit, args=arguments, daemon=True).start()
     with progress("fine-tuning", len(tasks)) as bar:
-        _watch(list(tasks), len(todo), store, ended, bar)
+        _watch(list(tasks), todo, store, ended, bar)
 
 
 def _watch(
-    waiting: list[Task], running: int, store: RunStore, ended: queue.Queue[_Ended], bar: Bar
+    waiting: list[Task],
+    lanes: Sequence[Sequence[Task]],
+    store: RunStore,
+    ended: queue.Queue[_Ended],
+    bar: Bar,
 ) -> None:
-    """Report finished tasks until every lane has ended."""
+    """Report finished tasks until every lane has ended; a new checkpoint is progress, too."""
+    patience, running = engine.Patience("fine-tuning"), len(lanes)
+    kept: list[list[str]] = []
     while True:
         for task in [task for task in waiting if store.exists(folder_of(task.key))]:
             waiting.remove(task)
+            patience.progress()
             bar.advance(1, note=task.name)
+        found = [store.list(f"{_STORAGE}/{_name(lane)}") for lane in lanes]
+        if found != kept:
+            kept = found
+            patience.progress()
         if not running:
             break
         try:
             lane = ended.get(timeout=1.0)
         except queue.Empty:
+            patience.check()
             continue
+        patience.progress()
         running -= 1
         if lane.message is not None:
             raise UserError(lane.message)
@@ -100,6 +115,11 @@ def _fit(
         ended.put(_Ended(error=error))
 
 
+def _name(lane: Sequence[Task]) -> str:
+    """Return the name of a lane's folder: a lane of the same tasks goes on from its checkpoint."""
+    return f"lane-{hashlib.sha256(' '.join(task.key for task in lane).encode()).hexdigest()[:16]}"
+
+
 def _trainer(lane: Sequence[Task], store: RunStore, cpus: int, gpu: bool) -> Any:
     import ray.train
     from ray.train.torch import TorchTrainer
@@ -108,13 +128,12 @@ def _trainer(lane: Sequence[Task], store: RunStore, cpus: int, gpu: bool) -> Any
     trainer: Any = TorchTrainer
     run_config: Any = ray.train.RunConfig
 
-    name = hashlib.sha256(" ".join(task.key for task in lane).encode()).hexdigest()[:16]
-    storage: dict[str, Any] = {"storage_path": store.path("finetune/ray")}
+    storage: dict[str, Any] = {"storage_path": store.path(_STORAGE)}
     if not store.is_local:
         from pyarrow.fs import FSSpecHandler, PyFileSystem
 
         storage = {
-            "storage_path": store.fs._strip_protocol(store.path("finetune/ray")),
+            "storage_path": store.fs._strip_protocol(store.path(_STORAGE)),
             "storage_filesystem": PyFileSystem(FSSpecHandler(store.fs)),
         }
     return trainer(
@@ -126,7 +145,7 @@ def _trainer(lane: Sequence[Task], store: RunStore, cpus: int, gpu: bool) -> Any
             resources_per_worker={"CPU": cpus, **({"GPU": 1} if gpu else {})},
         ),
         run_config=run_config(
-            name=f"lane-{name}",
+            name=_name(lane),
             failure_config=ray.train.FailureConfig(max_failures=_MOST_FAILURES),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
             logging_config=ray.train.LoggingConfig(log_level="ERROR"),

@@ -20,23 +20,34 @@ __all__ = ["make_optimizer", "seeded", "set_rate"]
 def make_optimizer(
     net: nn.Module, new: set[nn.Parameter], protocol: Protocol, recipe: TrainRecipe
 ) -> torch.optim.AdamW:
-    """Return AdamW with one group for each pair of (new or pre-trained, decayed or not)."""
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    """Return AdamW with one group for each learning rate, decayed or not."""
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for parameter in net.parameters():
         if parameter.requires_grad:
-            groups.setdefault((parameter in new, parameter.ndim > 1), []).append(parameter)
-    peak = recipe.lr(protocol)
+            peak = _peak(parameter, parameter in new, protocol, recipe)
+            groups.setdefault((peak, parameter.ndim > 1), []).append(parameter)
     return torch.optim.AdamW(
         [
             {
                 "params": parameters,
-                "peak": peak * (1.0 if is_new else recipe.block_lr),
+                "peak": peak,
                 "weight_decay": recipe.weight_decay if decayed else 0.0,
             }
-            for (is_new, decayed), parameters in groups.items()
+            for (peak, decayed), parameters in groups.items()
         ],
-        lr=peak,
+        lr=recipe.lr(protocol),
     )
+
+
+def _peak(parameter: nn.Parameter, new: bool, protocol: Protocol, recipe: TrainRecipe) -> float:
+    """Return the highest rate of a parameter."""
+    peak = recipe.lr(protocol)
+    if protocol == "full":
+        return peak if new else peak * recipe.block_lr
+    if recipe.step_limit is None or parameter.ndim < 2:
+        return peak
+    size = float(parameter.detach().square().mean().sqrt())
+    return min(peak, recipe.step_limit * size) if size > 0 else peak
 
 
 def set_rate(optimizer: torch.optim.Optimizer, progress: float, warmup: float) -> None:

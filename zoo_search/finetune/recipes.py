@@ -35,6 +35,11 @@ class TrainRecipe:
         mixup: Alpha of Mixup; 0 is off.
         cutmix: Alpha of CutMix; 0 is off.
         max_grad_norm: Gradients are clipped to this norm.
+        step_limit: In FROZEN-TUNING, limit on the peak rate of a weight matrix or kernel, as a
+            share of the root mean square of its entries. A step of AdamW is as long as the rate,
+            whatever the loss and whatever the size of the weights, so that a stitch or a head that
+            starts from a fit to the target, and whose weights are small since its inputs are
+            large, would be washed away. None where they start from random weights.
     """
 
     name: str
@@ -52,6 +57,7 @@ class TrainRecipe:
     mixup: float = 0.0
     cutmix: float = 0.0
     max_grad_norm: float = 1.0
+    step_limit: float | None = 0.1
 
     def epochs(self, protocol: Protocol) -> int:
         """Return the epochs of a protocol."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,6 +32,8 @@ __all__ = ["WINNERS", "Entry", "Result", "Role", "run"]
 
 WINNERS = "winners.json"
 _FORMAT = 1
+_TRAINING = 2
+"""Version of how a network is started and trained: a task of another version is trained anew."""
 
 
 def run(
@@ -114,6 +117,8 @@ def _tasks(
     recipe = train_recipe(
         config.recipe, epochs=config.epochs, batch_size=config.batch_size, lr=config.lr
     )
+    if job.search.init == "random":
+        recipe = replace(recipe, step_limit=None)
     images: dict[tuple[str, Any], Any] = {}
 
     def put(split: Literal["train", "test"], how: tuple[Any, ...]) -> Any:
@@ -131,6 +136,7 @@ def _tasks(
         transform = zoo[wanted.blocks[0].model].transform
         how = (tuple(transform.size), transform.interpolation, transform.crop_pct)
         made_from = [
+            _TRAINING,
             wanted.to_dict(),
             {name: zoo[name].weights_hash for name in wanted.models},
             [list(how), list(transform.mean), list(transform.std)],

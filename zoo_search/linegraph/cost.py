@@ -71,7 +71,8 @@ def count(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[int, int]:
         ``(params, macs)``; macs are the floating point operations of ``torch.utils.flop_counter``
         halved: convolutions, matrix products and attention.
     """
-    shadow = meta_copy(module)
+    # Without gradients: the counter's hooks fail on parameters that go into a module as arguments.
+    shadow = meta_copy(module).requires_grad_(False)
     params = sum(parameter.numel() for parameter in module.parameters())
     dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
     x = torch.empty((1, *input_shape), device="meta", dtype=dtype)

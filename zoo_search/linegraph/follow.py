@@ -81,9 +81,15 @@ def _operation(a: Operation, b: Operation, batches: tuple[int, int]) -> Operatio
         a.output,
         a.updates,
         a.ancestry,
-        a.flops // batches[0] if a.from_image else a.flops,
+        _at_one(a.flops, b.flops, batches),
         a.from_image,
     )
+
+
+def _at_one(a: int, b: int, batches: tuple[int, int]) -> int:
+    """Return a count for one image: on the line through the counts at both batch sizes."""
+    slope = (b - a) // (batches[1] - batches[0])
+    return a - slope * (batches[0] - 1)
 
 
 def _call(a: Call, b: Call, batches: tuple[int, int]) -> Call:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from zoo_search.errors import UserError
+from zoo_search.errors import UserError, first_line
 from zoo_search.linegraph.build import Builder, Built
 from zoo_search.linegraph.cost import meta_copy
 from zoo_search.linegraph.follow import DoesNotFollowError, follow
@@ -90,11 +90,10 @@ def _recorded(module: nn.Module, input_size: tuple[int, int, int], name: str) ->
             f"({error})."
         ) from error
     except Exception as error:
-        first_line = next(iter(str(error).splitlines()), "")
         raise UserError(
             f"{name}: no line graph, because the model does not run on meta tensors with images "
-            f"of size {input_size}: {type(error).__name__}: {first_line}. Give the input size "
-            "that the model was built for."
+            f"of size {input_size}: {type(error).__name__}: {first_line(error)}. Give the "
+            "input size that the model was built for."
         ) from error
     lost = [value.leaf[1:] for value in recording.values if value.leaf and value.leaf[0] == "?"]
     if lost:

@@ -5,20 +5,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo_search.partition.objective import (
-    Cuts,
-    State,
-    assign,
-    best_anchors,
-    evaluate,
-    served,
-)
+from zoo_search.partition.medoids import best_anchors
+from zoo_search.partition.objective import Cuts, State, assign, evaluate, served
 from zoo_search.partition.problem import PartitionProblem
 
 __all__ = ["cluster", "reseed"]
 
 
-def cluster(problem: PartitionProblem, cuts: Cuts, anchors: NDArray[np.int64]) -> State:
+def cluster(
+    problem: PartitionProblem, cuts: Cuts, anchors: NDArray[np.int64], thorough: bool = False
+) -> State:
     """Alternate between sets for the anchors and anchors for the sets until nothing improves.
 
     An anchor stays in its own set, so no set is ever empty and the objective never decreases.
@@ -27,6 +23,7 @@ def cluster(problem: PartitionProblem, cuts: Cuts, anchors: NDArray[np.int64]) -
         problem: The problem.
         cuts: Global cuts, shape [R, N, K + 1]; they stay as they are.
         anchors: Indices of K distinct blocks, shape [R, K].
+        thorough: As in :func:`zoo_search.partition.medoids.best_anchors`.
     """
     runs = len(cuts)
     state = State(
@@ -40,7 +37,7 @@ def cluster(problem: PartitionProblem, cuts: Cuts, anchors: NDArray[np.int64]) -
         present = state.take(active)
         starts, stops = present.anchor_blocks()
         sets = assign(problem, present.cuts, starts, stops, keep=True)
-        found = best_anchors(problem, present.cuts, sets, present.anchors)
+        found = best_anchors(problem, present.cuts, sets, present.anchors, thorough)
         objective = evaluate(problem, present.cuts, sets, found)
         better = np.flatnonzero(objective > present.objective)
         improved = State(present.cuts, sets, found, objective).take(better)

@@ -3,8 +3,8 @@
 For fixed anchors the models are independent of each other, and each model's best contiguous
 K-partition together with its assignment (Eqs. 2-5) follows from a dynamic program over its cuts:
 ``f_k(stop) = max over start of f_{k-1}(start) + max_j S([start, stop), anchor_j)``. With
-``one_per_set`` the state is the set of anchors used so far. All cuts of all models and all
-restarts are done in the same array operations.
+``one_per_set`` the state is the set of anchors used so far. All cuts of a model and all restarts
+are done in the same array operations.
 
 An iteration takes the better of two steps, if it raises the objective strictly:
 
@@ -16,21 +16,26 @@ An iteration takes the better of two steps, if it raises the objective strictly:
   (:func:`zoo_search.partition.clustering.reseed`). This may raise or lower the objective.
 
 Where neither helps, the cuts and the assignment are the best for the anchors and the anchors the
-best of their sets: a local optimum. The objective never decreases.
+best of their sets: a local optimum. The objective never decreases. The search over anchors that
+are no medoids of a set is :mod:`zoo_search.partition.swap`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zoo_search.partition.clustering import reseed
-from zoo_search.partition.objective import Cuts, State, assign, best_anchors, evaluate, forcing
+from zoo_search.partition.lattice import Stage, best_paths, masked_values, path_values
+from zoo_search.partition.medoids import best_anchors
+from zoo_search.partition.objective import Cuts, State, assign, evaluate, forcing
 from zoo_search.partition.problem import PartitionProblem
 
-__all__ = ["best_cuts", "climb"]
+__all__ = ["anchored", "anchored_values", "best_cuts", "climb"]
 
-_CELLS = 1 << 22
+_ENTRIES = 1 << 16
 
 
 def climb(
@@ -49,8 +54,9 @@ def climb(
     while len(active):
         iterations[active] += 1
         before = state.take(active)
-        after = _step(problem, before, keep=True)
-        free = _step(problem, before, keep=False)
+        anchors = before.anchor_blocks()
+        after = anchored(problem, *anchors)
+        free = _free(problem, *anchors)
         ahead = np.flatnonzero(free.objective > after.objective)
         after.put(ahead, free.take(ahead))
         better = after.objective > before.objective
@@ -59,22 +65,26 @@ def climb(
     return state, iterations
 
 
-def _step(problem: PartitionProblem, state: State, keep: bool) -> State:
-    """Return the partitions that are best for the present anchors, with new anchors."""
-    anchor_starts, anchor_stops = state.anchor_blocks()
-    cuts = best_cuts(problem, anchor_starts, anchor_stops, keep)
-    sets = assign(problem, cuts, anchor_starts, anchor_stops, keep)
-    if keep:
-        starts, stops = cuts[:, :, :-1], cuts[:, :, 1:]
-        runs = len(cuts)
-        present = (starts.reshape(runs, 1, -1) == anchor_starts[:, :, None]) & (
-            stops.reshape(runs, 1, -1) == anchor_stops[:, :, None]
-        )
-        anchors = best_anchors(problem, cuts, sets, present.argmax(axis=2))
-    else:
-        first = (sets[:, None, :] == np.arange(problem.k)[None, :, None]).argmax(axis=2)
-        anchors = best_anchors(problem, cuts, sets, first)
-        sets, anchors = reseed(problem, cuts, sets, anchors)
+def anchored(problem: PartitionProblem, anchor_starts: Cuts, anchor_stops: Cuts) -> State:
+    """Return the best partitions that hold these anchors, [R, K], with each set's best anchor."""
+    cuts = best_cuts(problem, anchor_starts, anchor_stops, keep=True)
+    sets = assign(problem, cuts, anchor_starts, anchor_stops, keep=True)
+    starts, stops = cuts[:, :, :-1], cuts[:, :, 1:]
+    runs = len(cuts)
+    present = (starts.reshape(runs, 1, -1) == anchor_starts[:, :, None]) & (
+        stops.reshape(runs, 1, -1) == anchor_stops[:, :, None]
+    )
+    anchors = best_anchors(problem, cuts, sets, present.argmax(axis=2))
+    return State(cuts, sets, anchors, evaluate(problem, cuts, sets, anchors))
+
+
+def _free(problem: PartitionProblem, anchor_starts: Cuts, anchor_stops: Cuts) -> State:
+    """Return the best partitions for these anchors, which need not hold them, with new anchors."""
+    cuts = best_cuts(problem, anchor_starts, anchor_stops, keep=False)
+    sets = assign(problem, cuts, anchor_starts, anchor_stops, keep=False)
+    first = (sets[:, None, :] == np.arange(problem.k)[None, :, None]).argmax(axis=2)
+    anchors = best_anchors(problem, cuts, sets, first)
+    sets, anchors = reseed(problem, cuts, sets, anchors)
     return State(cuts, sets, anchors, evaluate(problem, cuts, sets, anchors))
 
 
@@ -91,114 +101,99 @@ def best_cuts(
             then be blocks of one valid partition.
     """
     runs, k = anchor_starts.shape
-    widths, cells = problem.feasible.shape
-    layers = (1 << k) + k * widths if problem.one_per_set else k + widths
-    at_once = max(1, _CELLS // (cells * layers))
     cuts = np.empty((runs, len(problem.models), k + 1), dtype=np.int64)
-    for low in range(0, runs, at_once):
-        part = slice(low, low + at_once)
-        scores = _scores(problem, anchor_starts[part], anchor_stops[part], keep)
-        if problem.one_per_set:
-            cuts[part] = _cuts_one_per_set(problem, scores)
-        else:
-            cuts[part] = _cuts(problem, scores.max(axis=0) if len(scores) > 1 else scores[0])
+    for n, part in _parts(problem, runs):
+        scores = _scores(problem, n, anchor_starts[part], anchor_stops[part], keep)
+        place = best_paths(scores, problem.one_per_set)
+        firsts = [*(stage.start for stage in problem.lattice[n]), problem.lattice[n][-1].stop]
+        cuts[part, n] = place + np.array(firsts)
     return cuts
+
+
+def anchored_values(
+    problem: PartitionProblem, anchor_starts: Cuts, anchor_stops: Cuts
+) -> NDArray[np.float64]:
+    """Return the objective of the best partition that holds these anchors, each in its set, [R].
+
+    It is -inf where no partition holds all of them.
+
+    Args:
+        problem: The problem.
+        anchor_starts: Shape [R, K]; the anchors of a row are distinct.
+        anchor_stops: Shape [R, K].
+    """
+    total = np.zeros(len(anchor_starts))
+    bonus = forcing(problem)
+    values_of = masked_values if problem.one_per_set else _best_set_values
+    for n, part in _parts(problem, len(anchor_starts)):
+        scores = _scores(problem, n, anchor_starts[part], anchor_stops[part], keep=True)
+        held = (problem.cut_model[anchor_starts[part]] == n).sum(axis=1)
+        value = values_of(scores) - held * bonus
+        value[value < -bonus / 2] = -np.inf  # an anchor is missing
+        total[part] += value
+    return total
+
+
+def _best_set_values(scores: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    return path_values([stage[0] for stage in scores])
+
+
+def _parts(problem: PartitionProblem, runs: int) -> Iterator[tuple[int, slice]]:
+    """Yield every model with slices of the runs that keep its arrays within the CPU's cache."""
+    sets = problem.k if problem.one_per_set else 1
+    for n, model in enumerate(problem.lattice):
+        at_once = max(1, _ENTRIES // (sets * max(stage.allowed.size for stage in model)))
+        for low in range(0, runs, at_once):
+            yield n, slice(low, low + at_once)
 
 
 def _scores(
-    problem: PartitionProblem, anchor_starts: Cuts, anchor_stops: Cuts, keep: bool
-) -> NDArray[np.float64]:
-    """Return S of the block of w + 1 nodes from cut c with anchor j, [K, W, C, R].
+    problem: PartitionProblem, n: int, anchor_starts: Cuts, anchor_stops: Cuts, keep: bool
+) -> list[NDArray[np.float64]]:
+    """Return S of every block of a model with every anchor, [J, S, E, R] for each stage.
 
-    Without ``one_per_set`` only the best anchor counts, and the first axis has length 1. Blocks
-    that the size limit forbids score -inf.
+    J is K with ``one_per_set``; else only the best anchor counts, and J is 1. With ``keep`` the
+    anchors in this model score their similarity to themselves and a bonus that outweighs all.
     """
-    runs, k = anchor_starts.shape
-    widths, cells = problem.feasible.shape
-    separate = problem.one_per_set
-    scores = np.full((k if separate else 1, widths, cells, runs), -np.inf)
-    buffer = np.empty((cells, runs))
-    for j in range(k):
-        start = problem.values[:, anchor_starts[:, j]]
-        stop = problem.values[:, anchor_stops[:, j]]
-        for w in range(widths):
-            span = cells - w - 1
-            target = scores[j if separate else 0, w, :span]
-            if separate or j == 0:
-                np.add(start[:span], stop[w + 1 :], out=target)
-            else:
-                np.add(start[:span], stop[w + 1 :], out=buffer[:span])
-                np.maximum(target, buffer[:span], out=target)
-    scores[:, ~problem.feasible] = -np.inf
-    if keep:
-        columns = np.arange(runs)
-        for j in range(k):
-            width = anchor_stops[:, j] - anchor_starts[:, j] - 1
-            scores[j if separate else 0, width, anchor_starts[:, j], columns] += forcing(problem)
-    return scores
+    k = problem.k
+    own = slice(int(problem.offsets[n]), int(problem.offsets[n] + problem.depths[n] + 1))
+    first = np.ascontiguousarray(anchor_starts.T)
+    last = np.ascontiguousarray(anchor_stops.T)
+    to_start = problem.values[own].take(first, axis=1)  # [cuts, K, R]
+    to_stop = problem.values[own].take(last, axis=1)
+    held = np.nonzero(problem.cut_model[first] == n) if keep else None
+    found = []
+    for stage in problem.lattice[n]:
+        near = to_start[stage.start - own.start :][: stage.allowed.shape[0], None]
+        far = to_stop[stage.stop - own.start :][: stage.allowed.shape[1]][None]
+        if problem.one_per_set:
+            scores = np.stack([near[:, :, j] + far[:, :, j] for j in range(k)])
+        else:
+            scores = near[:, :, 0] + far[:, :, 0]
+            for j in range(1, k):
+                np.maximum(scores, near[:, :, j] + far[:, :, j], out=scores)
+            scores = scores[None]
+        stage.bar(scores)
+        if held is not None:
+            _force(problem, stage, scores, first, last, held)
+        found.append(scores)
+    return found
 
 
-def _cuts(problem: PartitionProblem, scores: NDArray[np.float64]) -> Cuts:
-    """Return the best cuts, [R, N, K + 1], for scores of shape [W, C, R]."""
-    widths, cells, runs = scores.shape
-    k, firsts = problem.k, problem.offsets
-    best = np.full((k + 1, cells, runs), -np.inf)
-    best[0, firsts] = 0.0
-    buffer = np.empty((cells, runs))
-    for stage in range(1, k + 1):
-        for w in range(widths):
-            span = cells - w - 1
-            np.add(best[stage - 1, :span], scores[w, :span], out=buffer[:span])
-            np.maximum(best[stage, w + 1 :], buffer[:span], out=best[stage, w + 1 :])
-    cuts = np.empty((runs, len(firsts), k + 1), dtype=np.int64)
-    stop = np.repeat((firsts + problem.depths)[:, None], runs, axis=1)
-    columns = np.arange(runs)[None, None, :]
-    steps = np.arange(widths)[:, None, None]
-    cuts[:, :, k] = stop.T
-    for stage in range(k, 0, -1):
-        start = stop[None] - steps - 1
-        inside = np.maximum(start, 0)
-        value = best[stage - 1][inside, columns] + scores[steps, inside, columns]
-        value[start < firsts[None, :, None]] = -np.inf
-        stop = np.take_along_axis(start, value.argmax(axis=0)[None], 0)[0]
-        cuts[:, :, stage - 1] = stop.T
-    return cuts
-
-
-def _cuts_one_per_set(problem: PartitionProblem, scores: NDArray[np.float64]) -> Cuts:
-    """Return the best cuts with K different sets per model, [R, N, K + 1], scores [K, W, C, R]."""
-    k, widths, cells, runs = scores.shape
-    firsts = problem.offsets
-    best = np.full((1 << k, cells, runs), -np.inf)
-    best[0, firsts] = 0.0
-    buffer = np.empty((cells, runs))
-    for mask in range(1, 1 << k):
-        for j in range(k):
-            if not mask >> j & 1:
-                continue
-            before = best[mask ^ (1 << j)]
-            for w in range(widths):
-                span = cells - w - 1
-                np.add(before[:span], scores[j, w, :span], out=buffer[:span])
-                np.maximum(best[mask, w + 1 :], buffer[:span], out=best[mask, w + 1 :])
-    cuts = np.empty((runs, len(firsts), k + 1), dtype=np.int64)
-    stop = np.repeat((firsts + problem.depths)[:, None], runs, axis=1)
-    mask_now = np.full(stop.shape, (1 << k) - 1, dtype=np.int64)
-    columns = np.arange(runs)[None, None, :]
-    steps = np.arange(widths)[:, None, None]
-    cuts[:, :, k] = stop.T
-    for stage in range(k, 0, -1):
-        start = stop[None] - steps - 1
-        inside = np.maximum(start, 0)
-        outside = start < firsts[None, :, None]
-        value = np.full((k, *start.shape), -np.inf)
-        for j in range(k):
-            free = np.broadcast_to((mask_now >> j & 1 == 0)[None], start.shape)
-            before = np.where(mask_now >> j & 1, mask_now ^ (1 << j), 0)[None]
-            value[j] = best[before, inside, columns] + scores[j][steps, inside, columns]
-            value[j][free | outside] = -np.inf
-        choice = value.reshape(k * widths, *stop.shape).argmax(axis=0)
-        mask_now = mask_now ^ (1 << (choice // widths))
-        stop = np.take_along_axis(start, (choice % widths)[None], 0)[0]
-        cuts[:, :, stage - 1] = stop.T
-    return cuts
+def _force(
+    problem: PartitionProblem,
+    stage: Stage,
+    scores: NDArray[np.float64],
+    first: Cuts,
+    last: Cuts,
+    held: tuple[NDArray[np.int64], ...],
+) -> None:
+    """Set the scores of the anchors at ``held`` of [K, R] that are blocks of this stage."""
+    s, e = first[held] - stage.start, last[held] - stage.stop
+    inside = (s >= 0) & (s < scores.shape[1]) & (e >= 0) & (e < scores.shape[2])
+    s, e, place, run = s[inside], e[inside], held[0][inside], held[1][inside]
+    starts, stops = first[place, run], last[place, run]
+    value = problem.values[starts, starts] + problem.values[stops, stops]
+    if not problem.one_per_set:
+        place = np.zeros_like(place)
+    scores[place, s, e, run] = value + forcing(problem)

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo_search.partition.clustering import cluster
-from zoo_search.partition.objective import Cuts, State, best_anchors
+from zoo_search.partition.medoids import best_anchors
+from zoo_search.partition.objective import Cuts, State
 from zoo_search.partition.problem import PartitionProblem
 
 __all__ = ["climb", "swap"]

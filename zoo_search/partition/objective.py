@@ -1,4 +1,4 @@
-"""Similarity of blocks, assignment to anchors, anchors of sets, and the objective (DeRy Eq. 2).
+"""Similarity of blocks, assignment to anchors, and the objective (DeRy Eq. 2).
 
 Everything works on R independent partitions at once. Blocks of one partition stand in one axis of
 length N * K, model after model, stage after stage; a block is a pair of global cut indices.
@@ -17,7 +17,6 @@ __all__ = [
     "Cuts",
     "State",
     "assign",
-    "best_anchors",
     "block_similarity",
     "evaluate",
     "flat_blocks",
@@ -26,7 +25,6 @@ __all__ = [
 ]
 
 Cuts = NDArray[np.int64]
-_PAIRS_AT_ONCE = 4_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +85,7 @@ def block_similarity(
 
 def forcing(problem: PartitionProblem) -> float:
     """Return a bonus, exact to add, that outweighs every other choice within one model."""
-    span = 8 * problem.k * max(1.0, float(np.abs(problem.values).max()))
+    span = 8 * problem.k * max(1.0, problem.largest)
     return float(2.0 ** np.ceil(np.log2(span)))
 
 
@@ -120,30 +118,6 @@ def assign(
         return np.asarray(fit.argmax(axis=2), dtype=np.int64)
     runs, k = len(cuts), problem.k
     return _permutations(fit.reshape(runs, -1, k, k)).reshape(runs, -1)
-
-
-def best_anchors(
-    problem: PartitionProblem, cuts: Cuts, sets: NDArray[np.int64], current: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Return for each set the block in it with the largest summed similarity, shape [R, K].
-
-    The current anchor stays where none is strictly better; other ties go to the first block. An
-    empty set keeps its (meaningless) current anchor.
-    """
-    starts, stops = flat_blocks(cuts)
-    runs, blocks = starts.shape
-    anchors = current.copy()
-    at_once = max(1, _PAIRS_AT_ONCE // (blocks * blocks))
-    for low in range(0, runs, at_once):
-        part = slice(low, low + at_once)
-        s, e = starts[part], stops[part]
-        pairs = block_similarity(problem, s[:, :, None], e[:, :, None], s[:, None], e[:, None])
-        member = sets[part, None, :] == np.arange(problem.k)[None, :, None]
-        sums = np.where(member, member.astype(np.float64) @ pairs, -np.inf)
-        first = sums.argmax(axis=2)
-        held = np.take_along_axis(sums, anchors[part, :, None], 2)[:, :, 0]
-        anchors[part] = np.where(sums.max(axis=2) > held, first, anchors[part])
-    return anchors
 
 
 def evaluate(

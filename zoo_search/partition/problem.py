@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo_search.errors import UserError, nearest
+from zoo_search.partition.lattice import Stage, stages
 from zoo_search.partition.limits import check_limits, longest_blocks, size_limit
+from zoo_search.partition.similarities import collected, largest_of, quantum_of, round_to
 
 __all__ = ["MAX_K_ONE_PER_SET", "PartitionProblem", "TableLike", "build_problem", "from_table"]
 
 SIZES = ("nodes", "params", "macs")
 MAX_K_ONE_PER_SET = 10
-_QUANTUM_BITS = 30
 
 
 class ModelFacts(Protocol):
@@ -57,6 +58,7 @@ class PartitionProblem:
             and machines cannot change a result, and ties are ties.
         node_sizes: Sizes of the nodes in the unit ``size``, one tuple per model.
         node_names: Names of the nodes, one tuple per model.
+        quantum: The power of two that all values are multiples of.
         k: Blocks per model, and sets.
         eps: Size coefficient of Eq. 5.
         size: What a block's size counts: ``nodes``, ``params`` or ``macs``.
@@ -69,6 +71,7 @@ class PartitionProblem:
     values: NDArray[np.float64] = field(repr=False)
     node_sizes: tuple[tuple[int, ...], ...] = field(repr=False)
     node_names: tuple[tuple[str, ...], ...] = field(repr=False)
+    quantum: float
     k: int
     eps: float
     size: str
@@ -88,6 +91,19 @@ class PartitionProblem:
         longest = int((self.depths - self.k + 1).max())
         widths = np.arange(1, min(int(reach.max()), longest) + 1)
         return np.asarray(widths[:, None] <= reach[None, :])
+
+    @cached_property
+    def lattice(self) -> tuple[tuple[Stage, ...], ...]:
+        """The blocks that can stand in a partition: for each model its K stages."""
+        return tuple(
+            stages(int(offset), sizes, self.k, size_limit(sum(sizes), self.k, self.eps))
+            for offset, sizes in zip(self.offsets, self.node_sizes, strict=True)
+        )
+
+    @cached_property
+    def largest(self) -> float:
+        """The largest absolute similarity."""
+        return largest_of(self.values)
 
     @cached_property
     def cut_model(self) -> NDArray[np.int64]:
@@ -129,18 +145,17 @@ def build_problem(
     check_limits(models, names, sizes, k, eps, size)
     depths = np.array([len(model) for model in sizes], dtype=np.int64)
     offsets = np.concatenate([[0], np.cumsum(depths + 1)[:-1]]).astype(np.int64)
-    values = np.zeros((int((depths + 1).sum()),) * 2)
-    for a, row, rows in zip(models, offsets, depths + 1, strict=True):
-        for b, column, columns in zip(models, offsets, depths + 1, strict=True):
-            block = _checked_block(a, b, np.asarray(similarity(a, b)), (int(rows), int(columns)))
-            values[row : row + rows, column : column + columns] = block
+    values = collected(models, similarity, [int(depth) + 1 for depth in depths])
+    quantum = quantum_of(values, len(models), k)
+    round_to(values, quantum)
     return PartitionProblem(
         models=tuple(models),
         depths=depths,
         offsets=offsets,
-        values=_quantised(values, len(models), k),
+        values=values,
         node_sizes=sizes,
         node_names=names,
+        quantum=quantum,
         k=k,
         eps=float(eps),
         size=size,
@@ -200,33 +215,3 @@ def _check_arguments(
             f"'partition.one_per_set' works up to k = {MAX_K_ONE_PER_SET}, and k is {k}. Choose a "
             "smaller k, or leave one_per_set off."
         )
-
-
-def _checked_block(
-    a: str, b: str, block: NDArray[Any], shape: tuple[int, int]
-) -> NDArray[np.float64]:
-    """Return the block as float64 if it has the right shape and finite values."""
-    if block.shape != shape:
-        raise UserError(
-            f"The similarities of '{a}' with '{b}' have shape {list(block.shape)}, but the two "
-            f"models have {shape[0]} and {shape[1]} cuts. Compute the similarity table again."
-        )
-    bad = np.argwhere(~np.isfinite(block))
-    if len(bad):
-        i, j = (int(x) for x in bad[0])
-        raise UserError(
-            f"The similarity of cut {i} of '{a}' with cut {j} of '{b}' is {block[i, j]}, and "
-            f"{len(bad)} in all of these two models are not finite. Compute the similarity table "
-            "again; a cut whose features are constant over all images has no CKA."
-        )
-    return block.astype(np.float64)
-
-
-def _quantised(values: NDArray[np.float64], models: int, k: int) -> NDArray[np.float64]:
-    """Round to multiples of a power of two so fine that sums over all blocks stay exact."""
-    largest = max(1.0, float(np.abs(values).max()))
-    # A sum over all blocks reaches 2 * models * k * largest; within one model a solver adds up to
-    # k bonuses of at most 16 * k * largest each (objective.forcing).
-    headroom = math.ceil(math.log2((2 * models * k + 16 * k * k) * largest)) + 1
-    quantum = 2.0 ** max(-_QUANTUM_BITS, headroom - 52)
-    return np.round(values / quantum) * quantum

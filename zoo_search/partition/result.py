@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from zoo_search.errors import UserError
+from zoo_search.store import whole
 
 __all__ = ["FORMAT", "Anchor", "Partition", "PartitionBlock", "RestartRecord"]
 
@@ -128,23 +127,26 @@ class Partition:
             ) from None
 
     def save(self, path: str | Path) -> None:
-        """Write ``partition.json`` to a local path (whole or not at all) or an fsspec URI."""
-        text = json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n"
-        if "://" in str(path):
-            import fsspec
+        """Write ``partition.json`` to a local path (whole or not at all) or an fsspec URI.
 
-            with fsspec.open(str(path), "w", encoding="utf-8") as file:
-                file.write(text)
-            return
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        aside = target.with_name(f".{target.name}.{uuid4().hex}")
+        Raises:
+            UserError: If it cannot be written there.
+        """
+        text = json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n"
         try:
-            aside.write_text(text, encoding="utf-8")
-            aside.replace(target)
-        finally:
-            with contextlib.suppress(OSError):
-                aside.unlink()
+            if "://" in str(path):
+                import fsspec
+
+                with fsspec.open(str(path), "w", encoding="utf-8") as file:
+                    file.write(text)
+                return
+            with whole(Path(path)) as aside:
+                aside.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise UserError(
+                f"The partition {path} cannot be written ({error.strerror or error}). Give a path "
+                "in a folder that you may write to, or an fsspec URI."
+            ) from None
 
     @classmethod
     def load(cls, path: str | Path) -> Partition:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from zoo_search.errors import UserError, nearest
 from zoo_search.linegraph.graph import LineGraph
 from zoo_search.reassembly.features import Images, StitchFitter, device_of
-from zoo_search.reassembly.fit import Moments, fit_ridge, held_out
+from zoo_search.reassembly.fit import Moments, fit_ridge, held_out, solve_ridge
 from zoo_search.reassembly.network import ReassembledNet
 from zoo_search.reassembly.recipe import BlockRef, HasGraph, Recipe, graph_of
 from zoo_search.reassembly.stitch import Stitch
@@ -23,6 +23,7 @@ __all__ = ["Init", "assemble"]
 
 Init = Literal["least_squares", "random"]
 _INITS = ("least_squares", "random")
+_SMOOTHING = 0.1
 
 
 def assemble(
@@ -52,7 +53,8 @@ def assemble(
             model and are given to the other models as they are. A mapping gives each model the
             same images in its own size.
         labels: ``[N]`` class indices of ``images``; with ``"least_squares"`` the target head then
-            starts from ridge regression on one-hot labels, else from small random weights.
+            starts from ridge regression on one-hot labels, scaled to logits, else from small random
+            weights.
         num_classes: Classes of the target head; default: ``labels.max() + 1``.
         seed: Seed of everything random.
         fitter: Fits and caches stitches across recipes; made from ``images`` by default.
@@ -167,23 +169,43 @@ def _target_head(channels: int, classes: int, seed: int) -> nn.Linear:
 
 @torch.no_grad()
 def _fit_head(net: ReassembledNet, fitter: StitchFitter, labels: Tensor) -> None:
-    """Set the target head to ridge regression of one-hot labels on pooled features."""
+    """Set the target head to ridge regression of one-hot labels on pooled features, as logits.
+
+    Ridge regression answers on the scale of its targets, 0 to 1, which as logits means "nearly
+    sure of nothing": a training by cross-entropy would first of all blow the weights up, and lose
+    the solution on the way. So weight and bias are scaled by the inverse temperature (Guo et al.,
+    On Calibration of Modern Neural Networks, 2017) that suits the images held out of the fit.
+    """
     assert isinstance(net.head, nn.Linear)
     classes, channels = net.head.weight.shape
-    device = net.head.weight.device
-    train, held = Moments(channels, classes, device), Moments(channels, classes, device)
-    seen = 0
-    for features in fitter.prefix(net.recipe.blocks):
-        x = net.pool(features)
-        part = labels[seen : seen + len(x)].to(device)
-        y = nn.functional.one_hot(part, classes).to(torch.float64)
-        out = held_out(seen, x)
-        seen += len(x)
-        train.add(x[~out], y[~out])
-        held.add(x[out], y[out])
+    x = torch.cat([net.pool(features) for features in fitter.prefix(net.recipe.blocks)]).double()
+    labels = labels[: len(x)].to(x.device)
+    y = nn.functional.one_hot(labels, classes).to(torch.float64)
+    out = held_out(0, x)
+    train, held = Moments(channels, classes, x.device), Moments(channels, classes, x.device)
+    train.add(x[~out], y[~out])
+    held.add(x[out], y[out])
     fit = fit_ridge(train, held)
-    net.head.weight.copy_(fit.weight)
-    net.head.bias.copy_(fit.bias)
+    weight, bias = fit.weight, fit.bias
+    if min(train.n, held.n) > 1:
+        weight, bias = solve_ridge(train, fit.alpha)
+        x, labels = x[out], labels[out]
+    scale = _inverse_temperature(x @ weight.T + bias, labels)
+    net.head.weight.copy_(scale * fit.weight)
+    net.head.bias.copy_(scale * fit.bias)
+
+
+def _inverse_temperature(logits: Tensor, labels: Tensor) -> float:
+    """Return the factor in [0.1, 100] that suits logits ``[N, classes]`` best, to 2 %.
+
+    Smooth labels, as in training, keep it finite where the logits separate the classes.
+    """
+    scales = torch.logspace(-1, 2, 301, dtype=logits.dtype, device=logits.device)
+    losses = [
+        nn.functional.cross_entropy(scale * logits, labels, label_smoothing=_SMOOTHING)
+        for scale in scales
+    ]
+    return float(scales[torch.stack(losses).argmin()])
 
 
 def seeded(seed: int, text: str) -> torch.Generator:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zoo_search.errors import first_line
 from zoo_search.linegraph.graph import LineGraph
 from zoo_search.reassembly.assemble import Init, assemble
 from zoo_search.reassembly.cache import TensorCache
@@ -133,5 +134,4 @@ def _head_of(images: Images, count: int) -> Images:
 
 
 def _say(what: str, error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return f"{what}: {lines[0]}"
+    return f"{what}: {first_line(error)}"

@@ -15,6 +15,7 @@ from typing import Any
 from ray import tune
 from ray.tune.search import Searcher
 
+from zoo_search import engine
 from zoo_search.reassembly.recipe import Recipe
 from zoo_search.reassembly.scoring import Outcome, Scorer, Task
 from zoo_search.reassembly.study import Asked, SearchStudy
@@ -39,7 +40,16 @@ def run_trials(
         workers: Actors.
         use_gpu: Whether each actor takes a GPU.
         on_outcome: Told of every recipe that was scored or failed.
+
+    Raises:
+        UserError: If no recipe is scored for long (:class:`zoo_search.engine.Patience`).
     """
+    patience = engine.Patience("the scores of candidates")
+
+    def told(asked: Asked, outcome: Outcome) -> None:
+        patience.progress()
+        on_outcome(asked, outcome)
+
     for name, value in (("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1"), ("RAY_AIR_NEW_OUTPUT", "0")):
         os.environ.setdefault(name, value)
     trainable: Any = tune.with_resources(
@@ -49,7 +59,7 @@ def run_trials(
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                search_alg=_StudySearcher(study, on_outcome),
+                search_alg=_StudySearcher(study, told),
                 num_samples=study.expected,
                 max_concurrent_trials=workers,
                 reuse_actors=True,
@@ -60,11 +70,23 @@ def run_trials(
                 name="search",
                 storage_path=folder,
                 verbose=0,
+                callbacks=[_Limit(patience)],
                 failure_config=tune.FailureConfig(max_failures=2),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
         tuner.fit()
+
+
+class _Limit(tune.Callback):
+    """Ends the experiment when nothing has come for long."""
+
+    def __init__(self, patience: engine.Patience) -> None:
+        self._patience = patience
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Look at the clock, several times a second."""
+        self._patience.check()
 
 
 class _ScoringActor(tune.Trainable):

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from zoo_search.drawing import PALETTE
 from zoo_search.report import pictures
 from zoo_search.report.summary import ROLES
 from zoo_search.report.verdict import final_accuracy, verdict
@@ -66,7 +67,10 @@ def build(store: RunStore) -> str:
 
 
 def _facts(store: RunStore) -> dict[str, Any]:
+    from zoo_search.partition.agreement import follows_stages
+    from zoo_search.partition.picture import partition_picture, restarts_picture
     from zoo_search.partition.result import Partition
+    from zoo_search.similarity.heatmap import heat_map
     from zoo_search.similarity.table import SimilarityTable
 
     job = yaml.safe_load(store.read_text("job.yaml"))
@@ -87,17 +91,19 @@ def _facts(store: RunStore) -> dict[str, Any]:
         "results": [_row(result, proxy) for result in results],
         "protocols": job["finetune"]["protocol"],
         "proxy": proxy,
-        "colours": dict(zip(nodes, pictures.PALETTE * len(nodes), strict=False)),
+        "colours": dict(zip(nodes, PALETTE * len(nodes), strict=False)),
         "dataset": winners,
         "candidates": scored,
         "failed": [row for row in rows if row["state"] != "complete"],
         "zoo": store.read_json("zoo.json"),
         "partition": partition,
+        "follows_stages": follows_stages(partition),
         "steps": store.manifest(),
         "folder": store.url,
         "pictures": {
-            "similarity": _embed(pictures.heat_map(table)),
-            "partition": _embed(pictures.partition_picture(partition, nodes)),
+            "similarity": _embed(heat_map(table)),
+            "partition": _embed(partition_picture(partition, nodes)),
+            "restarts": _embed(restarts_picture(partition)),
             "candidates": _embed(pictures.candidate_picture(scored, proxy, _chosen(results))),
             "curves": _embed(pictures.curve_picture(winners["results"])),
         },

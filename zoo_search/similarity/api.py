@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,11 +12,11 @@ from torch import Tensor, nn
 
 from zoo_search.errors import UserError
 from zoo_search.linegraph.graph import LineGraph
-from zoo_search.similarity.estimators import MIN_IMAGES, Embedding, PairSums, get_metric
-from zoo_search.similarity.features import check_rules, embed_cuts, evaluating
+from zoo_search.similarity.estimators import MIN_IMAGES, PairSums, get_metric, stack
+from zoo_search.similarity.features import check_rules, cut_features, evaluating, widths
 from zoo_search.similarity.table import ModelCuts, SimilarityTable
 
-__all__ = ["chunks", "cuts_of", "similarity", "stack"]
+__all__ = ["chunks", "cuts_of", "similarity"]
 
 
 def similarity(
@@ -28,20 +30,38 @@ def similarity(
 ) -> SimilarityTable:
     """Return the similarity of every two cuts of the models on the same images.
 
+    Everything happens in memory, in this process, on the devices that the models are on. Models
+    are put into eval mode while they run and left as they were.
+
     Example:
-        >>> table = similarity({"a": model_a, "b": model_b}, images)  # doctest: +SKIP
-        >>> table.block("a", "b")  # doctest: +SKIP
+        >>> a, b = torchvision.models.resnet18(), torchvision.models.mobilenet_v3_small()
+        >>> images = torch.randn(256, 3, 64, 64)  # normalised, as the models want them
+        >>> table = similarity({"a": a, "b": b}, images)
+        >>> table
+        SimilarityTable(cka: 2 models, 21 cuts)
+        >>> table.block("a", "b").shape  # one value for each cut of a and each cut of b
+        (9, 12)
+        >>> table.models["a"].cuts[:3]
+        ['image', 'layer1.0', 'layer1.1']
+        >>> table.value("a", 2, "b", 3)  # a float
 
     Args:
         models: Name to ``nn.Module`` (traced at the size of the images), ``LineGraph`` or
             ``ZooModel``.
         images: ``[N, C, H, W]``, N >= 4. Float images are taken as already normalised; uint8
             images are normalised by each model's own transform, which only a ``ZooModel`` has.
-        metric: ``cka``, ``cka_biased``, ``rbf_cka`` or ``lr``.
+        metric: ``cka`` (minibatch unbiased), ``cka_biased``, ``rbf_cka`` or ``lr``.
         batch_size: Images a batch, in order; a last batch of fewer than 4 joins the one before.
+            One batch of all images gives the full-batch estimator.
         pool: ``avg`` (mean over the grid) or ``none`` (full maps).
-        prefix: With ``avg``: ``mean`` of the grid's tokens, or the first (``cls``) prefix token.
+        prefix: What stands for tokens with prefix tokens: ``mean``, those of the grid, or ``cls``,
+            the first prefix token.
         precision: ``fp32``, or ``bf16`` for the forward pass.
+
+    Returns:
+        The table: ``.value(model_a, cut_a, model_b, cut_b)``, ``.block(model_a, model_b)`` as an
+        array, ``.values`` for all cuts, ``.save(path)``. Values are not clipped: the unbiased
+        estimators are slightly negative where features have nothing in common.
 
     Raises:
         UserError: If there are fewer than 4 images, a metric or rule is unknown, the images do
@@ -54,26 +74,19 @@ def similarity(
     if not models:
         raise UserError("There are no models to compare; give at least one.")
     batches = chunks(len(images), batch_size)
-    graphs = {name: _graph_of(name, model, images) for name, model in models.items()}
-    prepare = {name: _normaliser(name, model, images) for name, model in models.items()}
-    ids = [str(index) for index in range(len(images))]
+    sources = [_source(name, model, images) for name, model in models.items()]
+    width = [d for source in sources for d in widths(source.graph, pool, prefix)]
+    rules: dict[str, Any] = {"pooling": pool, "prefix": prefix, "precision": precision}
 
-    sums = PairSums(estimator, sum(len(graph.cuts) for graph in graphs.values()))
+    sums = PairSums(estimator, len(width))
     for batch in batches:
-        found: list[Embedding] = []
-        for name, graph in graphs.items():
-            with evaluating(graph):
-                found += embed_cuts(
-                    graph,
-                    lambda rows, b=batch, n=name: prepare[n](images[b][rows]),  # type: ignore[misc]
-                    ids[batch],
-                    estimator,
-                    pooling=pool,
-                    prefix=prefix,
-                    precision=precision,
-                    name=name,
-                )
-        sums.add(*stack(found))
+        with contextlib.closing(_features(sources, images, batch, rules)) as features:
+            # Either the cuts' features are kept for the product, or their Gram vectors only.
+            products = estimator.shortcut(batch.stop - batch.start, width)
+            if products:
+                sums.add_products(products(list(features)))
+            else:
+                sums.add(*stack(map(estimator.embed, features), len(width)))
     metadata = {
         "metric": metric,
         "samples": len(images),
@@ -83,9 +96,8 @@ def similarity(
         "prefix": prefix,
         "precision": precision,
     }
-    return SimilarityTable(
-        {name: cuts_of(graph) for name, graph in graphs.items()}, sums.values(), metadata
-    )
+    cuts = {source.name: cuts_of(source.graph) for source in sources}
+    return SimilarityTable(cuts, sums.values(), metadata)
 
 
 def chunks(samples: int, batch_size: int) -> list[slice]:
@@ -115,10 +127,37 @@ def cuts_of(graph: LineGraph) -> ModelCuts:
     )
 
 
-def stack(embedded: Sequence[Embedding]) -> tuple[Tensor, Tensor]:
-    """Return the rows ``[cuts, parts, v]`` and norms ``[cuts, parts]`` of the cuts of a batch."""
-    rows = torch.stack([e.rows.cpu() for e in embedded])
-    return rows, torch.stack([e.norms.cpu() for e in embedded])
+@dataclass(frozen=True)
+class _Source:
+    """A model and what it needs to see an image."""
+
+    name: str
+    graph: LineGraph
+    prepare: Callable[[Tensor], Tensor]
+    device: torch.device
+
+
+def _source(name: str, model: Any, images: Tensor) -> _Source:
+    prepare = _normaliser(name, model, images)
+    graph = _graph_of(name, model, images)
+    parameters = (tensor for node in graph.nodes for tensor in node.module.parameters())
+    device = next((tensor.device for tensor in parameters), images.device)
+    return _Source(name, graph, prepare, device)
+
+
+def _features(
+    sources: Sequence[_Source], images: Tensor, batch: slice, rules: Mapping[str, Any]
+) -> Generator[Tensor, None, None]:
+    """Yield the features of all cuts of all models, on the device of the first model."""
+    ids = [str(index) for index in range(batch.start, batch.stop)]
+    for source in sources:
+
+        def part(rows: slice, source: _Source = source) -> Tensor:
+            return source.prepare(images[batch][rows].to(source.device))
+
+        with evaluating(source.graph):
+            for _, features in cut_features(source.graph, part, ids, name=source.name, **rules):
+                yield features.to(sources[0].device)
 
 
 def _graph_of(name: str, model: Any, images: Tensor) -> LineGraph:

@@ -1,42 +1,63 @@
-"""Models over batches on Ray actors: every pair of a stale model and a batch is one call.
-
-An actor keeps one model at a time and prefers batches of the model that it has. A call may be
-repeated, so an actor that dies costs its own calls only.
-"""
+"""One actor: images of a batch to the Gram part of a model. It keeps one model at a time."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from zoo_search.errors import UserError
-from zoo_search.similarity.gather import ImageBatch
-
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from torch import Tensor
 
     from zoo_search.linegraph.graph import LineGraph
+    from zoo_search.similarity.grams import Header
 
-__all__ = ["Pool", "Settings"]
+__all__ = ["CHUNK", "GramActor", "Normaliser", "Settings", "Speed"]
 
-_IN_FLIGHT = 2
-_SILENCE = 1800.0
-_RESTARTS = 3
+CHUNK = 64
+"""Images that go through a model at once, where memory holds them."""
+_PROBE = 4
+
+
+class Normaliser(Protocol):
+    """What an actor needs of a model's preprocessing."""
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Return float32 ``[B, 3, H, W]`` from uint8 images of the right size."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What an actor needs to know besides model and images."""
+    """What an actor needs to know besides model and images.
+
+    Attributes:
+        metric: Name of the estimator.
+        pooling: ``avg`` or ``none``.
+        prefix: ``mean`` or ``cls``.
+        precision: ``fp32`` or ``bf16``, of the forward pass.
+        gram_dtype: ``float16`` or ``float32``, of what is stored.
+        compile: Whether nodes are compiled.
+    """
 
     metric: str
-    pooling: str
-    prefix: str
-    precision: str
+    pooling: str = "avg"
+    prefix: str = "mean"
+    precision: str = "fp32"
+    gram_dtype: str = "float16"
+    compile: bool = False
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What a model takes on an actor's device, measured: seconds an image, seconds a batch more."""
+
+    image: float
+    batch: float
 
 
 class GramActor:
@@ -48,148 +69,149 @@ class GramActor:
         torch.set_num_threads(threads)
         self._settings = settings
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._name: str | None = None
-        self._model: tuple[Any, Any] | None = None
+        self._model: tuple[LineGraph, Normaliser] | None = None
+        self._chunk: dict[str, int] = {}
+
+    def pid(self) -> int:
+        """Return the process that this actor runs in."""
+        return os.getpid()
 
     def embed(
         self,
         name: str,
+        made_from: str,
         model: Sequence[Any],
         batch: int,
         ids: list[str],
         images: npt.NDArray[np.uint8],
-    ) -> pa.Table:
-        """Return the rows of the Gram file of one model and batch."""
+    ) -> tuple[Header, bytes]:
+        """Return the Gram part of one model and batch, with its header.
+
+        Args:
+            name: The model's name.
+            made_from: Hash for the part's header.
+            model: A list of one reference to line graph and transform: inside a list it is not
+                resolved for calls that need no loading.
+            batch: Index of the batch.
+            ids: Its samples.
+            images: uint8 ``[n, 3, H, W]``.
+        """
+        self._load(name, model[0])
+        return self.part(made_from, batch, ids, images)
+
+    def part(
+        self, made_from: str, batch: int, ids: list[str], images: npt.NDArray[np.uint8]
+    ) -> tuple[Header, bytes]:
+        """Return the Gram part of the model that is held on one batch, with its header."""
+        from zoo_search.similarity import grams
+        from zoo_search.similarity.backoff import with_fewer_images
+        from zoo_search.similarity.features import evaluating
+
+        graph, transform = self._held()
+        name = graph.name
+        with evaluating(graph):
+            embedded, self._chunk[name] = with_fewer_images(
+                lambda size: self._embed(graph, transform, ids, images, size),
+                self._chunk.get(name) or self._most(len(ids)),
+            )
+        return grams.encode(name, made_from, batch, ids, embedded, self._settings.gram_dtype)
+
+    def hold(self, name: str, graph: LineGraph, transform: Normaliser) -> None:
+        """Take a model onto the device; its modules move there themselves."""
         import torch
 
-        from zoo_search.similarity import grams
-        from zoo_search.similarity.estimators import get_metric
-        from zoo_search.similarity.features import embed_cuts, evaluating
+        nodes = []
+        for node in graph.nodes:
+            module = node.module.to(self._device)
+            if self._device.type == "cuda":
+                module = module.to(memory_format=torch.channels_last)
+            nodes.append(replace(node, module=self._compiled(module)))
+        self._model = replace(graph, nodes=tuple(nodes), name=name), transform
 
-        graph, transform = self._load(name, model[0])
+    def probe(self, name: str, model: Sequence[Any], samples: int) -> Speed:
+        """Measure a model on a few blank images, and the estimator on a batch of noise."""
+        import torch
+
+        from zoo_search.similarity.estimators import get_metric
+        from zoo_search.similarity.features import evaluating
+
+        self._load(name, model[0])
+        graph, transform = self._held()
+        count = min(samples, CHUNK if self._device.type == "cuda" else _PROBE)
+        images = np.zeros((count, *graph.input_size), dtype=np.uint8)
+        size = sorted(cut.channels for cut in graph.cuts)[len(graph.cuts) // 2]
+        noise = torch.randn(samples, size, device=self._device)
+        metric = get_metric(self._settings.metric)
+        with evaluating(graph):
+            forward = _second_time(lambda: self._forward(graph, transform, images))
+            embed = _second_time(lambda: metric.embed(noise).norms.cpu())
+        return Speed(forward / count, embed * len(graph.cuts))
+
+    def _forward(self, graph: LineGraph, transform: Normaliser, images: Any) -> None:
+        import torch
+
+        x = transform.normalize(torch.tensor(images).to(self._device))
+        bf16 = self._settings.precision == "bf16"
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=bf16):
+            graph.features(x).float().sum().cpu()
+
+    def _embed(
+        self,
+        graph: LineGraph,
+        transform: Normaliser,
+        ids: list[str],
+        images: npt.NDArray[np.uint8],
+        chunk: int,
+    ) -> Any:
+        import torch
+
+        from zoo_search.similarity.estimators import get_metric
+        from zoo_search.similarity.features import embed_cuts
+
         settings = self._settings
 
         def prepare(rows: slice) -> torch.Tensor:
-            pixels = torch.tensor(images[rows]).to(self._device)
-            normalised: torch.Tensor = transform.normalize(pixels)
-            return normalised
+            return transform.normalize(torch.tensor(images[rows]).to(self._device))
 
-        with evaluating(graph):
-            embedded = embed_cuts(
-                graph,
-                prepare,
-                ids,
-                get_metric(settings.metric),
-                pooling=settings.pooling,
-                prefix=settings.prefix,
-                precision=settings.precision,
-                name=name,
-            )
-        return grams.to_arrow(batch, ids, embedded)
+        return embed_cuts(
+            graph,
+            prepare,
+            ids,
+            get_metric(settings.metric),
+            pooling=settings.pooling,
+            prefix=settings.prefix,
+            precision=settings.precision,
+            channels_last=self._device.type == "cuda",
+            chunk=chunk,
+            name=graph.name,
+        )
 
-    def _load(self, name: str, reference: Any) -> tuple[Any, Any]:
-        """Return line graph and transform; the model before is let go first."""
+    def _most(self, samples: int) -> int:
+        """Return the images to try at once: full maps go whole, one cut after the other."""
+        return CHUNK if self._settings.pooling == "avg" else samples
+
+    def _load(self, name: str, reference: Any) -> None:
+        """Take the model in, unless it is held; the model before is let go first."""
         import ray
 
-        if self._model is None or self._name != name:
+        if self._model is None or self._model[0].name != name:
             self._model = None
-            graph, transform = ray.get(reference)
-            for node in graph.nodes:
-                node.module.to(self._device)
-            self._name, self._model = name, (graph, transform)
+            self.hold(name, *ray.get(reference))
+
+    def _held(self) -> tuple[LineGraph, Normaliser]:
+        if self._model is None:
+            raise RuntimeError("the actor holds no model")
         return self._model
 
+    def _compiled(self, module: Any) -> Any:
+        import torch
 
-@dataclass
-class _Worker:
-    actor: Any
-    model: str | None = None
-    calls: deque[tuple[Any, str, int]] = field(default_factory=deque)
+        return torch.compile(module) if self._settings.compile else module
 
 
-class Pool:
-    """Actors that work off models over batches.
-
-    Args:
-        settings: The same for every call.
-        models: Models that will come, which limits the number of actors.
-    """
-
-    def __init__(self, settings: Settings, models: int) -> None:
-        import ray
-
-        from zoo_search import engine
-
-        have = engine.resources()
-        count = max(1, min(models, have.gpus or have.cpus))
-        share = (have.cpus - 1) / count
-        make = ray.remote(GramActor).options(
-            # Ray takes shares of a CPU below 1 only; one CPU is left to those who decode.
-            num_cpus=int(share) if share >= 1 else int(share * 100) / 100,
-            num_gpus=1 if have.gpus else 0,
-            max_restarts=_RESTARTS,
-            max_task_retries=_RESTARTS,
-        )
-        threads = engine.threads_per_worker(count)
-        self._workers = [_Worker(make.remote(settings, threads)) for _ in range(count)]
-
-    def run(
-        self,
-        models: Mapping[str, tuple[LineGraph, Any]],
-        batches: Sequence[ImageBatch],
-    ) -> Iterator[tuple[str, int, pa.Table]]:
-        """Yield ``(model, batch, rows)`` as they come, in no fixed order.
-
-        Args:
-            models: Name to line graph and transform.
-            batches: The images that each of these models sees.
-
-        Raises:
-            UserError: If a model gives a NaN or infinite feature, or nothing comes for long.
-        """
-        import ray
-
-        todo = {name: deque(batches) for name in models}
-        sent: dict[str, Any] = {}
-        while True:
-            for worker in self._workers:
-                while len(worker.calls) < _IN_FLIGHT and (name := _next_model(todo, worker)):
-                    if name not in sent:
-                        sent[name] = ray.put(models[name])
-                    self._send(worker, name, todo[name].popleft(), sent[name])
-            heads = {worker.calls[0][0]: worker for worker in self._workers if worker.calls}
-            if not heads:
-                return
-            done, _ = ray.wait(list(heads), num_returns=1, timeout=_SILENCE)
-            if not done:
-                raise UserError(
-                    f"The Ray cluster gave no Gram matrix for {_SILENCE:.0f} s. Look at 'ray "
-                    "status' for nodes that died or resources that never come, then run the same "
-                    "command again: finished models are kept."
-                )
-            _, name, batch = heads[done[0]].calls.popleft()
-            yield name, batch, ray.get(done[0])
-            if not todo[name] and not any(c[1] == name for w in self._workers for c in w.calls):
-                sent.pop(name, None)
-
-    def close(self) -> None:
-        """End the actors."""
-        import ray
-
-        for worker in self._workers:
-            ray.kill(worker.actor)
-        self._workers = []
-
-    def _send(self, worker: _Worker, name: str, batch: ImageBatch, model: Any) -> None:
-        # Inside a list, the model's reference is not resolved for calls that need no loading.
-        call = worker.actor.embed.remote(name, [model], batch.index, batch.ids, batch.images)
-        worker.calls.append((call, name, batch.index))
-        worker.model = name
-
-
-def _next_model(todo: dict[str, deque[ImageBatch]], worker: _Worker) -> str | None:
-    """Return the model to go on with: the worker's own, else the one with most left to do."""
-    left = {name: len(batches) for name, batches in todo.items() if batches}
-    if worker.model in left:
-        return worker.model
-    return max(left, key=lambda name: left[name], default=None)
+def _second_time(run: Any) -> float:
+    """Return the seconds that the second call takes; the first one warms caches."""
+    run()
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start

@@ -1,17 +1,20 @@
-"""Gram files: the vectors of one model's cuts on every batch, ``grams/<model>.parquet``.
+"""Gram parts: the vectors of one model's cuts on one batch, ``grams/<model>/<batch>.parquet``.
 
-Columns ``batch: int32, cut: int32, part: int32, norm: float64, samples: int32, ids: string,
-gram: large_binary``, one row group a batch. ``gram`` holds float32, little endian: the unit vector
-of :class:`~zoo_search.similarity.estimators.Embedding`; ``ids`` is the hash of the batch's sample
-ids. The schema's metadata holds, under the key ``zoo_search``, what made the file.
+Columns ``cut: int32, part: int32, norm: float64, gram: fixed_size_binary``. ``gram`` holds the
+vector of :class:`~zoo_search.similarity.estimators.Embedding`, little endian: ``float16`` as
+:func:`~zoo_search.similarity.precision.quantise` gives it, or the ``float32`` unit vector itself.
+The schema's metadata holds, under the key ``zoo_search``, the fields of :class:`Header`: the hash
+of what made the part, the hash of its sample ids, and its sizes. A part that cannot be read, or is
+of another format, is no part: it is made again.
 """
 
 from __future__ import annotations
 
-import contextlib
+import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from types import TracebackType
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -20,174 +23,241 @@ import torch
 from torch import Tensor
 
 from zoo_search.errors import UserError
-from zoo_search.similarity.estimators import Embedding, Metric
+from zoo_search.similarity.estimators import Embedding
+from zoo_search.similarity.precision import dequantise, quantise
 from zoo_search.store import fingerprint
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from zoo_search.store import RunStore
 
-__all__ = ["FORMAT", "Reader", "Writer", "is_current", "path_of", "to_arrow"]
+__all__ = [
+    "DTYPES",
+    "FOLDER",
+    "FORMAT",
+    "Header",
+    "check_same",
+    "clean",
+    "digest",
+    "encode",
+    "find",
+    "path_of",
+    "read",
+]
 
-FORMAT = 1
+FOLDER = "grams"
+FORMAT = 2
+DTYPES = {"float16": 2, "float32": 4}
+"""Bytes of an entry, by the name of the stored precision."""
 _KEY = b"zoo_search"
+_READERS = 16
 
 
-def path_of(model: str) -> str:
-    """Return the name of a model's Gram file in the run directory."""
-    return f"grams/{quote(model, safe='')}.parquet"
+@dataclass(frozen=True)
+class Header:
+    """What a part says of itself.
+
+    Attributes:
+        model: Name of the model.
+        batch: Index of the batch.
+        made_from: Hash of weights, images, batches and settings.
+        samples: Images in the batch.
+        ids: Hash of their sample ids, in order.
+        cuts: Cuts of the model.
+        parts: Vectors a cut.
+        width: Length of a vector.
+        dtype: ``float16`` or ``float32``.
+        format: Version of this layout.
+    """
+
+    model: str
+    batch: int
+    made_from: str
+    samples: int
+    ids: str
+    cuts: int
+    parts: int
+    width: int
+    dtype: str
+    format: int = FORMAT
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the vectors, once they are float32 in memory."""
+        return self.cuts * self.parts * self.width * 4
 
 
-def is_current(store: RunStore, model: str, made_from: str) -> bool:
-    """Say whether a model's Gram file is there, readable, and was made from exactly this."""
+def path_of(model: str, batch: int) -> str:
+    """Return the name of a part in the run directory."""
+    return f"{_folder(model)}/{batch:06d}.parquet"
+
+
+def encode(
+    model: str,
+    made_from: str,
+    batch: int,
+    ids: Sequence[str],
+    embedded: Sequence[Embedding],
+    dtype: str,
+) -> tuple[Header, bytes]:
+    """Return a part as the bytes of its file, with its header.
+
+    Args:
+        model: Name of the model.
+        made_from: Hash of what made it.
+        batch: Index of the batch.
+        ids: Its samples.
+        embedded: One embedding a cut.
+        dtype: Stored precision, one of :data:`DTYPES`.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if not store.exists(path_of(model)):
-        return False
-    try:
-        with store.open(path_of(model), "rb") as stream:
-            metadata = pq.read_schema(stream).metadata or {}
-    except (pa.ArrowException, OSError):
-        return False
-    return bool(json.loads(metadata.get(_KEY, b"{}")).get("made_from") == made_from)
+    rows = torch.stack([e.rows for e in embedded])  # [cuts, parts, v]
+    norms = torch.stack([e.norms for e in embedded])
+    cuts, parts, width = rows.shape
+    header = Header(
+        model, batch, made_from, len(ids), fingerprint(list(ids)), cuts, parts, width, dtype
+    )
+    stored = quantise(rows) if dtype == "float16" else rows
+    flat = stored.cpu().contiguous().numpy().astype(f"<f{DTYPES[dtype]}", copy=False)
+    kind = pa.binary(width * DTYPES[dtype])
+    gram = pa.Array.from_buffers(kind, cuts * parts, [None, pa.py_buffer(flat)])
+    columns = {
+        "cut": pa.array(np.repeat(np.arange(cuts, dtype=np.int32), parts)),
+        "part": pa.array(np.tile(np.arange(parts, dtype=np.int32), cuts)),
+        "norm": pa.array(norms.cpu().double().flatten().numpy()),
+        "gram": gram,
+    }
+    table = pa.table(columns).replace_schema_metadata({_KEY: json.dumps(asdict(header)).encode()})
+    sink = io.BytesIO()
+    # Unit vectors are noise to a compressor and to a dictionary.
+    pq.write_table(table, sink, compression="none", use_dictionary=False, write_statistics=False)
+    return header, sink.getvalue()
 
 
-def to_arrow(batch: int, ids: Sequence[str], embedded: Sequence[Embedding]) -> pa.Table:
-    """Return the rows of one batch of these samples: one for each cut and part."""
-    import pyarrow as pa
+def read(store: RunStore, header: Header) -> tuple[Tensor, Tensor]:
+    """Return the unit vectors ``[cuts, parts, v]`` float32 and norms ``[cuts, parts]`` of a part.
 
-    rows = [
-        (cut, part, norm, row.cpu().numpy().astype("<f4").tobytes())
-        for cut, e in enumerate(embedded)
-        for part, (row, norm) in enumerate(zip(e.rows, e.norms.tolist(), strict=True))
-    ]
-    cuts, parts, norms, grams = zip(*rows, strict=True)
-    n = len(rows)
-    facts = [len(ids)] * n, [fingerprint(list(ids))] * n
-    columns = [[batch] * n, cuts, parts, norms, *facts, grams]
-    return pa.table(dict(zip(_schema().names, columns, strict=True)), schema=_schema())
-
-
-class Writer:
-    """Writes a model's Gram file batch by batch; it appears whole at the end, or not at all."""
-
-    def __init__(self, store: RunStore, model: str, made_from: str, facts: Mapping[str, Any]):
-        import pyarrow.parquet as pq
-
-        self._stack = contextlib.ExitStack()
-        stream = self._stack.enter_context(store.open(path_of(model), "wb"))
-        header = json.dumps({"made_from": made_from, **facts}).encode()
-        schema = _schema().with_metadata({_KEY: header})
-        # Unit vectors are noise to a compressor; dictionaries serve the ids only.
-        self._file = self._stack.enter_context(
-            pq.ParquetWriter(stream, schema, compression="none", use_dictionary=["ids"])
-        )
-        self._schema = schema
-
-    def write(self, rows: pa.Table) -> None:
-        """Add the rows of one batch as a row group of their own."""
-        self._file.write_table(rows.cast(self._schema), row_group_size=len(rows))
-
-    def close(self) -> None:
-        """Put the file in place."""
-        self._stack.close()
-
-    def __enter__(self) -> Writer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.__exit__(kind, value, trace)
-
-
-class Reader:
-    """Reads the Gram files of several models, one batch of all of them at a time.
-
-    Attributes:
-        samples: Images in the batches that were read so far.
+    Raises:
+        UserError: If the part cannot be read, or is not the one that the header describes.
     """
-
-    def __init__(self, store: RunStore, models: Sequence[str], metric: Metric) -> None:
-        self._store, self._models, self._metric = store, list(models), metric
-        self.samples = 0
-
-    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield rows ``[cuts of all models, parts, v]`` and norms ``[cuts, parts]`` a batch.
-
-        Raises:
-            UserError: If two models' files do not hold the same batches of the same samples.
-        """
-        import pyarrow.parquet as pq
-
-        with contextlib.ExitStack() as stack:
-            files = {
-                model: pq.ParquetFile(stack.enter_context(self._store.open(path_of(model), "rb")))
-                for model in self._models
-            }
-            places = {model: _batch_places(file) for model, file in files.items()}
-            first = self._models[0]
-            for batch in sorted(places[first]):
-                tables = []
-                for model, file in files.items():
-                    place = places[model].get(batch)
-                    if place is None or len(places[model]) != len(places[first]):
-                        raise _differ(first, model, f"{len(places[first])} batches", "others")
-                    tables.append(file.read_row_group(place))
-                yield self._tensors(batch, tables)
-
-    def _tensors(self, batch: int, tables: Sequence[pa.Table]) -> tuple[Tensor, Tensor]:
-        """Return one batch of all models as tensors, after a look at its sample ids."""
-        hashes = [table["ids"][0].as_py() for table in tables]
-        for model, ids in zip(self._models, hashes, strict=True):
-            if ids != hashes[0]:
-                what = f"batch {batch} with the samples "
-                raise _differ(self._models[0], model, what + hashes[0][:12], what + ids[:12])
-        self.samples += tables[0]["samples"][0].as_py()
-        rows, norms = [], []
-        for table in tables:
-            grams = [np.frombuffer(gram.as_buffer(), "<f4") for gram in table["gram"]]
-            rows.append(np.stack(grams))
-            norms.append(table["norm"].to_numpy())
-        parts = self._metric.parts
-        flat = torch.from_numpy(np.concatenate(rows))
-        lengths = torch.from_numpy(np.concatenate(norms))
-        return flat.view(-1, parts, flat.shape[1]), lengths.view(-1, parts)
-
-
-def _batch_places(file: Any) -> dict[int, int]:
-    """Return for each batch the row group that holds it."""
-    statistics = (
-        file.metadata.row_group(place).column(0).statistics
-        for place in range(file.metadata.num_row_groups)
-    )
-    return {int(numbers.min): place for place, numbers in enumerate(statistics)}
-
-
-def _differ(a: str, b: str, in_a: str, in_b: str) -> UserError:
-    return UserError(
-        f"The Gram matrices of '{a}' and '{b}' do not belong together: {path_of(a)} holds {in_a}, "
-        f"{path_of(b)} holds {in_b}. Images may have changed or become readable in between. "
-        f"Remove the folder grams/ of the run directory and run the step again."
-    )
-
-
-def _schema() -> pa.Schema:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
-    return pa.schema(
-        [
-            ("batch", pa.int32()),
-            ("cut", pa.int32()),
-            ("part", pa.int32()),
-            ("norm", pa.float64()),
-            ("samples", pa.int32()),
-            ("ids", pa.string()),
-            ("gram", pa.large_binary()),
-        ]
-    )
+    name = path_of(header.model, header.batch)
+    try:
+        table = pq.read_table(pa.BufferReader(store.read_bytes(name)))
+        found = _header(table.schema.metadata)
+        gram = table["gram"].combine_chunks()
+        norm = table["norm"].to_numpy()
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise UserError(
+            f"{store.path(name)} cannot be read ({error}). Remove it and run the step again: only "
+            "this batch of this model is made anew."
+        ) from None
+    if found != header:
+        raise UserError(
+            f"{store.path(name)} was replaced while it was in use; another run may be writing into "
+            f"{store.url}. Let one run at a time use a run directory, then run this one again."
+        )
+    # The column's buffer, from its offset on: no copy, and read-only until dequantised.
+    values = np.frombuffer(gram.buffers()[1], f"<f{DTYPES[header.dtype]}")
+    values = values[gram.offset * header.width :][: header.cuts * header.parts * header.width]
+    flat = torch.from_numpy(values.copy()).view(header.cuts, header.parts, header.width)
+    rows = dequantise(flat) if header.dtype == "float16" else flat
+    return rows, torch.from_numpy(norm.copy()).view(header.cuts, header.parts)
+
+
+def find(store: RunStore, models: Mapping[str, str], batches: int) -> dict[str, dict[int, Header]]:
+    """Return the headers of the parts that can be used, by model and batch.
+
+    Args:
+        store: The run directory.
+        models: Name to the hash that a part must be made from.
+        batches: Number of batches; a part of a batch beyond is none.
+    """
+    names = [
+        (model, int(stem))
+        for model in models
+        for stem, _, kind in (name.partition(".") for name in store.list(_folder(model)))
+        if kind == "parquet" and stem.isdecimal() and int(stem) < batches
+    ]
+    with ThreadPoolExecutor(_READERS if not store.is_local else 1) as pool:
+        headers = pool.map(lambda key: _header_of(store, *key), names)
+    found: dict[str, dict[int, Header]] = {model: {} for model in models}
+    for (model, batch), header in zip(names, headers, strict=True):
+        expected = (model, batch, models[model])
+        if header and (header.model, header.batch, header.made_from) == expected:
+            found[model][batch] = header
+    return found
+
+
+def check_same(headers: Mapping[str, Mapping[int, Header]]) -> None:
+    """Check that all models' parts hold the same batches of the same samples.
+
+    Raises:
+        UserError: If not: names both sides.
+    """
+    first, others = next(iter(headers)), list(headers)[1:]
+    for model in others:
+        for batch in sorted({*headers[first], *headers[model]}):
+            a, b = headers[first].get(batch), headers[model].get(batch)
+            if a is None or b is None or (a.ids, a.samples) != (b.ids, b.samples):
+                raise UserError(
+                    f"The Gram matrices of '{first}' and '{model}' do not belong together: "
+                    f"{path_of(first, batch)} {_holds(a)}, {path_of(model, batch)} {_holds(b)}. "
+                    "Images may have changed or become readable in between. Remove the folder "
+                    f"{FOLDER}/ of the run directory and run the step again."
+                )
+
+
+def digest(headers: Mapping[int, Header]) -> str:
+    """Return the hash of a model's parts: what made them, and the samples that they hold."""
+    ordered = [headers[batch] for batch in sorted(headers)]
+    return fingerprint([[h.made_from, h.batch, h.samples, h.ids] for h in ordered])
+
+
+def clean(store: RunStore, models: Iterable[str], batches: int) -> None:
+    """Remove what belongs to none of these models and batches."""
+    wanted = {quote(model, safe=""): model for model in models}
+    for name in store.list(FOLDER):
+        if name not in wanted:
+            store.remove(f"{FOLDER}/{name}")
+            continue
+        parts = {path_of(wanted[name], batch) for batch in range(batches)}
+        for part in store.list(f"{FOLDER}/{name}"):
+            if f"{FOLDER}/{name}/{part}" not in parts:
+                store.remove(f"{FOLDER}/{name}/{part}")
+
+
+def _folder(model: str) -> str:
+    return f"{FOLDER}/{quote(model, safe='')}"
+
+
+def _header_of(store: RunStore, model: str, batch: int) -> Header | None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with store.open(path_of(model, batch), "rb") as stream:
+            return _header(pq.read_schema(stream).metadata)
+    except (pa.ArrowException, OSError, KeyError, ValueError):
+        return None
+
+
+def _header(metadata: Mapping[bytes, bytes] | None) -> Header:
+    """Return the header in a schema's metadata; a ValueError if there is none of this format."""
+    document: Any = json.loads((metadata or {}).get(_KEY, b"{}"))
+    try:
+        header = Header(**document)
+    except TypeError:
+        raise ValueError("it has no header of this program") from None
+    if header.format != FORMAT or header.dtype not in DTYPES:
+        raise ValueError(f"its format is not {FORMAT}")
+    return header
+
+
+def _holds(header: Header | None) -> str:
+    if header is None:
+        return "is missing"
+    return f"holds {header.samples} samples with the hash {header.ids[:12]}"

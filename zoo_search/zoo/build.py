@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo_search.config import ZooEntry
-from zoo_search.errors import UserError, nearest
+from zoo_search.errors import UserError, first_line, nearest
 
 __all__ = ["build", "family_of", "is_timm", "own_size", "pretrained_cfg_of"]
 
@@ -122,7 +122,7 @@ def _from_timm(
             raise
         raise UserError(
             f"zoo.{name}: timm cannot build '{entry.arch}' with {kwargs or 'no arguments'}: "
-            f"{_first_line(error)}. Mend the kwargs, or the input_size of the run (the model's own "
+            f"{first_line(error)}. Mend the kwargs, or the input_size of the run (the model's own "
             f"is {own_size(entry)})."
         ) from None
     cfg = getattr(module, "pretrained_cfg", None)
@@ -171,15 +171,10 @@ def _from_factory(entry: ZooEntry, name: str) -> nn.Module:
     except TypeError as error:
         raise UserError(
             f"{where}: the factory does not take {entry.kwargs or 'no arguments'}: "
-            f"{_first_line(error)}. Mend zoo.{name}.kwargs."
+            f"{first_line(error)}. Mend zoo.{name}.kwargs."
         ) from None
     if not isinstance(module, nn.Module):
         raise UserError(
             f"{where}: the factory returned {type(module).__name__}, not a torch.nn.Module."
         )
     return module
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0].rstrip(".") if text else type(error).__name__

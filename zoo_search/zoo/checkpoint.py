@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo_search.errors import UserError
+from zoo_search.errors import UserError, first_line
 
 __all__ = [
     "describe_mismatch",
@@ -81,7 +81,8 @@ def _load_torch(path: Path, where: str) -> Any:
         ) from None
     except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         raise UserError(
-            f"{where}: {path.name} is not a torch checkpoint, or it is cut short ({_first(error)})."
+            f"{where}: {path.name} is not a torch checkpoint, or it is cut short "
+            f"({first_line(error)[:200]})."
         ) from None
 
 
@@ -205,7 +206,3 @@ def _list(lines: list[str]) -> str | None:
         return None
     more = f"; and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
     return "; ".join(lines[:_SHOWN]) + more
-
-
-def _first(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")

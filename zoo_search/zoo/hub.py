@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from zoo_search.config import ZooEntry
-from zoo_search.errors import UserError
+from zoo_search.errors import UserError, first_line
 from zoo_search.zoo.build import pretrained_cfg_of
 
 __all__ = ["HubFile", "hf_weights", "timm_weights"]
@@ -125,7 +125,7 @@ def _download(repo: str, name: str, endpoint: str, who: str, cure: str) -> Path 
     try:
         return Path(hf_hub_download(repo_id, name, revision=revision or None, endpoint=endpoint))
     except errors.LocalEntryNotFoundError as error:
-        reason = _reason(error.__cause__ or error)
+        reason = first_line(error.__cause__ or error)
         problem, todo = f"broke off while {name} of '{repo}' was fetched ({reason})", "Try again"
     except errors.EntryNotFoundError:
         return None
@@ -136,7 +136,7 @@ def _download(repo: str, name: str, endpoint: str, who: str, cure: str) -> Path 
         problem = f"has no repository or revision '{repo}', or it is private"
         todo = "Check the name, or set HF_TOKEN if it is yours"
     except (OSError, errors.HFValidationError) as error:
-        problem, todo = f"gives no {name} of '{repo}' ({_reason(error)})", "Check the name"
+        problem, todo = f"gives no {name} of '{repo}' ({first_line(error)})", "Check the name"
     raise UserError(f"{who} {problem}. {todo}; or {cure}.")
 
 
@@ -155,7 +155,7 @@ def _from_url(url: str, where: str) -> Path:
             torch.hub.download_url_to_file(url, str(path), progress=False)
             return path
         except (OSError, RuntimeError) as error:
-            problem = _reason(error)
+            problem = first_line(error)
     raise UserError(
         f"{where}: {url} is not in the local cache {path.parent}, and cannot be fetched "
         f"({problem}). Connect to the network; or fetch it on a machine with network and write "
@@ -172,10 +172,6 @@ def _unreachable(address: str) -> str | None:
     except urllib.error.HTTPError:
         return None
     except urllib.error.URLError as error:
-        return None if isinstance(error.reason, ssl.SSLError) else _reason(error.reason)
+        return None if isinstance(error.reason, ssl.SSLError) else first_line(error.reason)
     except (OSError, ValueError) as error:
-        return _reason(error)
-
-
-def _reason(error: object) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        return first_line(error)

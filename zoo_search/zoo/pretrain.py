@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -20,6 +18,7 @@ from zoo_search.data import Images
 from zoo_search.errors import UserError, nearest
 from zoo_search.linegraph import count
 from zoo_search.progress import Bar, progress
+from zoo_search.store import whole
 from zoo_search.zoo.build import build
 from zoo_search.zoo.pretrained import Plan, is_pretrained_on, plan_for, source_dataset
 from zoo_search.zoo.training import accuracy, train_classifier
@@ -78,6 +77,7 @@ def pretrain(
         UserError: If a name is not in the zoo or asks for no training, or the data is not there.
     """
     config = load_job(job)
+    engine.set_patience(config.patience)
     asking = [name for name, entry in config.zoo.items() if is_pretrained_on(entry)]
     wanted = set(asking if names is None else names)
     for name in sorted(wanted - set(asking)):
@@ -122,9 +122,9 @@ def _on_ray(plans: Mapping[str, Plan], bar: Bar) -> None:
     import ray
 
     @ray.remote(num_cpus=1, max_retries=2)
-    def task(plan: Plan, name: str, train: Images, test: Images) -> Trained:
+    def task(plan: Plan, name: str, images: tuple[Images, Images], pulse: Any) -> Trained:
         torch.set_num_threads(1)
-        return _train(plan, name, train, test)
+        return _train(plan, name, *images, lambda *_: pulse.beat.remote())
 
     def done(index: int, trained: Trained) -> None:
         plan = plans[names[index]]
@@ -134,9 +134,10 @@ def _on_ray(plans: Mapping[str, Plan], bar: Bar) -> None:
 
     names = sorted(plans, key=lambda name: -_macs(plans[name], name))
     # Models of one input size share one copy of the images.
-    data = {_view(plan): [ray.put(part) for part in _images(plan)] for plan in plans.values()}
-    tasks = [task.remote(plans[name], name, *data[_view(plans[name])]) for name in names]
-    engine.gather(tasks, on_result=done)
+    data = {_view(plan): ray.put(_images(plan)) for plan in plans.values()}
+    pulse = engine.pulse()
+    tasks = [task.remote(plans[name], name, data[_view(plans[name])], pulse) for name in names]
+    engine.gather(tasks, what="the zoo's pre-training", pulse=pulse, on_result=done)
 
 
 def _macs(plan: Plan, name: str) -> int:
@@ -206,20 +207,10 @@ def _train(
 def _keep(plan: Plan, trained: Trained) -> None:
     """Put weights and report in the cache, each written aside and renamed; the weights last."""
     weights, facts = trained
-    _put(plan.report, json.dumps(facts, indent=2).encode())
-    _put(plan.weights, weights)
-
-
-def _put(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(aside).replace(path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
+    with whole(plan.report) as aside:
+        aside.write_text(json.dumps(facts, indent=2), encoding="utf-8")
+    with whole(plan.weights) as aside:
+        aside.write_bytes(weights)
 
 
 def _read(plan: Plan, name: str, cached: bool) -> PretrainReport:

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from zoo_search.config import ZooEntry
-from zoo_search.errors import UserError
+from zoo_search.errors import UserError, first_line
 from zoo_search.zoo import checkpoint, hub
 from zoo_search.zoo.build import build, is_timm
 
@@ -183,10 +183,9 @@ def _fetch(uri: str, folder: Path, where: str) -> Path:
     except ImportError as error:
         raise UserError(f"{where}: {uri} needs a package that is not here: {error}.") from None
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"{where}: {uri} cannot be read ({reason}). Check the address and your access to "
-            "it, or give the path of a local copy."
+            f"{where}: {uri} cannot be read ({first_line(error)}). Check the address and your "
+            "access to it, or give the path of a local copy."
         ) from None
     return target
 

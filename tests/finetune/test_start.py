@@ -1,0 +1,113 @@
+"""What FROZEN-TUNING makes of a head that starts from a closed-form fit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import zoo_search as zs
+from zoo_search.finetune.recipes import RECIPES
+from zoo_search.finetune.train import accuracy, train
+from zoo_search.reassembly.network import ReassembledNet
+from zoo_search.zoo.preprocess import Preprocess
+
+SIZE = 16
+TRANSFORM = Preprocess(size=(SIZE, SIZE), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+RECIPE = RECIPES["few-shot"]
+
+
+class SmallNet(nn.Module):
+    """A plain convolutional classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        sizes = [(3, 16, 1), (16, 32, 2), (32, 64, 2), (64, 256, 2)]
+        self.blocks = nn.Sequential(*(self.block(*size) for size in sizes))
+        self.stitches = nn.ModuleList()
+        self.head = nn.Linear(256, 10)
+
+    @staticmethod
+    def block(before: int, after: int, stride: int) -> nn.Module:
+        conv = nn.Conv2d(before, after, 3, stride, 1)
+        return nn.Sequential(conv, nn.BatchNorm2d(after), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.blocks(x).mean((2, 3)))
+        return out
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[Tensor, Tensor]:
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    grey = torch.from_numpy(data.images).float()[:, None] * (255 / 16)
+    images = F.interpolate(grey, size=(SIZE, SIZE)).round().to(torch.uint8)
+    return images.expand(-1, 3, -1, -1).contiguous(), torch.from_numpy(data.target).long()
+
+
+@pytest.fixture(scope="module")
+def zoo(digits: tuple[Tensor, Tensor]) -> dict[str, zs.LineGraph]:
+    """A network that has learned the digits below five, from images that nothing else uses."""
+    images, labels = (part[:700] for part in digits)
+    low = labels < 5
+    torch.manual_seed(0)
+    net = SmallNet()
+    train(
+        net, images[low], labels[low], num_classes=10, transform=TRANSFORM, protocol="full",
+        recipe=replace(RECIPE, epochs_full=4, batch_size=32),
+    )  # fmt: skip
+    return {"net": zs.trace(net.eval(), input_size=(3, SIZE, SIZE))}
+
+
+def whole(zoo: dict[str, zs.LineGraph], data: tuple[Tensor, Tensor]) -> ReassembledNet:
+    recipe = {"blocks": [{"model": "net", "start": 0, "stop": len(zoo["net"])}], "head": "target"}
+    images, labels = data
+    return zs.assemble(recipe, zoo, images=images, labels=labels)
+
+
+def test_frozen_tuning_does_not_damage_a_whole_model(
+    zoo: dict[str, zs.LineGraph], digits: tuple[Tensor, Tensor]
+) -> None:
+    images, labels = digits
+    few, unseen = (images[700:900], labels[700:900]), (images[1000:], labels[1000:])
+    before = accuracy(whole(zoo, few), *unseen, TRANSFORM)
+    assert before > 0.8
+    after = []
+    for seed in range(3):
+        net = whole(zoo, few)
+        train(
+            net, *few, num_classes=10, transform=TRANSFORM, recipe=RECIPE, protocol="frozen",
+            seed=seed,
+        )  # fmt: skip
+        after.append(accuracy(net, *unseen, TRANSFORM))
+    assert sum(after) / len(after) > before - 0.01
+
+
+def test_a_fitted_head_gives_logits(
+    zoo: dict[str, zs.LineGraph], digits: tuple[Tensor, Tensor]
+) -> None:
+    """Scaled neither up nor down, the probabilities of unseen images could be much better."""
+    images, labels = digits
+    net = whole(zoo, (images[700:900], labels[700:900]))
+    with torch.no_grad():
+        logits = net(TRANSFORM.normalize(images[1000:]))
+    loss = {s: F.cross_entropy(s * logits, labels[1000:]).item() for s in (1 / 3, 1.0, 3.0)}
+    assert min(loss, key=lambda scale: loss[scale]) == 1.0
+    assert loss[1.0] < 0.6
+
+
+def test_separable_held_out_images_give_a_finite_scale(
+    zoo: dict[str, zs.LineGraph], digits: tuple[Tensor, Tensor]
+) -> None:
+    images, labels = digits
+    easy = (labels < 2).nonzero().flatten()[-40:]
+    net = whole(zoo, (images[easy], labels[easy]))
+    with torch.no_grad():
+        logits = net(TRANSFORM.normalize(images[easy]))
+    assert torch.equal(logits.argmax(1), labels[easy])
+    assert logits.abs().max() < 30
