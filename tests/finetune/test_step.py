@@ -189,7 +189,7 @@ def test_checkpoints_are_progress_and_silence_ends_the_wait(
     assert time.monotonic() - begun > 5
 
 
-EPOCHS = 60
+EPOCHS = 200  # long enough for a checkpoint, which comes every ten seconds
 
 
 @pytest.mark.slow
