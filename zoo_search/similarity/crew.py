@@ -67,10 +67,14 @@ class Crew:
         cpus = 1.0 if have.gpus else (have.cpus - 1) / count
         # Ray takes shares of a CPU below 1 only.
         self._share = int(cpus) if cpus >= 1 else int(cpus * 100) / 100
+        if have.nodes > 1 and not have.gpus:
+            # After the loss of a node, actors that hold CPUs could leave none to those who decode.
+            self._share = 0
         make = ray.remote(GramActor).options(
             num_cpus=self._share,
             num_gpus=1 if have.gpus else 0,
             max_restarts=-1,
+            scheduling_strategy="SPREAD",
         )
         threads = max(1, have.cpus // count)
         self._workers = [Worker(make.remote(settings, threads)) for _ in range(count)]
