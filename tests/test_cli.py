@@ -19,6 +19,12 @@ def call(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+def test_help_shows_what_stands_in_brackets() -> None:
+    shown = " ".join(call("partition", "--help").stdout.split())
+    assert "exact, kl or random [exact]" in shown
+    assert "[about 1]" in shown
+
+
 def test_the_commands_and_their_options_are_these() -> None:
     """Other tools rely on these names; a change here is a change for them."""
     import typer

@@ -18,9 +18,10 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    rich_markup_mode=None,  # else [defaults] in brackets would be taken for markup
     help="Search a zoo of pre-trained vision models for networks reassembled from their blocks.",
 )
-zoo_app = typer.Typer(no_args_is_help=True, help="The models of a run file.")
+zoo_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The models of a run file.")
 app.add_typer(zoo_app, name="zoo")
 
 Job = Annotated[Path, typer.Argument(help="The run file, such as jobs/digits.yaml.")]

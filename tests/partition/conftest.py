@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from zoo_search.partition.problem import PartitionProblem, build_problem
+from zoo_search.partition.restarts import Restarts
 from zoo_search.similarity.table import ModelCuts, SimilarityTable
 
 Block = tuple[int, int, int]  # model, start, stop
@@ -155,3 +156,17 @@ def random_problem(random_table: Callable[..., SimilarityTable]) -> Callable[...
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def same() -> Callable[[Restarts, Restarts], None]:
+    """Asserts that two sets of restarts agree bit for bit."""
+
+    def check(one: Restarts, other: Restarts) -> None:
+        np.testing.assert_array_equal(one.seeds, other.seeds)
+        np.testing.assert_array_equal(one.objectives, other.objectives)
+        np.testing.assert_array_equal(one.iterations, other.iterations)
+        for name in ("cuts", "sets", "anchors", "objective"):
+            np.testing.assert_array_equal(getattr(one.best, name), getattr(other.best, name))
+
+    return check

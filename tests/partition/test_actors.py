@@ -23,14 +23,6 @@ from zoo_search.partition.step import search
 DEPTHS = [8, 12, 16, 17, 24, 33] * 4
 
 
-def same(one, other):
-    np.testing.assert_array_equal(one.seeds, other.seeds)
-    np.testing.assert_array_equal(one.objectives, other.objectives)
-    np.testing.assert_array_equal(one.iterations, other.iterations)
-    for name in ("cuts", "sets", "anchors", "objective"):
-        np.testing.assert_array_equal(getattr(one.best, name), getattr(other.best, name))
-
-
 def solvers():
     """The processes of this test's actors."""
     found = psutil.Process().children(recursive=True)
@@ -42,7 +34,7 @@ def solvers():
 
 
 @pytest.mark.slow
-def test_one_two_and_four_actors_give_the_bits_of_one_process(ray_cluster, zoo_table):
+def test_one_two_and_four_actors_give_the_bits_of_one_process(ray_cluster, zoo_table, same):
     method = "exact"
     problem, seeds = from_table(zoo_table(DEPTHS)), restart_seeds(5, 60)
     here = polish(problem, method, run_restarts(problem, method, seeds))
@@ -51,7 +43,7 @@ def test_one_two_and_four_actors_give_the_bits_of_one_process(ray_cluster, zoo_t
     same(search(problem, method, seeds, worth_a_worker=np.inf), here)
 
 
-def test_an_actor_that_is_killed_costs_nothing_but_time(ray_cluster, zoo_table):
+def test_an_actor_that_is_killed_costs_nothing_but_time(ray_cluster, zoo_table, same):
     problem, seeds = from_table(zoo_table(DEPTHS)), restart_seeds(6, 120)
     here = run_restarts(problem, "exact", seeds)
     jobs = [Job(run_restarts, ("exact", seeds[low : low + 5])) for low in range(0, 120, 5)]

@@ -16,14 +16,6 @@ from zoo_search.store import RunStore
 DEPTHS = [8, 12, 16, 17]
 
 
-def same(one, other):
-    np.testing.assert_array_equal(one.seeds, other.seeds)
-    np.testing.assert_array_equal(one.objectives, other.objectives)
-    np.testing.assert_array_equal(one.iterations, other.iterations)
-    for name in ("cuts", "sets", "anchors", "objective"):
-        np.testing.assert_array_equal(getattr(one.best, name), getattr(other.best, name))
-
-
 @pytest.mark.parametrize(
     "config", [{}, {"method": "kl"}, {"one_per_set": True, "k": 3, "eps": 0.3}]
 )
@@ -52,7 +44,7 @@ def test_an_infeasible_problem_writes_nothing(zoo_table, tmp_path):
 
 
 @pytest.mark.parametrize("method", ["exact", "kl", "random"])
-def test_the_same_seeds_give_the_same_answer_on_ray(ray_cluster, zoo_table, method):
+def test_the_same_seeds_give_the_same_answer_on_ray(ray_cluster, zoo_table, method, same):
     assert engine.connected()
     problem, seeds = from_table(zoo_table(DEPTHS)), restart_seeds(5, 40)
     whole = run_restarts(problem, method, seeds)
