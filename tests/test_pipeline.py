@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -114,6 +115,35 @@ def test_the_command_line_on_a_finished_run_shows_what_won(
     for word, place in (("report", told.report), ("winner", told.winner)):
         assert f"{word}  {place}" in lines
         assert Path(str(place)).exists()
+
+
+def test_the_ranking_is_the_same_as_json_in_the_file_and_in_the_report(
+    done: Any, job: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text(yaml.safe_dump(job, sort_keys=False), encoding="utf-8")
+    shown = subprocess.run(
+        [sys.executable, "-m", "zoo_search", "reassemble", str(path), "--dir", done.store.url,
+         "--address", "local", "--json"],
+        capture_output=True, text=True, timeout=300, check=True,
+    )  # fmt: skip
+    rows = json.loads(shown.stdout)
+    assert rows == ranking(done.store)
+    assert [row["rank"] for row in rows] == list(range(1, len(rows) + 1))
+    table = pq.read_table(Path(done.store.url) / "candidates.parquet").to_pylist()
+    kept = {zs.Recipe.from_any(json.loads(row["recipe"])).key: row for row in table}
+    best = sorted(kept, key=lambda key: (-kept[key]["naswot"], kept[key]["id"]))
+    assert [row["key"] for row in rows] == best
+    for row in rows:
+        own = kept[row["key"]]
+        assert zs.Recipe.from_any({"blocks": row["blocks"]}).key == row["key"]
+        assert {name: row[name] for name in ("params", "macs", "naswot", "seconds")} == {
+            name: own[name] for name in ("params", "macs", "naswot", "seconds")
+        }
+    page = done.store.read_text("report.html")
+    page = page[page.index('alt="Score against cost') :]
+    places = [page.index(f"<code>{row['recipe']}</code>") for row in rows[:20]]
+    assert places == sorted(places)
 
 
 def test_the_test_split_is_never_used_for_search(

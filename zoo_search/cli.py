@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -159,15 +160,17 @@ def reassemble(
     as_json: AsJson = False,
 ) -> None:
     """Find recipes within the budget and score them without training: candidates.parquet."""
-    from zoo_search.report import ranking
+    from zoo_search.report import measured_columns, ranking
     from zoo_search.tables import show
 
     done = _run(job, "reassemble", directory, address, seed)
+    rows = ranking(done.store)
     columns = {
         "rank": "#", "kind": "kind", "recipe": "recipe", "params": "parameters #", "macs": "MACs #",
-        "score": f"{done.job.search.proxies[0]} #", "state": "state", "reason": "reason",
+        **measured_columns(rows), "score": f"{done.job.search.proxies[0]} #", "state": "state",
+        "reason": "reason",
     }  # fmt: skip
-    show("Candidates, best first", ranking(done.store), columns, as_json=as_json)
+    show("Candidates, best first", rows, columns, as_json=as_json)
 
 
 @app.command()
@@ -249,10 +252,10 @@ def dashboard(
     directory: Annotated[str, typer.Argument(help="Run directory, such as runs/digits.")],
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 0,
 ) -> None:
-    """The ranking of the candidates in a browser (optuna-dashboard)."""
+    """The ranking of the candidates, and score against GMACs, in a browser (optuna-dashboard)."""
     from zoo_search.dashboard import serve
 
-    serve(directory, port, say=print)
+    serve(directory, port, say=partial(print, flush=True))
 
 
 @app.command()

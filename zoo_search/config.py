@@ -119,6 +119,19 @@ class BudgetConfig(_Section):
     max_macs: Annotated[float, Field(gt=0)] | None = None
     min_params: Annotated[float, Field(ge=0)] = 0
     min_macs: Annotated[float, Field(ge=0)] = 0
+    max_latency_ms: Annotated[float, Field(gt=0)] | None = None
+    """Milliseconds for a batch, measured on this device block by block and added up."""
+    max_memory: Annotated[float, Field(gt=0)] | None = None
+    """Peak activation memory for one image in fp32, in bytes."""
+    licenses: tuple[str, ...] | None = None
+    """Licences that blocks may come under, such as ``apache-2.0``; a model whose licence is not
+    known is left out where there is a list."""
+    latency_batch: Annotated[int, Field(ge=1)] = 1
+    """Images of the batch that latency is measured with."""
+    latency_threads: Annotated[int, Field(ge=1)] | None = None
+    """CPU threads of that measurement; default: as many as torch takes."""
+    measure: tuple[Literal["latency", "memory"], ...] = ()
+    """Costs to measure for every candidate although no limit asks for them."""
 
     @model_validator(mode="after")
     def _ordered(self) -> BudgetConfig:
@@ -133,10 +146,13 @@ class SearchConfig(_Section):
     """DeRy section 3.3 and "Implementation details": candidates and their training-free scores."""
 
     trials: Annotated[int, Field(ge=1)] = 500
-    sampler: Literal["random", "tpe"] = "tpe"
+    sampler: Literal["random", "tpe", "nsga2", "cpsat"] = "tpe"
+    storage: str | None = None
+    """Optuna storage of the study, such as ``sqlite:///study.db``; default: a journal file in the
+    run directory."""
     proxies: Annotated[tuple[str, ...], Field(min_length=1)] = ("naswot",)
     """The first one ranks the candidates."""
-    init: Literal["least_squares", "random"] = "least_squares"
+    init: Literal["least_squares", "random", "dpiat"] = "least_squares"
     fit_images: Annotated[int, Field(ge=8)] = 256
     """Target images that the least-squares stitches are fitted on."""
     batches: Annotated[int, Field(ge=1)] = 5

@@ -240,7 +240,7 @@ _TABLE = [
             _results("partition")(run),
             run.zoo_identity,
             run.dataset.fingerprint,
-            run.job.search.model_dump(mode="json", exclude={"workers"}),
+            run.job.search.model_dump(mode="json", exclude={"workers", "storage"}),
             run.job.budget.model_dump(mode="json"),
             run.job.seed,
         ],

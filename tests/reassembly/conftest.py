@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 from zoo_search.linegraph import LineGraph, trace
+from zoo_search.linegraph.graph import Cut
+from zoo_search.reassembly import BlockRef, ReassembledNet, Recipe
 from zoo_search.zoo.preprocess import Preprocess
 
 ARCHITECTURES = {
@@ -77,3 +79,23 @@ def quarters(zoo: dict[str, Model], sets: dict[str, list[int]] | None = None) ->
 def partition(zoo: dict[str, Model]) -> SimpleNamespace:
     """Two blocks of ``cnn`` share a set, those of ``mlp`` lie in another order of sets."""
     return quarters(zoo, {"cnn": [0, 0, 2, 3], "mlp": [1, 0, 2, 3]})
+
+
+@pytest.fixture
+def relu_net() -> ReassembledNet:
+    """Two convolutions, each with a ReLU (one in place), and a head for 3 classes, in float64."""
+    torch.manual_seed(3)
+    blocks = [
+        nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(inplace=True)),
+        nn.Sequential(nn.Conv2d(4, 5, 3, padding=1), nn.ReLU()),
+    ]
+    recipe = Recipe((BlockRef("relu", 0, 1), BlockRef("relu", 1, 2)))
+    cut = Cut(2, "last", "nchw", 5, (6, 6))
+    net = ReassembledNet(recipe, blocks, [nn.Identity()], nn.Linear(5, 3), cut, (3, 6, 6))
+    return net.double().eval()
+
+
+@pytest.fixture(scope="session")
+def free_partition(zoo: dict[str, Model]) -> SimpleNamespace:
+    """Stage s is set s: any model can stand in at any stage."""
+    return quarters(zoo)

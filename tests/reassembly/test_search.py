@@ -12,6 +12,7 @@ from zoo_search.config import BudgetConfig, SearchConfig
 from zoo_search.errors import UserError
 from zoo_search.reassembly import Budget, Candidate, CostTable, Recipe, Space, rank, search, step
 from zoo_search.reassembly.candidates import best_first, from_table, to_table
+from zoo_search.reassembly.samplers import SAMPLERS
 from zoo_search.reassembly.scoring import Outcome, Scorer, Task, scoring_zoo
 from zoo_search.reassembly.study import SearchStudy
 from zoo_search.store import RunStore
@@ -51,7 +52,7 @@ def run_alone(study: SearchStudy, stop: int = 10**6) -> list[Recipe]:
     return asked_for
 
 
-@pytest.mark.parametrize("method", ["random", "tpe"])
+@pytest.mark.parametrize("method", SAMPLERS)
 def test_study_asks_for_feasible_recipes_once_each_zoo_first(space, method):
     study = SearchStudy(space, None, 1000, method, 0, "", ["naswot"])
     asked = run_alone(study)
@@ -131,6 +132,7 @@ def test_step_writes_candidates_and_study(zoo, partition, images, tmp_path: Path
         name: SimpleNamespace(**vars(model), weights_hash=name) for name, model in zoo.items()
     }
     job = SimpleNamespace(
+        name="small",
         seed=0,
         budget=BudgetConfig(**LIMITS),
         search=SearchConfig(trials=3, proxies=("naswot", "grad_norm"), **OPTIONS),

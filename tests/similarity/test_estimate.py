@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from zoo_search.config import SimilarityConfig
+from zoo_search.engine import Resources
 from zoo_search.errors import UserError
 from zoo_search.similarity import estimate
 from zoo_search.similarity.extract import Settings, Speed
@@ -79,6 +80,10 @@ def test_needs_grow_with_what_makes_them(zoo) -> None:
 def test_time_is_what_was_measured_times_what_is_left() -> None:
     jobs = {name: Job((None, None), "", left) for name, left in (("a", [0, 2]), ("b", [1]))}
     speeds = {"a": Speed(0.5, 1.0), "b": Speed(0.25, 2.0)}
-    assert estimate.run_seconds(jobs, SIZES, speeds, 2) == (0.5 * 34 + 2 + 0.25 * 16 + 2) / 2
+    forward = (0.5 * 34 + 2 + 0.25 * 16 + 2) / 2
+    cpus, gpus = Resources(4, 0, 1, "local"), Resources(4, 2, 1, "local")
+    assert estimate.run_seconds(jobs, SIZES, speeds, 2, cpus, 40.0) == forward + 10
+    assert estimate.run_seconds(jobs, SIZES, speeds, 2, gpus, 40.0) == forward
+    assert estimate.run_seconds(jobs, SIZES, speeds, 2, gpus, 400.0) == 100
     once, twice = (estimate.product_seconds(cuts, [256], "cka") for cuts in (100, 400))
     assert 4 < twice / once < 64  # 16, on a machine with other things to do

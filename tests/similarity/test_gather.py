@@ -45,7 +45,7 @@ def test_batches_hold_the_same_pixels_and_leave_out_what_cannot_be_decoded(tmp_p
     batches = fixed_batches(subset.ids, 4, seed=1)
     assert sorted(map(len, batches)) == [4, 6]
 
-    found = gather_batches(subset, batches, SMALL, [0, 1])
+    [found] = gather_batches(subset, batches, SMALL, [[0, 1]])
     loaded = subset.load((16, 16), "bilinear")
     pixels = dict(zip(loaded.ids, loaded.images.numpy(), strict=True))
     for batch, planned in zip(found, batches, strict=True):
@@ -54,7 +54,8 @@ def test_batches_hold_the_same_pixels_and_leave_out_what_cannot_be_decoded(tmp_p
         assert images.dtype == np.uint8
         assert (images == np.stack([pixels[name] for name in batch.ids])).all()
     assert sum(len(batch.ids) for batch in found) == 9
-    [alone] = gather_batches(subset, batches, SMALL, [1])
+    [[other], [alone]] = gather_batches(subset, batches, SMALL, [[0], [1]])
+    assert (other.index, other.ids) == (0, found[0].ids)
     assert (alone.index, alone.ids) == (1, found[1].ids)
     assert (ray.get(alone.images) == ray.get(found[1].images)).all()
 
@@ -64,9 +65,9 @@ def test_bad_images_of_all_windows_are_counted_together(tmp_path: Path) -> None:
     """One bad image of ten is allowed, and the second one is not, wherever it lies."""
     subset = folder(tmp_path, ("x/3.png", "y/1.png"), 0.1)
     batches = [[name for name in subset.ids if f"/{c}/" in name] for c in "xy"]
-    gather_batches(subset, batches, SMALL, [0])
+    list(gather_batches(subset, batches, SMALL, [[0]]))
     with pytest.raises(Exception, match="2 of 10 images could not be decoded"):
-        gather_batches(subset, batches, SMALL, [1])
+        list(gather_batches(subset, batches, SMALL, [[1]]))
     assert sorted(subset.skipped.named()) == ["train/x/3.png", "train/y/1.png"]
 
 

@@ -1,4 +1,4 @@
-"""Ten times the images, the same memory: every process of ours, and the object store."""
+"""Ten times the images, the same memory: every process, Ray's own too, and the object store."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ SCRIPT = """
 import json, re, sys, threading, time
 from pathlib import Path
 
-MARKS = {
-    "worker": ["ray::"],
+MARKS = {  # the last that fits
+    "worker": ["ray::", "default_worker"],
     "GramActor": ["GramActor"],
-    "Ray's own": [
-        "ray::DashboardAgent", "ray::RuntimeEnvAgent", "_StatsActor", "_AutoscalingCoordinator",
-        "raylet", "gcs_server", "ray/dashboard", "ray/_private",
-    ],
+    "Ray Data's account": ["_StatsActor", "_AutoscalingCoordinator"],
+    "dashboard agent": ["DashboardAgent", "dashboard/agent"],
+    "runtime agent": ["RuntimeEnvAgent", "runtime_env/agent"],
+    "dashboard": ["dashboard/dashboard"],
+    "monitor": ["autoscaler", "monitor.py"],
+    "log monitor": ["log_monitor"],
+    "gcs_server": ["gcs_server"],
+    "raylet": ["raylet/raylet"],
 }
 
 def peaks(found):
@@ -34,11 +38,10 @@ def peaks(found):
             continue
         own_pages = sum(map(int, re.findall(r"Rss(?:Anon|File):\\s+(\\d+) kB", status))) * 1024
         if own_pages and session == own:
-            # An actor stays one; a worker is idle now and decodes then.
             role, before = found.get(place.name, ("other", 0))
             # A worker is idle now and decodes then; once it serves as an actor, it stays that one.
-            for word in ("worker", "GramActor", "Ray's own"):
-                if any(mark in title for mark in MARKS[word]):
+            for word, marks in MARKS.items():
+                if any(mark in title for mark in marks):
                     role = word
             if place.name == str(pid):
                 role = "driver"
@@ -107,16 +110,14 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
         told[images] = json.loads(done.stdout.splitlines()[-1])
     assert told[4000]["forwards"] == {"a": 80, "b": 80}
     few, many = told[400]["roles"], told[4000]["roles"]
-    print("\npeak own MB        400 images   4000 images")
+    print("\npeak own MB          400 images   4000 images")
     for role in few:
-        print(f"{role:16s} {few[role] / 1e6:12.0f} {many.get(role, 0) / 1e6:13.0f}")
-    assert {"driver", "GramActor", "worker", "Ray's own"} <= many.keys()
+        print(f"{role:18s} {few[role] / 1e6:12.0f} {many.get(role, 0) / 1e6:13.0f}")
+    assert {"driver", "GramActor", "worker", "raylet", "gcs_server"} <= many.keys()
     assert few.keys() == many.keys()
     print(
-        f"{'object store':16s} {told[400]['store'] / 1e6:12.0f} {told[4000]['store'] / 1e6:13.0f}"
+        f"{'object store':18s} {told[400]['store'] / 1e6:12.0f} {told[4000]['store'] / 1e6:13.0f}"
     )
     assert told[4000]["store"] < 80e6  # all images are 307 MB
-    # Ray Data's account of its executions and Ray's dashboard agent grow by some MB, ours not.
-    for role in ("driver", "GramActor", "worker"):
-        assert many[role] < 1.15 * few[role], role
-    assert many["Ray's own"] < few["Ray's own"] + 64e6
+    for role in few:  # the raylet is small, and keeps some MB of records of tasks
+        assert many[role] < max(1.15 * few[role], few[role] + 10e6), role

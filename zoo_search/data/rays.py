@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from zoo_search.data.base import Subset
 
-__all__ = ["count_bad", "rows"]
+__all__ = ["count_bad", "rows", "rows_of"]
 
 _BATCH = 64  # decoded images that a worker holds at once
 Batch = dict[str, npt.NDArray[Any]]
@@ -44,13 +44,22 @@ def rows(
     size: tuple[int, int],
     interpolation: str,
     crop_pct: float,
-    reader: Any = None,
 ) -> ray.data.Dataset:
-    """Return a lazy data set ``id, label, image`` of the subset; see :meth:`Subset.rows`.
+    """Return a lazy data set ``id, label, image`` of the subset; see :meth:`Subset.rows`."""
+    return rows_of(subset, subset.reader.groups(subset.ids), size, interpolation, crop_pct)
 
-    The plan holds ids and labels only. One task reads one group of the reader and hands decoded
-    images on in batches of 64. ``reader`` is a reference to the subset's reader, for callers that
-    read many parts of a subset; by default it is put into the object store here.
+
+def rows_of(
+    subset: Subset,
+    groups: Iterable[Sequence[str]],
+    size: tuple[int, int],
+    interpolation: str,
+    crop_pct: float,
+) -> ray.data.Dataset:
+    """Return a lazy data set ``id, label, image`` of some groups of the subset's ids.
+
+    The plan holds ids and labels only. One task reads one group and hands decoded images on in
+    batches of 64.
     """
     check_view(size, interpolation, crop_pct)
     import ray
@@ -61,12 +70,12 @@ def rows(
     label = dict(zip(subset.ids, subset.labels.tolist(), strict=True))
     tables = [
         pa.table({"id": group, "label": pa.array([label[name] for name in group], pa.int64())})
-        for group in subset.reader.groups(subset.ids)
+        for group in groups
     ]
     count_bad(subset)
     work = functools.partial(
         _decode_block,
-        reader=ray.put(subset.reader) if reader is None else reader,
+        reader=ray.put(subset.reader),
         counter=subset.skipped.counter,
         size=size,
         interpolation=interpolation,

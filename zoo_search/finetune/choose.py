@@ -50,21 +50,25 @@ def entries(
         for place, c in enumerate(winners, start=1)
     ]
     if "best_single" in job.finetune.baselines:
-        chosen += _single(job, zoo, dataset, candidates)
+        chosen += _single(job, store, zoo, dataset, candidates)
     if "random" in job.finetune.baselines:
-        chosen += _random(job, zoo, dataset, partition, winners)
+        chosen += _random(job, store, zoo, dataset, partition, winners)
     return chosen
 
 
 def _single(
-    job: JobConfig, zoo: Zoo, dataset: VisionDataset, candidates: list[Candidate]
+    job: JobConfig,
+    store: RunStore,
+    zoo: Zoo,
+    dataset: VisionDataset,
+    candidates: list[Candidate],
 ) -> list[Entry]:
     from zoo_search.reassembly import Recipe, rank
 
     train = dataset.select("train", seed=job.seed)
     scored = {c.recipe.key: c.scores for c in candidates}
     chosen = []
-    for row in rank(zoo, train, len(dataset.classes), "probe", job):
+    for row in rank(zoo, train, len(dataset.classes), "probe", job, store):
         if row["in_budget"] and row["score"] is not None:
             recipe = Recipe.whole(row["model"], len(zoo[row["model"]].graph))
             scores = {**scored.get(recipe.key, {}), "probe": row["score"]}
@@ -74,14 +78,17 @@ def _single(
 
 def _random(
     job: JobConfig,
+    store: RunStore,
     zoo: Zoo,
     dataset: VisionDataset,
     partition: PartitionLike,
     winners: list[Candidate],
 ) -> list[Entry]:
-    from zoo_search.reassembly import Budget, CostTable, Space
+    from zoo_search.reassembly import Budget, Space
+    from zoo_search.reassembly.costing import cost_table
 
-    space = Space(partition, CostTable(zoo, len(dataset.classes)), Budget.of(job.budget))
+    costs = cost_table(zoo, len(dataset.classes), job.budget, store)
+    space = Space(partition, costs, Budget.of(job.budget))
     taken = {c.recipe.key for c in winners}
     for recipe in space.sample(len(taken) + 1, job.seed):
         if recipe.key not in taken:

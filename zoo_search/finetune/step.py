@@ -88,7 +88,8 @@ def _assemble(
     """Return the networks by recipe key, with stitches started as in the search."""
     most = job.search.fit_images
     images, labels = load_target(dataset.select("train", seed=job.seed), zoo, most)
-    fitter = StitchFitter(zoo, images) if job.search.init == "least_squares" else None
+    fitted = job.search.init == "least_squares"
+    fitter = StitchFitter(zoo, images, chained=True) if fitted else None
     return {
         entry.recipe.key: assemble(
             entry.recipe,
@@ -117,7 +118,7 @@ def _tasks(
     recipe = train_recipe(
         config.recipe, epochs=config.epochs, batch_size=config.batch_size, lr=config.lr
     )
-    if job.search.init == "random":
+    if job.search.init != "least_squares":
         recipe = replace(recipe, step_limit=None)
     images: dict[tuple[str, Any], Any] = {}
 

@@ -15,14 +15,15 @@ from zoo_search.errors import UserError, nearest
 from zoo_search.linegraph.graph import LineGraph
 from zoo_search.reassembly.features import Images, StitchFitter, device_of
 from zoo_search.reassembly.fit import Moments, fit_ridge, held_out, solve_ridge
+from zoo_search.reassembly.inherit import inherit
 from zoo_search.reassembly.network import ReassembledNet
 from zoo_search.reassembly.recipe import BlockRef, HasGraph, Recipe, graph_of
 from zoo_search.reassembly.stitch import Stitch
 
-__all__ = ["Init", "assemble"]
+__all__ = ["INITS", "Init", "assemble"]
 
-Init = Literal["least_squares", "random"]
-_INITS = ("least_squares", "random")
+Init = Literal["least_squares", "random", "dpiat"]
+INITS = ("least_squares", "random", "dpiat")
 _SMOOTHING = 0.1
 
 
@@ -47,7 +48,8 @@ def assemble(
         recipe: A recipe, its mapping, or the path of its YAML file.
         zoo: Models (or line graphs) by name.
         init: How stitches start: ``"least_squares"`` (:func:`zoo_search.reassembly.fit.fit_stitch`,
-            needs ``images``) or ``"random"`` (Kaiming, seeded by ``seed`` and the pair of cuts).
+            needs ``images``), ``"random"`` (Kaiming, seeded by ``seed`` and the pair of cuts) or
+            ``"dpiat"`` (random, then :func:`zoo_search.reassembly.inherit.inherit`).
         images: ``[N, C, H, W]``, a few hundred. uint8 images are raw and are normalised for each
             model by its own transform; float images are taken as normalised for the first block's
             model and are given to the other models as they are. A mapping gives each model the
@@ -57,7 +59,8 @@ def assemble(
             weights.
         num_classes: Classes of the target head; default: ``labels.max() + 1``.
         seed: Seed of everything random.
-        fitter: Fits and caches stitches across recipes; made from ``images`` by default.
+        fitter: Fits and caches stitches across recipes; made from ``images`` by default, and then
+            chained, which fits this one recipe best.
         copy_blocks: False takes the zoo's own modules, for networks that are only looked at.
 
     Raises:
@@ -66,13 +69,13 @@ def assemble(
     """
     recipe = Recipe.from_any(recipe)
     recipe.check(zoo)
-    if init not in _INITS:
+    if init not in INITS:
         raise UserError(
-            f"Unknown way to start stitches: {init!r}.{nearest(str(init), _INITS)} "
-            f"Allowed: {', '.join(_INITS)}."
+            f"Unknown way to start stitches: {init!r}.{nearest(str(init), INITS)} "
+            f"Allowed: {', '.join(INITS)}."
         )
     if fitter is None and images is not None and init == "least_squares":
-        fitter = StitchFitter(zoo, images)
+        fitter = StitchFitter(zoo, images, chained=True)
     if init == "least_squares" and fitter is None and len(recipe.runs) > 1:
         raise UserError(
             f"The recipe {recipe} has stitches to fit by least squares, but no images were given. "
@@ -80,7 +83,7 @@ def assemble(
         )
     fit = fitter if init == "least_squares" else None
     stitches = [
-        _stitch(zoo, recipe.blocks[: i + 1], block, fit, seed)
+        _stitch(zoo, recipe.blocks[: i + 1], block, init, fit, seed)
         for i, block in enumerate(recipe.blocks[1:])
     ]
     blocks, source_head = _blocks(recipe, zoo, copy_blocks)
@@ -108,6 +111,7 @@ def _stitch(
     zoo: Mapping[str, LineGraph | HasGraph],
     prefix: tuple[BlockRef, ...],
     after: BlockRef,
+    init: Init,
     fitter: StitchFitter | None,
     seed: int,
 ) -> nn.Module:
@@ -119,6 +123,8 @@ def _stitch(
     source, target = graph_of(zoo[before.model]), graph_of(zoo[after.model])
     generator = seeded(seed, f"{before.model}/{before.stop} {after.model}/{after.start}")
     stitch = Stitch(source.cuts[before.stop], target.cuts[after.start]).reset(generator)
+    if init == "dpiat":
+        inherit(stitch, target, after.start)
     return stitch.to(device_of(target))
 
 

@@ -15,6 +15,8 @@ __all__ = ["Candidate", "best_first", "from_table", "to_table"]
 Kind = Literal["reassembly", "zoo"]
 State = Literal["complete", "failed"]
 
+_MEASURED = (("latency_ms", "latency", "float64"), ("memory", "memory", "int64"))
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -30,6 +32,8 @@ class Candidate:
         state: ``"failed"`` if any proxy failed.
         reason: Why it failed, else empty.
         seconds: Time to assemble and score.
+        latency: Milliseconds for a batch, where it was asked for.
+        memory: Peak activation memory for one image in fp32, in bytes, where it was asked for.
     """
 
     id: int
@@ -41,6 +45,8 @@ class Candidate:
     state: State
     reason: str
     seconds: float
+    latency: float | None = None
+    memory: int | None = None
 
 
 def best_first(candidates: Sequence[Candidate], proxy: str) -> list[Candidate]:
@@ -52,7 +58,10 @@ def best_first(candidates: Sequence[Candidate], proxy: str) -> list[Candidate]:
 def to_table(
     candidates: Sequence[Candidate], proxies: Sequence[str], metadata: Mapping[str, Any]
 ) -> Any:
-    """Return the candidates as a ``pyarrow.Table``: one row each, one column a proxy."""
+    """Return the candidates as a ``pyarrow.Table``: one row each, one column a proxy.
+
+    ``latency_ms`` and ``memory`` are columns only where any candidate has them.
+    """
     import pyarrow as pa
 
     columns = {
@@ -65,6 +74,10 @@ def to_table(
         "reason": pa.array([c.reason for c in candidates], pa.string()),
         "seconds": pa.array([c.seconds for c in candidates], pa.float64()),
     }
+    for name, attribute, kind in _MEASURED:
+        values = [getattr(c, attribute) for c in candidates]
+        if any(value is not None for value in values):
+            columns[name] = pa.array(values, getattr(pa, kind)())
     for proxy in proxies:
         columns[proxy_column(proxy)] = pa.array(
             [c.scores.get(proxy) for c in candidates], pa.float64()
@@ -88,6 +101,7 @@ def from_table(table: Any) -> list[Candidate]:
             state=row["state"],
             reason=row["reason"],
             seconds=row["seconds"],
+            **{attribute: row.get(name) for name, attribute, _ in _MEASURED},
         )
         for row in table.to_pylist()
     ]

@@ -1,131 +1,87 @@
-"""What a recipe costs, from tables, without building it; and the limits on it (DeRy Eq. 9)."""
+"""What a recipe costs, from tables, without building it."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from functools import cache
-from typing import Protocol
 
 from torch import nn
 
 from zoo_search.linegraph.graph import LineGraph
+from zoo_search.reassembly.budget import NANOSECONDS, Budget, Cost, Measure, units
+from zoo_search.reassembly.latency import LatencyTable
+from zoo_search.reassembly.memory import MemoryTable
 from zoo_search.reassembly.recipe import BlockRef, HasGraph, Head, Recipe, graph_of
 from zoo_search.reassembly.stitch import stitch_cost
 
 __all__ = ["Budget", "Cost", "CostTable"]
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Parameters, and multiply-adds (MACs) for one image."""
-
-    params: int
-    macs: int
-
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(self.params + other.params, self.macs + other.macs)
-
-    def __str__(self) -> str:
-        return f"{self.params / 1e6:.3g} M parameters, {self.macs / 1e9:.3g} GMACs"
-
-
-class _Limits(Protocol):
-    """The section ``budget`` of a run file."""
-
-    @property
-    def max_params(self) -> float | None: ...
-    @property
-    def max_macs(self) -> float | None: ...
-    @property
-    def min_params(self) -> float: ...
-    @property
-    def min_macs(self) -> float: ...
-
-
-@dataclass(frozen=True)
-class Budget:
-    """Limits on a network, both ends included. MACs are multiply-adds for one image.
-
-    The paper's and timm's "GFLOPs" are multiply-adds / 1e9 as well.
-    """
-
-    max_params: float | None = None
-    max_macs: float | None = None
-    min_params: float = 0
-    min_macs: float = 0
-
-    @classmethod
-    def of(cls, limits: _Limits) -> Budget:
-        """Return the budget of a run file's section ``budget``."""
-        return cls(limits.max_params, limits.max_macs, limits.min_params, limits.min_macs)
-
-    def admits(self, cost: Cost) -> bool:
-        """Return whether a cost is within the limits."""
-        return self.excess(cost) == 0
-
-    def excess(self, cost: Cost) -> float:
-        """Return by how much a cost breaks the limits: a sum of shares of the limits, 0 if none."""
-        total = 0.0
-        for value, low, high in self.ranges(cost):
-            if high is not None and value > high:
-                total += value / high - 1
-            if value < low:
-                total += 1 - value / low
-        return total
-
-    def ranges(self, cost: Cost) -> tuple[tuple[int, float, float | None], ...]:
-        """Return (value, lower limit, upper limit) for parameters and MACs."""
-        return (
-            (cost.params, self.min_params, self.max_params),
-            (cost.macs, self.min_macs, self.max_macs),
-        )
-
-    def __str__(self) -> str:
-        parts = [
-            f"{name} {sign} {value:g}"
-            for name, sign, value in (
-                ("parameters", ">=", self.min_params or None),
-                ("parameters", "<=", self.max_params),
-                ("MACs", ">=", self.min_macs or None),
-                ("MACs", "<=", self.max_macs),
-            )
-            if value is not None
-        ]
-        return ", ".join(parts) or "no limits"
-
-
 class CostTable:
     """Costs of the blocks, joints and heads of a zoo.
 
     Since every block gets the shape that it was traced with, the cost of a recipe is the sum of
-    its blocks, its stitches and its head. Only parameters that neighbouring blocks of one model
-    share, which are rare, count once.
+    its blocks, its stitches and its head; peak activation memory is the largest of theirs. Only
+    parameters that neighbouring blocks of one model share, which are rare, count once.
 
     Args:
         zoo: Models, or line graphs, by name.
         num_classes: Classes of the target head.
+        measure: What to measure beside counting parameters and MACs.
+        latency: Measures latency; default: one image at a time on this device.
+
+    Attributes:
+        latency: Nanoseconds of the parts, measured when first asked for.
+        memory: Bytes of the parts, measured when first asked for.
+        licenses: Licence of each model; None where it is not known.
+        measure: What a cost holds beside parameters and MACs.
     """
 
-    def __init__(self, zoo: Mapping[str, LineGraph | HasGraph], num_classes: int) -> None:
+    def __init__(
+        self,
+        zoo: Mapping[str, LineGraph | HasGraph],
+        num_classes: int,
+        measure: Collection[Measure] = (),
+        latency: LatencyTable | None = None,
+    ) -> None:
+        self._zoo = zoo
         self._graphs = {name: graph_of(model) for name, model in zoo.items()}
         self.num_classes = num_classes
+        self.measure: frozenset[Measure] = frozenset(measure)
+        self.latency = latency or LatencyTable(self._graphs, num_classes)
+        self.memory = MemoryTable(self._graphs, num_classes)
+        self.licenses: dict[str, str | None] = {
+            name: getattr(model, "license", None) for name, model in zoo.items()
+        }
         self.block = cache(self._block)
         self.joint = cache(self._joint)
 
+    def measuring(self, measure: Collection[Measure]) -> CostTable:
+        """Return a table that measures this as well; what was measured is shared."""
+        if self.measure.issuperset(measure):
+            return self
+        table = CostTable(self._zoo, self.num_classes, self.measure.union(measure), self.latency)
+        table.memory = self.memory
+        return table
+
     def cost(self, recipe: Recipe) -> Cost:
-        """Return the cost of a recipe: equal to what the built network counts."""
+        """Return the cost of a recipe: parameters, MACs and memory are the built network's own."""
         runs = recipe.runs
         total = self.head(runs[-1], recipe.head)
         for run in runs:
             total += self.block(run)
         for before, after in itertools.pairwise(runs):
             total += self.joint(before, after)
+        if "latency" in self.measure:
+            total = replace(total, latency=self.latency.recipe(recipe) / NANOSECONDS)
+        if "memory" in self.measure:
+            total = replace(total, memory=self.memory.peak(recipe))
         return total
 
     def head(self, last: BlockRef, head: Head) -> Cost:
-        """Return the cost of the head on the last block."""
+        """Return parameters and MACs of the head on the last block."""
         graph = self._graphs[last.model]
         if head == "source":
             nodes = graph.nodes[last.start : last.stop]
@@ -136,7 +92,25 @@ class CostTable:
         weights = channels * self.num_classes
         return Cost(weights + self.num_classes, weights)
 
+    def units_of_block(self, block: BlockRef, what: str, *, last: bool) -> int:
+        """Return an additive cost of a block in whole units, of the last one with a target head.
+
+        ``what`` is ``"params"``, ``"macs"`` or ``"latency"`` (nanoseconds).
+        """
+        if what == "latency":
+            head = self.latency.head(block, "target") if last else 0
+            return self.latency.block(block) + head
+        value = units(self.block(block), what)
+        return value + units(self.head(block, "target"), what) if last else value
+
+    def units_of_joint(self, before: BlockRef, after: BlockRef, what: str) -> int:
+        """Return the same of a joint; below 0 for parameters that both blocks hold."""
+        if what == "latency":
+            return self.latency.stitch(before, after)
+        return units(self.joint(before, after), what)
+
     def _block(self, block: BlockRef) -> Cost:
+        """Parameters and MACs of a block."""
         nodes = self._graphs[block.model].nodes[block.start : block.stop]
         params = _parameters(node.module for node in nodes)
         return Cost(sum(params.values()), sum(node.macs for node in nodes))

@@ -6,7 +6,7 @@ Recipes share cuts and prefixes, so what was computed once is kept, within a lim
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +18,27 @@ from zoo_search.reassembly.fit import fit_stitch
 from zoo_search.reassembly.recipe import BlockRef, HasGraph, graph_of, merge
 from zoo_search.reassembly.stitch import Stitch
 
-__all__ = ["Images", "StitchFitter", "device_of", "images_of", "prepare"]
+__all__ = [
+    "Images",
+    "Joint",
+    "StitchFitter",
+    "StitchKeeper",
+    "device_of",
+    "images_of",
+    "prepare",
+]
 
 Images = Tensor | Mapping[str, Tensor]
 """Images ``[N, C, H, W]`` for all models, or one such tensor a model (same images, same order)."""
+
+
+class Joint(NamedTuple):
+    """A pair of cuts: what model ``before`` gives at ``out`` goes into ``after`` at ``into``."""
+
+    before: str
+    out: int
+    after: str
+    into: int
 
 
 def images_of(images: Images, model: str) -> Tensor:
@@ -45,18 +62,33 @@ def prepare(x: Tensor, input_size: tuple[int, int, int], transform: Any = None) 
     return x
 
 
+class StitchKeeper(Protocol):
+    """Keeps fitted stitches beyond one process."""
+
+    def get(self, joint: Joint) -> tuple[dict[str, Tensor], float] | None:
+        """Return the tensors of a stitch and the R² of its fit, or None."""
+        ...
+
+    def put(self, joint: Joint, tensors: dict[str, Tensor], r2: float) -> None:
+        """Keep a stitch."""
+        ...
+
+
 class StitchFitter:
     """Fits stitches on one set of images and keeps them, and what they were fitted on.
 
-    The stitch behind a prefix of blocks is fitted to what that prefix gives, with its earlier
-    stitches, against the activation of the next block's own model at the cut where the block
-    starts. Recipes with the same prefix share the stitch.
+    The stitch of a pair of cuts brings what one model gives at the first cut near to what the other
+    gives at the second, each run on the images by itself: one fit serves every recipe that has
+    this joint, whatever stands before it.
 
     Args:
         zoo: Models by name.
         images: See :func:`prepare`.
         batch_size: Images a forward pass.
         max_bytes: Limit on the activations kept; the longest unused go first.
+        chained: Fit each stitch to what the blocks before it give in the recipe, with their own
+            stitches: nearer for one recipe, but shared only by recipes of the same beginning.
+        keeper: Where stitches of pairs are looked up before they are fitted, and kept after.
     """
 
     def __init__(
@@ -65,12 +97,17 @@ class StitchFitter:
         images: Images,
         batch_size: int = 64,
         max_bytes: int = 2**29,
+        *,
+        chained: bool = False,
+        keeper: StitchKeeper | None = None,
     ) -> None:
         self.zoo = zoo
         self.images = images
         self.batch_size = batch_size
-        self.r2: dict[tuple[tuple[BlockRef, ...], str, int], float] = {}
-        self._stitches: dict[tuple[tuple[BlockRef, ...], str, int], Stitch] = {}
+        self.chained = chained
+        self.r2: dict[tuple[Any, ...], float] = {}
+        self._keeper = None if chained else keeper
+        self._stitches: dict[tuple[Any, ...], Stitch] = {}
         self._cache = TensorCache(max_bytes)
 
     def stitch(self, prefix: tuple[BlockRef, ...], after: BlockRef) -> nn.Module:
@@ -78,15 +115,29 @@ class StitchFitter:
         if prefix[-1].precedes(after):
             return nn.Identity()
         runs = merge(prefix)
-        key = (runs, after.model, after.start)
+        joint = Joint(runs[-1].model, runs[-1].stop, after.model, after.start)
+        key = (*runs, joint) if self.chained else joint
         if key not in self._stitches:
-            before, target = graph_of(self.zoo[runs[-1].model]), graph_of(self.zoo[after.model])
-            stitch = Stitch(before.cuts[runs[-1].stop], target.cuts[after.start])
+            before, target = graph_of(self.zoo[joint.before]), graph_of(self.zoo[joint.after])
+            stitch = Stitch(before.cuts[joint.out], target.cuts[joint.into])
             stitch.to(device_of(target))
-            given, wanted = self.prefix(runs), self.own(after.model, after.start)
-            self.r2[key] = fit_stitch(stitch, zip(given, wanted, strict=True))
+            if not self._recall(joint, stitch, key):
+                given = self.prefix(runs) if self.chained else self.own(joint.before, joint.out)
+                wanted = self.own(joint.after, joint.into)
+                self.r2[key] = fit_stitch(stitch, zip(given, wanted, strict=True))
+                if self._keeper is not None:
+                    self._keeper.put(joint, stitch.state_dict(), self.r2[key])
             self._stitches[key] = stitch.requires_grad_(True)
         return self._stitches[key]
+
+    def _recall(self, joint: Joint, stitch: Stitch, key: tuple[Any, ...]) -> bool:
+        """Fill a stitch with what the keeper has; say whether it has it."""
+        found = None if self._keeper is None else self._keeper.get(joint)
+        if found is None:
+            return False
+        stitch.load_state_dict(found[0])
+        self.r2[key] = found[1]
+        return True
 
     def own(self, model: str, cut: int) -> Sequence[Tensor]:
         """Return the activation of a zoo model at a cut, a tensor a batch."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from zoo_search.reassembly.cost import Budget, CostTable
+from zoo_search.reassembly.cost import Budget
+from zoo_search.reassembly.costing import cost_table
 from zoo_search.reassembly.proxies import check_proxies
 from zoo_search.reassembly.recipe import Recipe, graph_of
 from zoo_search.reassembly.scoring import Scorer, Task, scoring_zoo
@@ -14,12 +15,18 @@ from zoo_search.reassembly.target import load_target
 if TYPE_CHECKING:
     from zoo_search.config import JobConfig
     from zoo_search.data.base import Subset
+    from zoo_search.store import RunStore
 
 __all__ = ["rank"]
 
 
 def rank(
-    zoo: Mapping[str, Any], target: Subset, num_classes: int, proxy: str, job: JobConfig
+    zoo: Mapping[str, Any],
+    target: Subset,
+    num_classes: int,
+    proxy: str,
+    job: JobConfig,
+    store: RunStore | None = None,
 ) -> list[dict[str, Any]]:
     """Return the zoo models by a training-free score on target images, best first.
 
@@ -29,6 +36,7 @@ def rank(
         num_classes: Classes of the target head.
         proxy: Name of the proxy.
         job: Run configuration: its budget, seed and search batches count.
+        store: Run directory that may hold latencies measured before.
 
     Raises:
         UserError: If the proxy is unknown or there are too few images.
@@ -40,7 +48,8 @@ def rank(
         scoring_zoo(zoo), images, labels, num_classes, (proxy,), "random", config.fit_images,
         config.batches, config.batch_size, job.seed,
     )  # fmt: skip
-    scorer, costs, budget = Scorer(task), CostTable(zoo, num_classes), Budget.of(job.budget)
+    scorer, budget = Scorer(task), Budget.of(job.budget)
+    costs = cost_table(zoo, num_classes, job.budget, store).measuring(budget.measures)
     rows = []
     for name, model in zoo.items():
         recipe = Recipe.whole(name, len(graph_of(model)))
@@ -51,7 +60,7 @@ def rank(
                 "score": outcome.scores.get(proxy),
                 "params": cost.params,
                 "macs": cost.macs,
-                "in_budget": budget.admits(cost),
+                "in_budget": budget.admits(cost) and budget.licensed(costs.licenses[name]),
                 "reason": outcome.reason,
             }
         )

@@ -1,4 +1,4 @@
-"""Scoring recipes in one process: the blocks are held once, stitches are shared by prefix."""
+"""Scoring recipes in one process: the blocks are held once, a stitch is fitted once a joint."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zoo_search.errors import first_line
 from zoo_search.linegraph.graph import LineGraph
 from zoo_search.reassembly.assemble import Init, assemble
 from zoo_search.reassembly.cache import TensorCache
-from zoo_search.reassembly.features import Images, StitchFitter
+from zoo_search.reassembly.features import Images, StitchFitter, StitchKeeper
 from zoo_search.reassembly.proxies import Batches, score
 from zoo_search.reassembly.recipe import HasGraph, Recipe, graph_of
 
@@ -54,6 +54,7 @@ class Task:
         batches: Batches a score.
         batch_size: Images a batch.
         seed: Seed of batches, random stitches and heads.
+        keeper: Keeps fitted stitches for other workers and other runs.
     """
 
     zoo: Mapping[str, ScoringModel]
@@ -66,6 +67,7 @@ class Task:
     batches: int = 5
     batch_size: int = 32
     seed: int = 0
+    keeper: StitchKeeper | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ class Scorer:
         for model in task.zoo.values():
             for node in model.graph:
                 node.module.eval().to(device)
+            model.graph.head.eval().to(device)
         self.batches = Batches(
             task.images,
             task.labels,
@@ -98,9 +101,13 @@ class Scorer:
             task.batch_size,
             task.seed,
             cache=TensorCache(_CACHE_BYTES),
+            zoo=task.zoo,
         )
         self.fitter = StitchFitter(
-            task.zoo, _head_of(task.images, task.fit_images), max_bytes=_CACHE_BYTES
+            task.zoo,
+            _head_of(task.images, task.fit_images),
+            max_bytes=_CACHE_BYTES,
+            keeper=task.keeper,
         )
 
     def __call__(self, recipe: Recipe) -> Outcome:

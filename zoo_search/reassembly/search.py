@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from zoo_search.errors import UserError, nearest
 from zoo_search.reassembly.assemble import Init
 from zoo_search.reassembly.candidates import Candidate, best_first
 from zoo_search.reassembly.cost import Budget, CostTable
-from zoo_search.reassembly.proxies import check_proxies
+from zoo_search.reassembly.proxies import check_proxies, conditions
 from zoo_search.reassembly.recipe import HasGraph
+from zoo_search.reassembly.samplers import SAMPLERS, check_sampler
 from zoo_search.reassembly.scoring import Task, scoring_zoo
 from zoo_search.reassembly.space import PartitionLike, Space
 from zoo_search.reassembly.target import load_target
@@ -24,9 +24,7 @@ if TYPE_CHECKING:
     from zoo_search.data.base import Subset
     from zoo_search.linegraph.graph import LineGraph
 
-__all__ = ["SAMPLERS", "SearchResult", "run_search", "search"]
-
-SAMPLERS = ("random", "tpe")
+__all__ = ["SAMPLERS", "SearchResult", "conditions_of", "run_search", "search"]
 
 
 @dataclass(frozen=True)
@@ -72,9 +70,10 @@ def search(
         budget: Limits; default: none.
         trials: Different reassemblies to score; all of them if there are fewer.
         num_classes: Default: those of the subset, or the largest label + 1.
-        sampler: ``"tpe"`` or ``"random"``.
+        sampler: ``"tpe"`` (Optuna, on the score), ``"nsga2"`` (Optuna, score against GMACs),
+            ``"cpsat"`` (a surrogate maximised by integer programming) or ``"random"``.
         proxies: Names (:data:`zoo_search.reassembly.proxies.PROXIES`); the first one ranks.
-        init: How stitches start: ``"least_squares"`` or ``"random"``.
+        init: How stitches start: ``"least_squares"``, ``"random"`` or ``"dpiat"``.
         fit_images: Images that the stitches are fitted on.
         batches: Batches a score.
         batch_size: Images a batch.
@@ -110,14 +109,29 @@ def run_search(
     *,
     workers: int | None = None,
     made_from: str = "",
+    storage: str | None = None,
+    name: str = "zoo-search",
+    on_told: Callable[[], None] = lambda: None,
 ) -> SearchResult:
     """Run one search as a Ray Tune experiment with an Optuna study in ``journal``.
 
-    A journal of the same ``made_from`` is gone on with: what it holds is not scored again.
+    A study of the same ``made_from`` is gone on with: what it holds is not scored again.
+
+    Args:
+        space: Feasible recipes.
+        task: How they are scored.
+        trials: Reassemblies to score; the zoo models within the budget come first and on top.
+        sampler: One of :data:`zoo_search.reassembly.samplers.SAMPLERS`.
+        journal: Journal file of the study.
+        workers: Ray actors; default: one a CPU, or one a GPU.
+        made_from: What says that two searches are the same.
+        storage: URL of an Optuna storage to use instead of the journal.
+        name: Name of the study in that storage.
+        on_told: Called after every candidate that has entered the study.
 
     Raises:
-        UserError: If the sampler or a proxy is unknown, no recipe is feasible, or the target has
-            too few different images.
+        UserError: If the sampler or a proxy is unknown, no recipe is feasible, the storage cannot
+            be opened, or the target has too few different images.
     """
     from zoo_search import engine
     from zoo_search.progress import progress
@@ -125,13 +139,12 @@ def run_search(
     from zoo_search.reassembly.study import Asked, SearchStudy
 
     check_proxies(task.proxies)
-    if sampler not in SAMPLERS:
-        raise UserError(
-            f"Unknown sampler '{sampler}' in 'search.sampler'.{nearest(sampler, SAMPLERS)} "
-            f"Allowed: {', '.join(SAMPLERS)}."
-        )
+    check_sampler(sampler)
     Batches(task.images, task.labels, task.batches, task.batch_size, task.seed)
-    study = SearchStudy(space, journal, trials, sampler, task.seed, made_from, task.proxies)
+    study = SearchStudy(
+        space, journal, trials, sampler, task.seed, made_from, task.proxies,
+        storage=storage, name=name, conditions=conditions_of(task),
+    )  # fmt: skip
     if study.expected:
         from zoo_search.reassembly.tuning import run_trials
 
@@ -142,10 +155,19 @@ def run_search(
 
             def told(asked: Asked, outcome: Any) -> None:
                 bar.advance(note=outcome.reason)
+                on_told()
 
             run_trials(study, task, actors, gpu, told)
     candidates = _first_trials(study.candidates(), trials)
     return SearchResult(candidates, _note(candidates, trials, study.resumed))
+
+
+def conditions_of(task: Task) -> dict[str, Any]:
+    """Return what the scores of a search are taken under, by proxy."""
+    return {
+        name: conditions(name, batches=task.batches, batch_size=task.batch_size, seed=task.seed)
+        for name in task.proxies
+    }
 
 
 def _first_trials(candidates: Sequence[Candidate], trials: int) -> list[Candidate]:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo_search.reassembly.candidates import Candidate, from_table, to_table
-from zoo_search.reassembly.cost import Budget, CostTable
+from zoo_search.reassembly.cost import Budget
+from zoo_search.reassembly.costing import cost_table, prepare
 from zoo_search.reassembly.scoring import Task, scoring_zoo
-from zoo_search.reassembly.search import run_search
+from zoo_search.reassembly.search import conditions_of, run_search
 from zoo_search.reassembly.space import PartitionLike, Space
+from zoo_search.reassembly.stitch_files import stitch_files
 from zoo_search.reassembly.target import load_target
 
 if TYPE_CHECKING:
@@ -26,6 +29,9 @@ __all__ = ["CANDIDATES", "JOURNAL", "read", "run"]
 
 CANDIDATES = "candidates.parquet"
 JOURNAL = "study.journal"
+
+_STUDY_FORMAT = 2
+_KEEP_SECONDS = 30.0
 
 
 def run(
@@ -52,7 +58,9 @@ def run(
     config = job.search
     most = max(config.fit_images, 4 * config.batches * config.batch_size)
     images, labels = load_target(subset, zoo, most)
-    space = Space(parts, CostTable(zoo, num_classes), Budget.of(job.budget))
+    costs = cost_table(zoo, num_classes, job.budget, store)
+    space = Space(parts, costs, Budget.of(job.budget))
+    facts = prepare(space, zoo, job.seed, store)
     task = Task(
         zoo=scoring_zoo(zoo),
         images=images,
@@ -64,8 +72,9 @@ def run(
         batches=config.batches,
         batch_size=config.batch_size,
         seed=job.seed,
+        keeper=stitch_files(store, zoo, subset.fingerprint, config.fit_images),
     )
-    with _local_journal(store) as journal:
+    with _local_journal(store) as (journal, keep):
         found = run_search(
             space,
             task,
@@ -74,14 +83,19 @@ def run(
             journal,
             workers=config.workers,
             made_from=_made_from(parts, zoo, subset, job),
+            storage=config.storage,
+            name=job.name,
+            on_told=keep,
         )
     metadata = {
         "search": config.model_dump(mode="json"),
         "budget": job.budget.model_dump(mode="json"),
+        "conditions": conditions_of(task),
         "seed": job.seed,
         "images": len(labels),
         "images_fingerprint": subset.fingerprint,
         "note": found.note,
+        **facts,
     }
     _write(to_table(found.candidates, config.proxies, metadata), store)
     if found.note:
@@ -107,17 +121,28 @@ def _write(table: Any, store: RunStore) -> None:
 
 
 @contextmanager
-def _local_journal(store: RunStore) -> Iterator[Path]:
-    """Give the journal as a local file; that of a remote run is copied there and back."""
+def _local_journal(store: RunStore) -> Iterator[tuple[Path, Callable[[], None]]]:
+    """Give the journal as a local file, and what keeps it: to be called now and then.
+
+    The journal of a remote run is copied there and, every 30 seconds and at the end, back.
+    """
     if store.is_local:
-        yield Path(store.path(JOURNAL))
+        yield Path(store.path(JOURNAL)), lambda: None
         return
     with tempfile.TemporaryDirectory(prefix="zoo-search-") as folder:
         path = Path(folder) / JOURNAL
         if store.exists(JOURNAL):
             path.write_bytes(store.read_bytes(JOURNAL))
+        kept = time.monotonic()
+
+        def keep() -> None:
+            nonlocal kept
+            if time.monotonic() - kept > _KEEP_SECONDS:
+                store.write_bytes(JOURNAL, path.read_bytes())
+                kept = time.monotonic()
+
         try:
-            yield path
+            yield path, keep
         finally:
             if path.exists():
                 store.write_bytes(JOURNAL, path.read_bytes())
@@ -127,9 +152,10 @@ def _made_from(parts: PartitionLike, zoo: Zoo, subset: Subset, job: JobConfig) -
     """Return the hash of everything that decides on the scores."""
     from zoo_search.store import fingerprint
 
-    search = job.search.model_dump(mode="json", exclude={"trials", "workers"})
+    search = job.search.model_dump(mode="json", exclude={"trials", "workers", "storage"})
     return fingerprint(
         [
+            _STUDY_FORMAT,
             {name: model.weights_hash for name, model in zoo.items()},
             [[b.model, b.start, b.stop, b.stage, b.set] for b in parts.blocks],
             [subset.fingerprint, job.seed],

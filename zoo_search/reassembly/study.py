@@ -1,4 +1,4 @@
-"""Optuna's part of the search: what to try next, and the study that keeps what came of it.
+"""The study of a search: what to try next, and what came of it, kept in Optuna.
 
 Imports Optuna at the top, so only what runs a search imports this module.
 """
@@ -6,109 +6,63 @@ Imports Optuna at the top, so only what runs a search imports this module.
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from zoo_search.reassembly.candidates import Candidate
-from zoo_search.reassembly.recipe import BlockRef, Recipe
+from zoo_search.reassembly.cost import Cost
+from zoo_search.reassembly.journal import open_study
+from zoo_search.reassembly.recipe import Recipe
+from zoo_search.reassembly.samplers import make_sampler
+from zoo_search.reassembly.samplers.choices import distributions, params_of
 from zoo_search.reassembly.scoring import Outcome
 from zoo_search.reassembly.space import Space
 
-__all__ = ["Asked", "RecipeSampler", "SearchStudy"]
-
-_DRAWS = 32
-_STARTUP = 10
-
-
-class RecipeSampler(optuna.samplers.BaseSampler):
-    """Draws only recipes that are feasible and were not drawn before.
-
-    ``tpe``: multivariate TPE over the choice of a block at each stage, drawn until it gives such
-    a recipe; after 32 vain draws, and for the first 10 recipes, the next of a uniform sample.
-    ``random``: the uniform sample, in its order.
-    """
-
-    def __init__(self, space: Space, method: str, wanted: int, seed: int) -> None:
-        self.space = space
-        self.taken: set[str] = set()
-        self._sample = space.sample(wanted, seed)
-        self._tpe = None
-        if method == "tpe":
-            # A constant liar would write to the journal at every draw; no draw repeats anyway.
-            self._tpe = optuna.samplers.TPESampler(
-                seed=seed, multivariate=True, n_startup_trials=_STARTUP, constant_liar=False
-            )
-
-    def next_random(self) -> Recipe | None:
-        """Return the next recipe of the uniform sample that was not taken, or None."""
-        return next((r for r in self._sample if r.key not in self.taken), None)
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """Return one categorical choice a stage."""
-        return {
-            name: CategoricalDistribution(list(labels))
-            for name, labels in choices(self.space).items()
-        }
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """Return the choices of one new feasible recipe."""
-        for _ in range(_DRAWS if self._tpe is not None else 0):
-            assert self._tpe is not None
-            params: dict[str, Any] = self._tpe.sample_relative(study, trial, search_space)
-            if not params:
-                break
-            recipe = recipe_of(self.space, params)
-            if recipe.key not in self.taken and self.space.admits(recipe):
-                return params
-        found = self.next_random()
-        return {} if found is None else params_of(found)
-
-    def sample_independent(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        """Refuse: all choices are made together."""
-        raise RuntimeError(f"{param_name} was not drawn together with the other stages")
+__all__ = ["Asked", "SearchStudy"]
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A recipe to score, and the Optuna trial that stands for it."""
+    """A recipe to score.
+
+    Attributes:
+        recipe: What it is.
+        kind: ``"zoo"`` or ``"reassembly"``.
+        number: How many recipes were asked for before.
+    """
 
     recipe: Recipe
     kind: str
-    trial: Any
+    number: int
 
 
 class SearchStudy:
-    """The Optuna study of a search: asks for recipes, is told of scores, gives the candidates.
+    """Asks for recipes, is told of scores, gives the candidates; goes on where it was stopped.
+
+    A candidate enters the study when it is told, in one piece, so a process that is killed leaves
+    no half of one. What was being scored then is noted in the study beforehand, and asked for
+    again by whoever goes on.
 
     Args:
         space: Feasible recipes.
         path: Journal file; an existing study of the same ``made_from`` is gone on with, another
             one is replaced. None keeps the study in memory.
         trials: Reassemblies to score; the zoo models within the budget come on top and first.
-        method: ``"random"`` or ``"tpe"``.
+        method: Name of the sampler (:data:`zoo_search.reassembly.samplers.SAMPLERS`).
         seed: Seed of the sampler.
         made_from: What says that two searches are the same.
         proxies: Names of the proxies; the first one is what the study maximises.
+        storage: URL of an Optuna storage to keep the study in instead of a journal file.
+        name: Name of the study in that storage.
+        conditions: What the scores are taken under, by proxy; kept with each of them.
 
     Raises:
-        UserError: If no recipe is feasible.
+        UserError: If no recipe is feasible, or a name or the storage is wrong.
     """
 
     def __init__(
@@ -120,125 +74,128 @@ class SearchStudy:
         seed: int,
         made_from: str,
         proxies: Sequence[str],
+        *,
+        storage: str | None = None,
+        name: str = "zoo-search",
+        conditions: Mapping[str, Any] | None = None,
     ) -> None:
-        optuna.logging.set_verbosity(logging.WARNING)
         self.space = space
         self.proxy = proxies[0]
-        self.zoo_keys = {recipe.key for recipe in space.zoo}
-        self.sampler = RecipeSampler(space, method, trials + len(self.zoo_keys), seed)
-        self._study = _open(path, made_from, self.sampler, list(proxies))
-        done = self.candidates()
-        self.sampler.taken |= {c.recipe.key for c in done}
-        new = [r for r in space.zoo if r.key not in self.sampler.taken]
-        for recipe in new:
-            self._study.enqueue_trial(params_of(recipe), skip_if_exists=True)
-        self._queued = len(new)
-        self._left = trials - sum(c.kind == "reassembly" for c in done)
+        self._conditions = dict(conditions or {})
+        self._zoo = {recipe.key for recipe in space.zoo}
+        self._distributions = distributions(space)
+        self._sampler = make_sampler(method, space, trials + len(self._zoo), seed)
+        self._study = open_study(path, storage, name, made_from)
+        self._study.set_user_attr("proxies", list(proxies))
+        self._taken: dict[str, Recipe] = {}
+        done = sorted(self._told(), key=lambda trial: trial.number)
+        for trial in done:
+            self._learn(_recipe(trial), trial.values[0] if trial.values else None)
+        asked = [Recipe.from_any(r) for r in self._study.user_attrs.get("asked", [])]
+        first = {r.key: r for r in (*space.zoo, *asked) if r.key not in self._taken}
+        self._first = list(first.values())
+        self._numbers: int = max((t.user_attrs["number"] for t in done), default=-1) + 1
+        self._left: int = trials - sum(t.user_attrs["kind"] == "reassembly" for t in done)
+        self._pending: dict[str, Recipe] = {}
         self.resumed = len(done)
 
     @property
     def expected(self) -> int:
         """How many more recipes will be asked for, at most."""
-        return self._queued + max(self._left, 0)
+        return sum(r.key in self._zoo for r in self._first) + max(self._left, 0)
 
     def ask(self) -> Asked | None:
         """Return the next recipe to score, or None if there is none left."""
-        if self._queued:
-            self._queued -= 1
-        elif self._left <= 0 or self.sampler.next_random() is None:
+        recipe = self._next()
+        if recipe is None:
             return None
-        else:
-            self._left -= 1
-        trial = self._study.ask()
-        params = {
-            name: trial.suggest_categorical(name, list(labels))
-            for name, labels in choices(self.space).items()
-        }
-        recipe = recipe_of(self.space, params)
-        kind = "zoo" if recipe.key in self.zoo_keys else "reassembly"
-        self.sampler.taken.add(recipe.key)
-        cost = self.space.cost(recipe)
-        for name, value in (
-            ("recipe", json.dumps(recipe.to_dict())),
-            ("blocks", str(recipe)),
-            ("kind", kind),
-            ("params", cost.params),
-            ("macs", cost.macs),
-            ("gmacs", round(cost.macs / 1e9, 6)),
-        ):
-            trial.set_user_attr(name, value)
-        return Asked(recipe, kind, trial)
+        kind = "zoo" if recipe.key in self._zoo else "reassembly"
+        self._left -= kind == "reassembly"
+        self._taken[recipe.key] = recipe
+        self._pending[recipe.key] = recipe
+        self._note()
+        self._numbers += 1
+        return Asked(recipe, kind, self._numbers - 1)
 
     def tell(self, asked: Asked, outcome: Outcome) -> None:
         """Record what came of a recipe."""
-        trial = asked.trial
-        trial.set_user_attr("scores", dict(outcome.scores))
-        trial.set_user_attr("reason", outcome.reason)
-        trial.set_user_attr("seconds", outcome.seconds)
-        if outcome.reason or self.proxy not in outcome.scores:
-            self._study.tell(trial, state=TrialState.FAIL)
-        else:
-            self._study.tell(trial, outcome.scores[self.proxy])
+        failed = bool(outcome.reason) or self.proxy not in outcome.scores
+        score = None if failed else outcome.scores[self.proxy]
+        self._study.add_trial(self._trial(asked, outcome, score))
+        self._pending.pop(asked.recipe.key, None)
+        if not self._pending and not self.expected:
+            self._note()
+        self._sampler.tell(asked.recipe, score, self.space.cost(asked.recipe))
 
     def candidates(self) -> list[Candidate]:
         """Return what was scored so far, numbered in the order of asking."""
-        trials = self._study.get_trials(deepcopy=False)
-        finished = [t for t in trials if t.state.is_finished() and "scores" in t.user_attrs]
-        return [_candidate(i, trial) for i, trial in enumerate(finished)]
+        trials = sorted(self._told(), key=lambda t: (t.user_attrs["number"], t.number))
+        return [_candidate(i, trial) for i, trial in enumerate(trials)]
 
+    def _next(self) -> Recipe | None:
+        """Return a zoo model, what a killed process had asked for, or what the sampler proposes."""
+        for place, recipe in enumerate(self._first):
+            if recipe.key in self._zoo or self._left > 0:
+                return self._first.pop(place)
+        return self._sampler.next(self._taken) if self._left > 0 else None
 
-def choices(space: Space) -> Mapping[str, tuple[str, ...]]:
-    """Return the labels to choose from at each stage."""
-    return {
-        f"stage {stage}": tuple(str(block) for block in blocks)
-        for stage, blocks in enumerate(space.stages)
-    }
+    def _note(self) -> None:
+        """Keep what would have to be asked for again if this process were killed."""
+        waiting = [*self._pending.values(), *self._first]
+        self._study.set_user_attr("asked", [recipe.to_dict() for recipe in waiting])
 
+    def _learn(self, recipe: Recipe, score: float | None) -> None:
+        """Tell the sampler what the study holds."""
+        self._taken[recipe.key] = recipe
+        self._sampler.tell(recipe, score, self.space.cost(recipe))
 
-def recipe_of(space: Space, params: Mapping[str, Any]) -> Recipe:
-    """Return the recipe that a choice at each stage means."""
-    blocks: list[BlockRef] = []
-    for stage, options in enumerate(space.stages):
-        label = params[f"stage {stage}"]
-        blocks.append(next(block for block in options if str(block) == label))
-    return space.recipe(blocks)
+    def _told(self) -> list[FrozenTrial]:
+        return self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
 
-
-def params_of(recipe: Recipe) -> dict[str, str]:
-    """Return the choice at each stage that a recipe of one block a stage means."""
-    return {f"stage {stage}": str(block) for stage, block in enumerate(recipe.blocks)}
-
-
-def _open(
-    path: Path | None, made_from: str, sampler: RecipeSampler, proxies: list[str]
-) -> optuna.Study:
-    options: dict[str, Any] = {"study_name": "zoo-search", "direction": "maximize"}
-    if path is None:
-        return optuna.create_study(sampler=sampler, **options)
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for again in (True, False):
-        storage = JournalStorage(JournalFileBackend(str(path)))
-        study = optuna.create_study(
-            storage=storage, sampler=sampler, load_if_exists=True, **options
+    def _trial(self, asked: Asked, outcome: Outcome, score: float | None) -> FrozenTrial:
+        cost = self.space.cost(asked.recipe)
+        gmacs = round(cost.macs / 1e9, 6)
+        attrs = {
+            "number": asked.number,
+            "recipe": json.dumps(asked.recipe.to_dict()),
+            "blocks": str(asked.recipe),
+            "kind": asked.kind,
+            "params": cost.params,
+            "macs": cost.macs,
+            "gmacs": gmacs,
+            **_measured(cost),
+            "scores": dict(outcome.scores),
+            "reason": outcome.reason,
+            "seconds": outcome.seconds,
+            "conditions": self._conditions,
+        }
+        trial = create_trial(
+            state=TrialState.FAIL if score is None else TrialState.COMPLETE,
+            values=None if score is None else [score, gmacs],
+            params=params_of(asked.recipe),
+            distributions=self._distributions,
+            user_attrs=attrs,
         )
-        if study.user_attrs.get("made_from", made_from) == made_from or not again:
-            break
-        path.unlink()
-    study.set_user_attr("made_from", made_from)
-    study.set_user_attr("proxies", proxies)
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        study.tell(trial.number, state=TrialState.FAIL)  # its process ended in mid-run
-    return study
+        if trial.datetime_complete is not None:
+            trial.datetime_start = trial.datetime_complete - timedelta(seconds=outcome.seconds)
+        return trial
+
+
+def _measured(cost: Cost) -> dict[str, float | int]:
+    """Return the costs that are there only where they were asked for."""
+    found = {"latency_ms": cost.latency, "memory": cost.memory}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _recipe(trial: FrozenTrial) -> Recipe:
+    return Recipe.from_any(json.loads(trial.user_attrs["recipe"]))
 
 
 def _candidate(number: int, trial: FrozenTrial) -> Candidate:
     attrs = trial.user_attrs
     return Candidate(
         id=number,
-        recipe=Recipe.from_any(json.loads(attrs["recipe"])),
+        recipe=_recipe(trial),
         kind=attrs["kind"],
         params=attrs["params"],
         macs=attrs["macs"],
@@ -246,4 +203,6 @@ def _candidate(number: int, trial: FrozenTrial) -> Candidate:
         state="complete" if trial.state == TrialState.COMPLETE else "failed",
         reason=attrs["reason"],
         seconds=attrs["seconds"],
+        latency=attrs.get("latency_ms"),
+        memory=attrs.get("memory"),
     )

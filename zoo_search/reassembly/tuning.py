@@ -154,10 +154,12 @@ class _StudySearcher(Searcher):
         asked = self._asked.pop(trial_id, None)
         if asked is None:
             return
-        if error or not result or "outcome" not in result:
+        if result and "outcome" in result:
+            outcome = Outcome(*json.loads(result["outcome"]))
+        elif error:
             outcome = Outcome({}, "the worker that scored it died, three times")
         else:
-            outcome = Outcome(*json.loads(result["outcome"]))
+            return  # stopped by the user: whoever goes on scores it
         self._study.tell(asked, outcome)
         self._on_outcome(asked, outcome)
 

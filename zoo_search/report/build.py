@@ -15,13 +15,14 @@ from zoo_search.report.summary import ROLES
 from zoo_search.report.verdict import final_accuracy, verdict
 from zoo_search.store import RunStore
 
-__all__ = ["build", "ranking"]
+__all__ = ["build", "measured_columns", "ranking"]
 
 
 def ranking(store: RunStore) -> list[dict[str, Any]]:
     """Return the candidates of a run as JSON-ready rows, best first by its first proxy.
 
-    Failed candidates come last, with their reason. Each proxy's score stands under its name.
+    Failed candidates come last, with their reason. ``recipe`` is for people, ``blocks`` what
+    :meth:`zoo_search.reassembly.Recipe.from_any` reads. Each proxy's score stands under its name.
     """
     from zoo_search.reassembly import best_first, step
     from zoo_search.reassembly.candidates import proxy_column
@@ -36,16 +37,26 @@ def ranking(store: RunStore) -> list[dict[str, Any]]:
             "id": c.id,
             "kind": c.kind,
             "recipe": str(c.recipe),
+            "blocks": c.recipe.to_dict()["blocks"],
             "key": c.recipe.key,
             "params": c.params,
             "macs": c.macs,
+            **({} if c.latency is None else {"latency_ms": c.latency}),
+            **({} if c.memory is None else {"memory": c.memory}),
             "score": c.scores.get(proxy),
             **{proxy_column(name): score for name, score in c.scores.items()},
             "state": c.state,
             "reason": c.reason,
+            "seconds": c.seconds,
         }
         for rank, c in enumerate([*ranked, *(c for c in candidates if c.id not in scored)], 1)
     ]
+
+
+def measured_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return field and heading of the measured costs that rows of :func:`ranking` have."""
+    headings = {"latency_ms": "latency (ms) #", "memory": "memory (bytes) #"}
+    return {name: text for name, text in headings.items() if any(name in row for row in rows)}
 
 
 def build(store: RunStore) -> str:

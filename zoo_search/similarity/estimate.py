@@ -9,14 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zoo_search.data.loading import decode_group, quiet_pil
 from zoo_search.errors import UserError
 from zoo_search.similarity import grams, tiles
 from zoo_search.similarity.estimators import get_metric, vector_length
 from zoo_search.similarity.extract import CHUNK, Settings, Speed
 
 if TYPE_CHECKING:
+    from zoo_search.data.base import Subset
     from zoo_search.engine import Resources
     from zoo_search.linegraph.graph import LineGraph
+    from zoo_search.similarity.gather import View
     from zoo_search.similarity.pool import Job
     from zoo_search.store import RunStore
 
@@ -24,6 +27,7 @@ __all__ = [
     "Needs",
     "Room",
     "check",
+    "decode_seconds",
     "needs_of",
     "product_seconds",
     "room_for",
@@ -34,6 +38,7 @@ __all__ = [
 _PROCESS = 1_000_000_000  # a worker that has imported Ray and torch
 _COPIES = 6  # tensors of a cut's size that a block holds at its peak, its inner width included
 _PART = 1_700  # schema, header and footer of a part
+_DECODED = 16  # images that the rate of decoding is measured on
 _SIZE = 384  # of the product that measures the rate
 
 
@@ -152,15 +157,45 @@ def check(needs: Needs, room: Room) -> None:
 
 
 def run_seconds(
-    jobs: Mapping[str, Job], sizes: Sequence[int], speeds: Mapping[str, Speed], workers: int
+    jobs: Mapping[str, Job],
+    sizes: Sequence[int],
+    speeds: Mapping[str, Speed],
+    workers: int,
+    have: Resources,
+    decode: float,
 ) -> float:
-    """Return the seconds of forward passes and Gram matrices, from the measured speeds."""
+    """Return the seconds of the first pass, from the measured speeds.
+
+    Decoding shares the CPUs with the workers, and goes on beside them where those have GPUs.
+
+    Args:
+        jobs: What is to be run.
+        sizes: Images in each batch.
+        speeds: Of forward passes and Gram matrices, by model.
+        workers: Number of actors.
+        have: The cluster.
+        decode: CPU seconds of decoding.
+    """
     total = sum(
         speeds[name].image * sizes[batch] + speeds[name].batch
         for name, job in jobs.items()
         for batch in job.missing
     )
-    return total / workers
+    decoding = decode / max(1, have.cpus)
+    return max(total / workers, decoding) if have.gpus else total / workers + decoding
+
+
+def decode_seconds(subset: Subset, images: Mapping[View, int]) -> float:
+    """Return the CPU seconds of decoding so many images a view, measured on a few of the subset."""
+    reader, total = subset.reader, 0.0
+    for view, count in images.items():
+        ids = reader.groups(subset.ids[:_DECODED])[0]
+        arguments = (reader, ids, view.size, view.interpolation, view.crop_pct)
+        with quiet_pil():
+            start = time.perf_counter()
+            found = sum(1 for _ in decode_group(*arguments))
+        total += (time.perf_counter() - start) / max(1, found) * count
+    return total
 
 
 def product_seconds(cuts: int, sizes: Sequence[int], metric: str) -> float:

@@ -1,7 +1,7 @@
 """Decoded images, in batches of fixed sample ids, as objects in Ray's store.
 
-Images come in windows: as many batches as fit a number of bytes. Ray Data decodes one window, in
-any order; one small task a batch picks the batch's rows out of the blocks that hold them. No image
+Images come in windows: as many batches as fit a number of bytes. Ray Data decodes window after
+window; one small task a batch picks the batch's rows out of the blocks that hold them. No image
 passes through the driver, and a window is released with the last reference to its batches. This
 module imports no torch: the tasks are short, and torch takes seconds to import.
 """
@@ -9,7 +9,7 @@ module imports no torch: the tasks are short, and torch takes seconds to import.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,40 +62,64 @@ def gather_batches(
     subset: Subset,
     batches: Sequence[Sequence[str]],
     view: View,
-    indices: Sequence[int],
-    reader: Any = None,
-) -> list[ImageBatch]:
-    """Decode some batches of a subset: uint8 ``[n, 3, H, W]`` each, in Ray's store.
+    windows: Sequence[Sequence[int]],
+) -> Iterator[list[ImageBatch]]:
+    """Decode some batches of a subset, window by window: uint8 ``[n, 3, H, W]`` each.
+
+    One run of Ray Data decodes all windows in order; it waits while what it has decoded ahead of
+    the caller is as large as a window.
 
     Args:
         subset: The images.
         batches: Sample ids of all batches.
         view: How to decode.
-        indices: The batches that are wanted.
-        reader: Reference to the subset's reader, shared by all windows.
+        windows: The batches that are wanted, by index; each window is yielded as a whole.
     """
     import ray
 
-    from zoo_search.data.rays import count_bad, rows
+    from zoo_search.data.rays import rows_of
 
-    count_bad(subset)  # one count for all windows
-    wanted = [name for index in indices for name in batches[index]]
-    label = dict(zip(subset.ids, subset.labels.tolist(), strict=True))
-    labels = np.asarray([label[name] for name in wanted], dtype=np.int64)
-    part = replace(subset, ids=wanted, labels=labels)
-    data = rows(part, view.size, view.interpolation, view.crop_pct, reader)
-    blocks = data.to_arrow_refs()
+    wanted = [[name for index in window for name in batches[index]] for window in windows]
+    groups = [group for names in wanted for group in subset.reader.groups(names)]
+    data = rows_of(subset, groups, view.size, view.interpolation, view.crop_pct)
+    options = data.context.execution_options
+    options.preserve_order = True
+    most = max(map(len, wanted), default=0) * image_bytes(view)
+    options.resource_limits = options.resource_limits.copy(object_store_memory=most)
     ids_of = ray.remote(_ids_of)
-    held: list[list[str]] = ray.get([ids_of.remote(block) for block in blocks])
-    place = {name: (b, row) for b, names in enumerate(held) for row, name in enumerate(names)}
+    window_of = {name: number for number, names in enumerate(wanted) for name in names}
+    blocks: list[tuple[Any, list[str]]] = []
+    at = 0
+    for bundle in data.iter_internal_ref_bundles():
+        for ref in bundle.block_refs:
+            ids: list[str] = ray.get(ids_of.remote(ref))
+            while ids and window_of[ids[0]] > at:
+                yield _window(batches, windows[at], view, blocks)
+                blocks, at = [], at + 1
+            blocks.append((ref, ids))
+    for window in windows[at:]:
+        yield _window(batches, window, view, blocks)
+        blocks = []
+
+
+def _window(
+    batches: Sequence[Sequence[str]],
+    window: Sequence[int],
+    view: View,
+    blocks: Sequence[tuple[Any, list[str]]],
+) -> list[ImageBatch]:
+    """Have the batches of a window picked out of the blocks that hold its images."""
+    import ray
+
     collect = ray.remote(_collect)
+    place = {name: (b, row) for b, (_, ids) in enumerate(blocks) for row, name in enumerate(ids)}
     out = []
-    for index in indices:
+    for index in window:
         ids = [name for name in batches[index] if name in place]
         used = sorted({place[name][0] for name in ids})
         order = {block: i for i, block in enumerate(used)}
         at = [(order[place[name][0]], place[name][1]) for name in ids]
-        images = collect.remote(at, view.size, *(blocks[block] for block in used))
+        images = collect.remote(at, view.size, *(blocks[block][0] for block in used))
         out.append(ImageBatch(index, ids, images))
     return out
 

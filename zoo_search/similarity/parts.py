@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check_sizes", "user_errors", "view_of", "write_parts"]
 
+_WINDOWS = 3
+
 
 def view_of(model: ZooModel) -> View:
     """Return how a model wants its images decoded."""
@@ -62,12 +64,9 @@ def write_parts(
         UserError: Before anything is run, if it will not fit; as :meth:`Pool.run` does; or if too
             few images of a batch can be decoded.
     """
-    import ray
-
     from zoo_search import engine
 
     have = engine.connect()
-    reader = ray.put(subset.reader)  # once: what is put in a thread of a window stays
     sizes = [len(batch) for batch in batches]
     calls = sum(len(job.missing) for job in jobs.values())
     count = actors_for(have, calls, config.workers)
@@ -78,18 +77,30 @@ def write_parts(
     estimate.check(needs, room)
     left = {name: len(job.missing) for name, job in jobs.items()}
     with contextlib.closing(Pool(settings, count)) as pool:
-        seconds = estimate.run_seconds(jobs, sizes, pool.probe(jobs, max(sizes)), count)
+        decode = estimate.decode_seconds(subset, _images(jobs, views, sizes))
+        speeds = pool.probe(jobs, max(sizes))
+        seconds = estimate.run_seconds(jobs, sizes, speeds, count, have, decode)
         seconds += estimate.product_seconds(cuts, sizes, settings.metric)
         console.print("  " + estimate.say(needs, room, seconds, jobs), soft_wrap=True)
         with progress("similarity", calls) as bar:
             for view in dict.fromkeys(views.values()):
                 part = {name: job for name, job in jobs.items() if views[name] == view}
-                windows = _windows(part, view, subset, batches, window, reader)
+                windows = _windows(part, view, subset, batches, window)
                 for header, data in pool.run(part, windows):
                     store.write_bytes(grams.path_of(header.model, header.batch), data)
                     left[header.model] -= 1
                     _tell(bar, header.model, left, len(jobs[header.model].missing))
                     yield header
+
+
+def _images(
+    jobs: Mapping[str, Job], views: Mapping[str, View], sizes: Sequence[int]
+) -> dict[View, int]:
+    """Return how many images are to be decoded for each view."""
+    wanted: dict[View, set[int]] = {}
+    for name, job in jobs.items():
+        wanted.setdefault(views[name], set()).update(job.missing)
+    return {view: sum(sizes[index] for index in batches) for view, batches in wanted.items()}
 
 
 def _windows(
@@ -98,16 +109,15 @@ def _windows(
     subset: Subset,
     batches: Sequence[Sequence[str]],
     budget: int,
-    reader: Any,
 ) -> Iterator[list[ImageBatch]]:
-    """Decode the batches that some model lacks, as many at a time as fit the budget twice.
+    """Decode the batches that some model lacks, in windows that share the budget.
 
-    One window is at work while the next is decoded, so each has half of the budget.
+    One is at work, one waits, and one is being decoded.
     """
     wanted = sorted(set().union(*(job.missing for job in jobs.values())))
     sizes = [len(batches[index]) * image_bytes(view) for index in wanted]
-    for run in windows_of(sizes, budget // 2):
-        window = gather_batches(subset, batches, view, [wanted[i] for i in run], reader)
+    windows = [[wanted[i] for i in run] for run in windows_of(sizes, budget // _WINDOWS)]
+    for window in gather_batches(subset, batches, view, windows):
         check_sizes(window)
         yield window
         del window

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from zoo_search.errors import UserError
+from zoo_search.linegraph.graph import LineGraph
 from zoo_search.reassembly.cache import TensorCache
 from zoo_search.reassembly.features import Images, images_of, prepare
 from zoo_search.reassembly.network import ReassembledNet
+from zoo_search.reassembly.recipe import HasGraph
 
 __all__ = ["Batches"]
 
@@ -31,6 +33,10 @@ class Batches:
         seed: Seed of the draw.
         cache: Lets networks with a common prefix share its computation. Only for networks whose
             equal prefixes have equal weights, as those of one scorer do.
+        zoo: Models by name, for the proxies that need the head of the last block's model.
+
+    Attributes:
+        distinct: The index of the first of each group of equal images.
 
     Raises:
         UserError: If there are fewer than ``size`` different images.
@@ -44,6 +50,7 @@ class Batches:
         size: int = 32,
         seed: int = 0,
         cache: TensorCache | None = None,
+        zoo: Mapping[str, LineGraph | HasGraph] | None = None,
     ) -> None:
         self.images = images
         self.labels = labels
@@ -51,12 +58,14 @@ class Batches:
         self.size = size
         self.seed = seed
         self.cache = cache
+        self.zoo = zoo
         first = images if isinstance(images, Tensor) else next(iter(images.values()))
-        self._distinct = _distinct(first)
-        if len(self._distinct) < size:
+        self.distinct = _distinct(first)
+        self._drawn: dict[tuple[int, int], np.ndarray] = {}
+        if len(self.distinct) < size:
             raise UserError(
                 f"Proxies look at batches of {size} different images, but the target's training "
-                f"set holds only {len(self._distinct)} ({len(first)} with duplicates). Lower "
+                f"set holds only {len(self.distinct)} ({len(first)} with duplicates). Lower "
                 "'search.batch_size', or give more images."
             )
 
@@ -65,13 +74,14 @@ class Batches:
 
     def indices(self, batch: int, attempt: int = 0) -> np.ndarray:
         """Return which images are in batch number ``batch``; another ``attempt`` draws anew."""
-        rng = np.random.default_rng([self.seed, batch, attempt])
-        chosen: np.ndarray = rng.choice(self._distinct, self.size, replace=False)
-        return chosen
+        if (batch, attempt) not in self._drawn:
+            rng = np.random.default_rng([self.seed, batch, attempt])
+            self._drawn[batch, attempt] = rng.choice(self.distinct, self.size, replace=False)
+        return self._drawn[batch, attempt]
 
     def for_net(self, net: ReassembledNet, chosen: np.ndarray | None = None) -> Tensor:
         """Return images (default: all different ones) as ``net`` takes them, on its device."""
-        chosen = self._distinct if chosen is None else chosen
+        chosen = self.distinct if chosen is None else chosen
         x = images_of(self.images, net.recipe.blocks[0].model)[torch.from_numpy(chosen)]
         device = next(net.parameters()).device
         return prepare(x, net.input_size, net.transform).to(device)
@@ -84,7 +94,7 @@ class Batches:
         """
         if self.labels is None:
             raise ValueError("this proxy needs labels, and the target images have none")
-        return self.labels[torch.from_numpy(self._distinct if chosen is None else chosen)]
+        return self.labels[torch.from_numpy(self.distinct if chosen is None else chosen)]
 
 
 def _distinct(images: Tensor) -> np.ndarray:

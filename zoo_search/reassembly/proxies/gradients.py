@@ -1,58 +1,175 @@
-"""Proxies from one backward pass (Abdelfattah et al., "Zero-Cost Proxies", ICLR 2021)."""
+"""Proxies from one backward pass (Abdelfattah et al., "Zero-Cost Proxies", ICLR 2021).
+
+All are taken in eval mode, over every floating-point parameter whether it is frozen or not, with
+the head as it is, and leave no gradients behind.
+"""
 
 from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo_search.reassembly.network import ReassembledNet
 from zoo_search.reassembly.proxies.batches import Batches
 
-__all__ = ["grad_norm", "synflow"]
+__all__ = ["fisher", "grad_norm", "snip", "synflow"]
+
+_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
 def grad_norm(net: ReassembledNet, batches: Batches) -> float:
     """Return the sum over parameters of the Euclidean norm of the gradient of the cross-entropy.
 
-    The mean over the batches, in eval mode, with the head as it is.
+    The norm is that of a whole parameter tensor; the loss is the mean over the images of a batch.
+    The mean over the batches.
 
     Raises:
-        ValueError: If the images have no labels.
+        ValueError: If the images have no labels, or the head has too few classes for them.
     """
-    parameters = [p for p in net.parameters() if p.requires_grad]
     total = 0.0
-    for batch in batches:
-        chosen = batches.indices(batch)
-        x = batches.for_net(net, chosen)
-        labels = batches.labels_of(chosen).to(x.device)
-        with torch.enable_grad():
-            loss = F.cross_entropy(net(x), labels)
-            grads = torch.autograd.grad(loss, parameters, allow_unused=True)
-        total += sum(float(g.norm()) for g in grads if g is not None)
+    for x, labels in _labelled(net, batches):
+        total += sum(float(grad.norm()) for _, grad in _gradients(net, x, labels))
+    return total / batches.number
+
+
+def snip(net: ReassembledNet, batches: Batches) -> float:
+    """Return SNIP's ``Σ |θ ∂L/∂θ|`` over all parameters (Lee et al., ICLR 2019, Eq. 5).
+
+    L is the mean cross-entropy of a batch. The mean over the batches.
+
+    Raises:
+        ValueError: If the images have no labels, or the head has too few classes for them.
+    """
+    total = 0.0
+    for x, labels in _labelled(net, batches):
+        total += sum(_saliency(theta, grad) for theta, grad in _gradients(net, x, labels))
+    return total / batches.number
+
+
+def fisher(net: ReassembledNet, batches: Batches) -> float:
+    """Return the Fisher information of activations (Theis et al. 2018, Eq. 6), summed over layers.
+
+    ``Σ_layers Σ_channels 1/(2B) Σ_images (Σ_positions a ∂L/∂a)²``, where ``a`` is the output of
+    a layer and L the cross-entropy of the image itself. The layers are all convolutions and all
+    linear layers that are modules, in blocks, stitches and head; a module that runs twice counts
+    twice. A channel is axis 1 of what a convolution gives and the last axis of what a linear layer
+    gives; all other axes, windows and tokens included, are positions. The mean over the batches.
+
+    Raises:
+        ValueError: If the images have no labels, or the head has too few classes for them.
+    """
+    total = 0.0
+    for x, labels in _labelled(net, batches):
+        with torch.enable_grad(), _outputs(net) as outputs:
+            loss = _cross_entropy(net(x), labels, "sum")
+            grads = torch.autograd.grad(loss, outputs, allow_unused=True)
+        for activation, grad in zip(outputs, grads, strict=True):
+            if grad is not None:
+                per_channel = (activation.detach() * grad).double().sum(dim=-2)
+                total += float(per_channel.square().sum()) / (2 * len(x))
     return total / batches.number
 
 
 def synflow(net: ReassembledNet, batches: Batches) -> float:
-    """Return the logarithm of SynFlow's ``Σ θ ∂R/∂θ`` (Tanaka et al., NeurIPS 2020).
+    """Return the logarithm of SynFlow's ``Σ |θ ∂R/∂θ|`` (Tanaka et al., NeurIPS 2020, Eq. 2).
 
     R is the sum of the logits for an image of ones with every parameter replaced by its absolute
-    value, in float64. No image of the target is looked at. The logarithm keeps the order and
-    stays finite for deep networks.
+    value, in float64. No image of the target is looked at. Where every layer is homogeneous and
+    keeps the sign, as with ReLU and without norm layers, no term is negative and the absolute
+    value changes nothing; elsewhere (attention, norm layers) it is taken as the code of
+    Abdelfattah et al. takes it. The logarithm keeps the order and stays finite for deep networks.
     """
     linear = copy.deepcopy(net).double()
     with torch.no_grad():
         for parameter in linear.parameters():
             parameter.abs_()
-    parameters = [p for p in linear.parameters() if p.requires_grad]
+    parameters = list(linear.parameters())
     ones = torch.ones(1, *net.input_size, dtype=torch.float64, device=parameters[0].device)
-    with torch.enable_grad():
+    with torch.enable_grad(), _differentiable(linear):
         grads = torch.autograd.grad(linear(ones).sum(), parameters, allow_unused=True)
     flow = sum(
-        float((p.detach() * g).sum().abs())
-        for p, g in zip(parameters, grads, strict=True)
-        if g is not None
+        _saliency(p.detach(), g) for p, g in zip(parameters, grads, strict=True) if g is not None
     )
     return math.log(flow) if flow > 0 else math.nan
+
+
+def _labelled(net: ReassembledNet, batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the images of each batch, as ``net`` takes them, with their labels."""
+    for batch in batches:
+        chosen = batches.indices(batch)
+        labels = batches.labels_of(chosen)
+        x = batches.for_net(net, chosen)
+        yield x, labels.to(x.device)
+
+
+def _gradients(net: nn.Module, x: Tensor, labels: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Return the parameters that the loss depends on, detached, each with its gradient."""
+    parameters = [p for p in net.parameters() if p.is_floating_point()]
+    with torch.enable_grad(), _differentiable(net):
+        loss = _cross_entropy(net(x), labels, "mean")
+        grads = torch.autograd.grad(loss, parameters, allow_unused=True)
+    pairs = zip(parameters, grads, strict=True)
+    return [(p.detach(), grad) for p, grad in pairs if grad is not None]
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor, reduction: str) -> Tensor:
+    if int(labels.max()) >= logits.shape[1]:
+        raise ValueError(
+            f"the head tells {logits.shape[1]} classes apart, and the labels go up to "
+            f"{int(labels.max())}"
+        )
+    return F.cross_entropy(logits, labels, reduction=reduction)
+
+
+def _saliency(theta: Tensor, grad: Tensor) -> float:
+    return float((theta * grad).double().abs().sum())
+
+
+@contextmanager
+def _differentiable(net: nn.Module) -> Iterator[None]:
+    """Let gradients reach every parameter for a while, frozen ones too."""
+    frozen = [p for p in net.parameters() if p.is_floating_point() and not p.requires_grad]
+    for parameter in frozen:
+        parameter.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+
+
+@contextmanager
+def _outputs(net: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect the outputs of convolutions and linear layers as ``[B, positions, channels]``.
+
+    What follows a layer gets a copy, so that an operation in place changes nothing collected.
+    """
+    outputs: list[Tensor] = []
+    images = 0
+
+    def begin(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        nonlocal images
+        images = len(inputs[0])
+
+    def collect(module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> Tensor:
+        last = out if isinstance(module, nn.Linear) else out.movedim(1, -1)
+        flat = last.reshape(images, -1, last.shape[-1])
+        outputs.append(flat)
+        back = flat.reshape(last.shape)
+        back = back if isinstance(module, nn.Linear) else back.movedim(-1, 1)
+        return back.clone(memory_format=torch.contiguous_format)
+
+    hooks = [net.register_forward_pre_hook(begin)]
+    hooks += [m.register_forward_hook(collect) for m in net.modules() if isinstance(m, _LAYERS)]
+    try:
+        with _differentiable(net):
+            yield outputs
+    finally:
+        for hook in hooks:
+            hook.remove()

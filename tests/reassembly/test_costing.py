@@ -1,0 +1,138 @@
+"""Budgets of latency, memory and licences in a run: what is measured, kept, said and written."""
+
+import json
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from zoo_search.config import BudgetConfig, SearchConfig, load_job
+from zoo_search.errors import UserError
+from zoo_search.reassembly import BlockRef, Budget, Candidate, Recipe, Space, rank, step
+from zoo_search.reassembly.candidates import from_table, to_table
+from zoo_search.reassembly.costing import LATENCY, cost_table, prepare
+from zoo_search.report import measured_columns, ranking
+from zoo_search.store import RunStore
+
+LIMITS = {
+    "max_params": 5.0e6, "max_latency_ms": 1e4, "max_memory": 4e5, "licenses": ["MIT"],
+    "latency_threads": 1,
+}  # fmt: skip
+LICENCES = {"cnn": "MIT", "vit": "mit", "mlp": "gpl-3.0", "swin": "mit"}
+
+
+@dataclass(frozen=True)
+class Target:
+    """As much of a data subset as a search uses."""
+
+    ids: list[str]
+    labels: torch.Tensor
+    pixels: torch.Tensor
+    fingerprint: str = "f"
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def load(self, size: tuple[int, int], interpolation: str, crop_pct: float) -> SimpleNamespace:
+        return SimpleNamespace(images=self.pixels[: len(self)], labels=self.labels)
+
+
+@pytest.fixture
+def licensed(zoo) -> dict[str, SimpleNamespace]:
+    return {
+        name: SimpleNamespace(**vars(model), license=LICENCES[name], weights_hash=name)
+        for name, model in zoo.items()
+    }
+
+
+def test_latencies_are_kept_and_taken_again(licensed, partition, tmp_path, capsys):
+    store = RunStore(tmp_path)
+    config = BudgetConfig(**LIMITS)
+
+    def prepared(config: BudgetConfig) -> tuple[Space, dict]:
+        table = cost_table(licensed, 4, config, store)
+        space = Space(partition, table, Budget.of(config))
+        return space, prepare(space, licensed, 0, store)
+
+    space, facts = prepared(config)
+    assert facts["left_out"] == {"mlp": "gpl-3.0"}
+    assert facts["latency"]["batch"] == 1
+    assert facts["latency"]["recipes"] == 5
+    assert 0 <= facts["latency"]["error_median"] <= facts["latency"]["error_worst"] < 5
+    said = capsys.readouterr().err
+    assert "left out by 'budget.licenses': mlp (gpl-3.0)" in said
+    assert "against 5 whole networks" in said
+    kept = store.read_json(LATENCY)["nanoseconds"]
+    blocks = [b for b in partition.blocks if b.model != "mlp"]
+    assert {f"block {b.model}[{b.start},{b.stop})" for b in blocks} <= set(kept)
+    assert not any("mlp" in key for key in kept)
+    again, _ = prepared(config)
+    assert again.costs.latency.measured == kept == store.read_json(LATENCY)["nanoseconds"]
+    recipe = space.sample(1)[0]
+    assert again.cost(recipe) == space.cost(recipe)
+    other, _ = prepared(config.model_copy(update={"latency_batch": 3}))
+    assert other.costs.latency.measured != kept  # another batch is another figure
+    assert store.read_json(LATENCY)["batch"] == 3
+
+
+def test_nothing_is_measured_that_is_not_asked_for(licensed, partition, tmp_path):
+    store = RunStore(tmp_path)
+    config = BudgetConfig(max_params=5e6)
+    space = Space(partition, cost_table(licensed, 4, config, store), Budget.of(config))
+    assert prepare(space, licensed, 0, store) == {}
+    assert not store.exists(LATENCY)
+    assert space.costs.latency.measured == {}
+    cost = space.cost(space.sample(1)[0])
+    assert (cost.latency, cost.memory) == (None, None)
+    asked = cost_table(licensed, 4, BudgetConfig(measure=("memory",)), store)
+    cost = Space(partition, asked, Budget()).cost(space.sample(1)[0])
+    assert cost.latency is None
+    assert cost.memory > 0
+
+
+def test_measured_costs_survive_the_file_and_are_there_only_where_asked_for():
+    recipe = Recipe((BlockRef("m", 0, 2),))
+    plain = Candidate(0, recipe, "zoo", 10, 20, {"naswot": 1.5}, "complete", "", 0.1)
+    full = Candidate(1, recipe, "zoo", 10, 20, {"naswot": 1.0}, "complete", "", 0.1, 2.5, 2**40)
+    table = to_table([plain, full], ["naswot"], {})
+    assert table.column("latency_ms").to_pylist() == [None, 2.5]
+    assert table.column("memory").to_pylist() == [None, 2**40]
+    assert from_table(table) == [plain, full]
+    assert not {"latency_ms", "memory"} & set(to_table([plain], ["naswot"], {}).column_names)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_run_keeps_such_a_budget(licensed, partition, images, tmp_path, zoo):
+    target = Target([str(i) for i in range(len(images))], torch.arange(len(images)) % 4, images)
+    search = SearchConfig(trials=4, sampler="random", batches=1, batch_size=8, fit_images=16)
+    job = SimpleNamespace(name="small", seed=0, budget=BudgetConfig(**LIMITS), search=search)
+    store = RunStore(tmp_path / "run")
+    store.write_text("job.yaml", "search: {proxies: [naswot]}")
+    found = step.run(partition, licensed, target, 4, job, store)
+    table = pq.read_table(tmp_path / "run" / "candidates.parquet")
+    assert {"latency_ms", "memory"} <= set(table.column_names)
+    assert max(table.column("memory").to_pylist()) <= 4e5
+    assert not any("mlp" in c.recipe.models for c in found)
+    metadata = json.loads(table.schema.metadata[b"zoo_search"])
+    assert metadata["left_out"] == {"mlp": "gpl-3.0"}
+    assert metadata["latency"]["error_worst"] >= metadata["latency"]["error_median"] >= 0
+    rows = ranking(store)
+    assert list(measured_columns(rows)) == ["latency_ms", "memory"]
+    by_id = {c.id: c for c in found}
+    for row in rows:
+        candidate = by_id[row["id"]]
+        assert (row["latency_ms"], row["memory"]) == (candidate.latency, candidate.memory)
+    ranked = {r["model"]: r["in_budget"] for r in rank(licensed, target, 4, "params", job, store)}
+    assert not ranked["mlp"]  # by its licence
+
+
+def test_the_run_file_takes_the_limits_and_names_a_wrong_one():
+    run = {"name": "a", "zoo": {"m": {"arch": "resnet10t"}}, "dataset": "digits"}
+    job = load_job(run | {"budget": LIMITS})
+    assert Budget.of(job.budget) == Budget(
+        max_params=5e6, max_latency_ms=1e4, max_memory=4e5, licenses=("MIT",)
+    )
+    with pytest.raises(UserError, match="Did you mean 'max_latency_ms'"):
+        load_job(run | {"budget": {"max_latency": 3}})
