@@ -216,20 +216,35 @@ def rank(
 
 @app.command()
 def transfer(
-    source: Annotated[str, typer.Argument(help="A timm name, or a zoo name with --job.")],
-    target: Annotated[str, typer.Argument(help="A timm name, or a zoo name with --job.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A timm name, ARCH@FILE, a file that this command wrote, a winner's folder, or a "
+            "zoo name with --job."
+        ),
+    ],
+    target: Annotated[str, typer.Argument(help="The same.")],
     out: Annotated[Path, typer.Option(help="Where the target's weights go (.safetensors).")],
     job: Annotated[Path | None, typer.Option(help="Run file whose zoo the names may mean.")] = None,
+    matching: Annotated[
+        str, typer.Option(help="How layers are matched: dp, bipartite, nbipartite or random.")
+    ] = "dp",
+    operator: Annotated[
+        str, typer.Option(help="How values are copied: clip, clip_norm, full or magnitude.")
+    ] = "clip",
+    png: Annotated[Path | None, typer.Option(help="Draw the matching into this file.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Weights for TARGET from SOURCE, a network of another architecture (DPIAT)."""
     from zoo_search.tables import show
     from zoo_search.zoo.transfer import transfer_by_name
 
-    done = transfer_by_name(source, target, out, job)
-    columns = {"target": "target", "source": "source", "kind": "kind", "score": "score #"}
-    title = f"{source} → {target}: {done.coverage:.1%} of the values filled, written to {out}"
-    show(title, [asdict(layer) for layer in done.layers], columns, as_json=as_json)
+    done = transfer_by_name(source, target, out, job, matching, operator, png)
+    columns = {"target": "target", "target_shape": "shape", "source": "source",
+               "source_shape": "shape", "kind": "kind", "score": "score #", "copied": "copied #",
+               "total": "of #", "reason": "left, because"}  # fmt: skip
+    title = f"{source} → {target}: {done}, written to {out}"
+    show(title, done.rows(), columns, as_json=as_json)
 
 
 @app.command()

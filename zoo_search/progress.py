@@ -46,18 +46,25 @@ class _Lines:
     def __init__(self, title: str, total: int) -> None:
         self._title, self._total, self._done = title, total, 0
         self._said = self._start = time.monotonic()
+        self._first: tuple[int, float] | None = None
 
     def advance(self, n: int = 1, note: str = "") -> None:
         self._done += n
         now = time.monotonic()
+        self._first = self._first or (self._done, now)
         if now - self._said >= _SECONDS_BETWEEN_LINES or self._done == self._total:
             self._said = now
-            left = (now - self._start) / max(self._done, 1) * max(self._total - self._done, 0)
-            remaining = f", about {left:.0f} s left" if self._done < self._total else ""
-            line = (
-                f"  {self._title}: {self._done}/{self._total}, {now - self._start:.0f} s{remaining}"
-            )
-            print(f"{line}  {note}".rstrip(), file=sys.stderr, flush=True)
+            line = f"  {self._title}: {self._done}/{self._total}, {now - self._start:.0f} s"
+            print(f"{line}{self._left(now)}  {note}".rstrip(), file=sys.stderr, flush=True)
+
+    def _left(self, now: float) -> str:
+        """Say how long the rest takes; the first one had to wait for the workers to start."""
+        assert self._first is not None
+        done, since = self._first
+        rest = self._total - self._done
+        if rest <= 0 or self._done == done:
+            return ""
+        return f", about {(now - since) / (self._done - done) * rest:.0f} s left"
 
     def total(self, n: int) -> None:
         self._total = n

@@ -12,8 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from zoo_search.dpiat.alignment import align
 from zoo_search.dpiat.layers import Layer
-from zoo_search.dpiat.matching import align, match, match_score
+from zoo_search.dpiat.matching import match, match_score
 from zoo_search.dpiat.score import layer_scores
 from zoo_search.dpiat.standardize import Block, standardize
 

@@ -71,11 +71,11 @@ def test_ranking_names_the_model_that_cannot_be_ranked() -> None:
 
 
 def test_matching_is_fast() -> None:
-    """Well under the published 0.9 s for a pair; the bound leaves room for a busy machine."""
+    """The bar for a pair, in CPU time; published is 0.9 s."""
     a, b = standardize(meta("efficientnet_b2")), standardize(meta("mixnet_l"))
     times = []
     for _ in range(3):
         start = time.process_time()
         match(a, b)
         times.append(time.process_time() - start)
-    assert min(times) < 0.15
+    assert min(times) < 0.03

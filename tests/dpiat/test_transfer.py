@@ -9,12 +9,12 @@ import json
 import pytest
 import timm
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from zoo_search import dpiat
-from zoo_search.dpiat.transfer import centre_crops
+from zoo_search.dpiat.operators import centre_crops
 from zoo_search.errors import UserError
 
 
@@ -100,6 +100,40 @@ def test_wider_target_with_the_rest_zero_is_the_same_function(wide: int) -> None
     assert_same_function(randomise(residual_net(6), 3), residual_net(wide), 8)
 
 
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(2, 8), st.integers(0, 4)), min_size=1, max_size=4),
+    st.sampled_from(["linear", "conv"]),
+    st.integers(0, 1000),
+)
+def test_namesakes_in_a_wider_network_keep_the_function(
+    widths: list[tuple[int, int]], kind: str, seed: int
+) -> None:
+    """Wherever every layer goes to its namesake, which the scores alone do not promise."""
+
+    def net(sizes: list[int]) -> nn.Sequential:
+        layers: list[nn.Module] = []
+        for before, after in itertools.pairwise([3, *sizes, 5]):
+            if kind == "linear":
+                layers += [nn.Linear(before, after), nn.BatchNorm1d(after), nn.ReLU()]
+            else:
+                layers += [nn.Conv2d(before, after, 3), nn.BatchNorm2d(after), nn.ReLU()]
+        return nn.Sequential(*layers)
+
+    source = randomise(net([a for a, _ in widths]), seed)
+    target = net([a + more for a, more in widths])
+    with torch.no_grad():
+        for tensor in itertools.chain(target.parameters(), target.buffers()):
+            tensor.zero_()
+    report = dpiat.transfer(source, target)
+    assume(report.untouched == () and all(x.source == x.target for x in report.layers))
+    shape = (4, 3) if kind == "linear" else (4, 3, 11, 11)
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    with torch.no_grad():
+        expected, got = source.double().eval()(x), target.double().eval()(x)
+    torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
+
+
 def test_wider_timm_network_with_the_rest_zero_is_the_same_function() -> None:
     torch.manual_seed(0)
     narrow = timm.create_model("resnet18", channels=(16, 32, 48, 64), num_classes=4)
@@ -156,7 +190,7 @@ def test_report_adds_up() -> None:
     assert json.loads(json.dumps(report.as_dict()))["copied"] == report.copied
     assert f"{report.copied:,}" in str(report)
     filled = {layer.target for layer in report.layers}
-    assert not filled & set(report.untouched)
+    assert not filled & {layer.name for layer in report.untouched}
 
 
 def test_fused_projections_are_cropped_one_by_one() -> None:

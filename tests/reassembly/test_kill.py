@@ -124,6 +124,7 @@ def kill_in_the_middle(folder: Path, journal: Path, sampler: str, workers: int) 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize(("sampler", "workers"), [("random", 2), ("cpsat", 1)])
 def test_a_search_goes_on_after_its_driver_was_killed(tmp_path: Path, sampler: str, workers: int):
     calm, broken = tmp_path / "calm.journal", tmp_path / "broken.journal"

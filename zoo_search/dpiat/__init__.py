@@ -5,7 +5,7 @@ Knowledge Transfer Across Networks".
 """
 
 from zoo_search.dpiat.ranking import rank_sources, similarity
-from zoo_search.dpiat.report import LayerTransfer, TransferReport
+from zoo_search.dpiat.report import LayerTransfer, TransferReport, Untouched
 from zoo_search.dpiat.transfer import transfer
 
-__all__ = ["LayerTransfer", "TransferReport", "rank_sources", "similarity", "transfer"]
+__all__ = ["LayerTransfer", "TransferReport", "Untouched", "rank_sources", "similarity", "transfer"]

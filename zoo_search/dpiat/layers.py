@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import nn
@@ -60,10 +61,15 @@ class Layer:
     tensors: Mapping[str, torch.Tensor]
     parts: int = 1
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         """Shape of the tensor that stands for the layer in the score."""
         return tuple(next(iter(self.tensors.values())).shape)
+
+    @cached_property
+    def signature(self) -> tuple[str, tuple[int, ...]]:
+        """Kind and shape: all that the layer's score depends on."""
+        return self.kind, self.shape
 
     @property
     def is_projection(self) -> bool:

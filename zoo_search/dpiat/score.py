@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo_search.dpiat.layers import Layer
-
-__all__ = ["layer_scores", "signature"]
+__all__ = ["Signature", "layer_scores"]
 
 Signature = tuple[str, tuple[int, ...]]
-
-
-def signature(layer: Layer) -> Signature:
-    """Kind and shape of a layer: all that its score depends on."""
-    return layer.kind, layer.shape
+"""Kind and shape of a layer: all that its score depends on."""
 
 
 def layer_scores(target: Sequence[Signature], source: Sequence[Signature]) -> NDArray[np.float64]:
@@ -37,9 +32,10 @@ def layer_scores(target: Sequence[Signature], source: Sequence[Signature]) -> ND
     for key, rows in _by_type(target).items():
         if key not in columns:
             continue
-        t = np.array([target[i][1] for i in rows], dtype=np.float64)[:, None, :]
-        s = np.array([source[j][1] for j in columns[key]], dtype=np.float64)[None, :, :]
-        scores[np.ix_(rows, columns[key])] = (np.minimum(t, s) / np.maximum(t, s)).prod(axis=-1)
+        t = np.array([target[i][1] for i in rows], dtype=np.float64).T[:, :, None]
+        s = np.array([source[j][1] for j in columns[key]], dtype=np.float64).T[:, None, :]
+        ratios = (np.minimum(x, y) / np.maximum(x, y) for x, y in zip(t, s, strict=True))
+        scores[np.ix_(rows, columns[key])] = math.prod(ratios)
     return scores
 
 

@@ -1,25 +1,40 @@
-"""Transfer: copy matched weights, centre crop to centre crop (DPIAT, section 3.4, appendix A.2)."""
+"""Transfer: matched weights from one network into another, in place (DPIAT, section 3.4)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import nn
 
+from zoo_search.dpiat.bipartite import match_bipartite, match_blocks_bipartite, match_random
 from zoo_search.dpiat.layers import Layer
-from zoo_search.dpiat.matching import Match, match
+from zoo_search.dpiat.matching import Match, Matching, match
+from zoo_search.dpiat.operators import OPERATORS, Copies
 from zoo_search.dpiat.ranking import block_similarity
-from zoo_search.dpiat.report import LayerTransfer, TransferReport
+from zoo_search.dpiat.report import LayerTransfer, TransferReport, Untouched
 from zoo_search.dpiat.standardize import Block, standardize
-from zoo_search.errors import UserError
+from zoo_search.errors import UserError, nearest
 
-__all__ = ["centre_crops", "transfer"]
+__all__ = ["MATCHINGS", "match_by_name", "transfer"]
 
-Slices = tuple[slice, ...]
+Matcher = Callable[[Sequence[Block], Sequence[Block]], Matching]
+
+MATCHINGS: dict[str, Matcher] = {
+    "dp": match,
+    "bipartite": match_bipartite,
+    "nbipartite": match_blocks_bipartite,
+    "random": match_random,
+}
 
 
-def transfer(source: nn.Module, target: nn.Module) -> TransferReport:
+def transfer(
+    source: nn.Module,
+    target: nn.Module,
+    matching: str = "dp",
+    operator: str = "clip",
+    seed: int = 0,
+) -> TransferReport:
     """Copy the weights of ``source`` into ``target``, in place, whatever the architectures.
 
     Layers are matched by type, shape and order; each matched tensor is copied centre crop to
@@ -33,81 +48,97 @@ def transfer(source: nn.Module, target: nn.Module) -> TransferReport:
     Args:
         source: The network with the weights to use; it is left as it is.
         target: The network to fill.
+        matching: ``"dp"`` (the method), or one to compare it with (appendix B.8):
+            ``"bipartite"``, ``"nbipartite"``, ``"random"``.
+        operator: ``"clip"`` (the method), or one to compare it with: ``"clip_norm"``, ``"full"``,
+            ``"magnitude"``.
+        seed: For random matching.
 
     Returns:
         What was copied from where.
 
     Raises:
-        UserError: If a network has no parameters, parameters that cannot be copied, or no data
-            (meta device), if the target cannot be written to, or if the two have no layer type in
-            common. The target is unchanged.
+        UserError: If an operator is unknown, a network has no parameters, parameters that cannot
+            be copied, or no data (meta device), if the target cannot be written to, or if the two
+            have no layer type in common. The target is unchanged.
 
     Source: section 3; the mapping is that of appendix A.2.
     """
+    copies_of = OPERATORS[_known(operator, OPERATORS, "transfer operator")]
+    _known(matching, MATCHINGS, "matching")
     target_blocks, source_blocks = standardize(target), standardize(source)
     _require_data(target_blocks, "target")
     _require_data(source_blocks, "source")
     _require_writable(target_blocks)
-    matching = match(target_blocks, source_blocks)
-    if not matching.matches:
+    matched = match_by_name(matching, target_blocks, source_blocks, seed)
+    if not matched.matches:
         raise UserError(
             "The source and the target have no layer type in common: the source has "
             f"{_kinds(source_blocks)}, the target {_kinds(target_blocks)}. Weights only move "
             "between layers of one type: choose another source."
         )
     shared = _storages(target_blocks) & _storages(source_blocks)
-    pairs = [list(_views(pair.target, pair.source)) for pair in matching.matches]
     # Whatever can fail (memory, conversion) happens here, before the target is written to.
-    staged = [[(into, _stage(data, into, shared)) for into, data in views] for views in pairs]
+    staged = [
+        [(into, _stage(data, into, shared)) for into, data in copies]
+        for copies in copies_of(matched.matches)
+    ]
     with torch.no_grad():
-        for views in staged:
-            for into, data in views:
+        for copies in staged:
+            for into, data in copies:
                 into.copy_(data)
-    layers = tuple(_entry(m, views) for m, views in zip(matching.matches, pairs, strict=True))
-    filled = {id(pair.target) for pair in matching.matches}
-    everything = [layer for block in target_blocks for layer in block]
+    layers = tuple(map(_entry, matched.matches, staged))
     return TransferReport(
         similarity=block_similarity(target_blocks, source_blocks),
-        score=matching.score,
+        score=matched.score,
+        matching=matching,
+        operator=operator,
         layers=layers,
-        untouched=tuple(layer.name for layer in everything if id(layer) not in filled),
+        untouched=_untouched(target_blocks, source_blocks, matched),
         copied=sum(layer.copied for layer in layers),
-        total=_values(t for layer in everything for t in layer.tensors.values()),
+        total=sum(_size(layer) for block in target_blocks for layer in block),
     )
 
 
-def centre_crops(target: Sequence[int], source: Sequence[int]) -> tuple[Slices, Slices]:
-    """Return the slices of the centre crops of two tensors with equally many dimensions.
+def match_by_name(
+    matching: str, target: Sequence[Block], source: Sequence[Block], seed: int = 0
+) -> Matching:
+    """Match two standardized networks by a named operator; ``seed`` is for ``"random"``.
 
-    In each dimension the larger size x is cropped to the smaller one y, from floor((x - y) / 2).
-
-    Source: appendix A.2, the function g.
+    Raises:
+        UserError: If there is no such operator.
     """
-    both = list(zip(target, source, strict=True))
-    return tuple(_crop(t, s) for t, s in both), tuple(_crop(s, t) for t, s in both)
+    if _known(matching, MATCHINGS, "matching") == "random":
+        return match_random(target, source, seed)
+    return MATCHINGS[matching](target, source)
 
 
-def _crop(own: int, other: int) -> slice:
-    start = max(0, own - other) // 2
-    return slice(start, start + min(own, other))
+def _known(name: str, allowed: Iterable[str], what: str) -> str:
+    if name not in allowed:
+        raise UserError(
+            f"There is no {what} '{name}' in DPIAT.{nearest(name, allowed)} Allowed: "
+            f"{', '.join(allowed)}."
+        )
+    return name
 
 
-def _views(target: Layer, source: Layer) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Views of equal shape into the tensors that both layers have, target first."""
-    for role, into in target.tensors.items():
-        data = source.tensors.get(role)
-        if data is None or data.dim() != into.dim():
-            continue
-        parts = target.parts if target.parts == source.parts else 1
-        for t, s in zip(_split(into, parts), _split(data, parts), strict=True):
-            t_crop, s_crop = centre_crops(t.shape, s.shape)
-            yield t[t_crop], s[s_crop]
-
-
-def _split(tensor: torch.Tensor, parts: int) -> list[torch.Tensor]:
-    """``parts`` equal views along dimension 0; detached, so that they can be written to."""
-    data = tensor.detach()
-    return list(torch.chunk(data, parts)) if parts > 1 else [data]
+def _untouched(
+    target: Sequence[Block], source: Sequence[Block], matched: Matching
+) -> tuple[Untouched, ...]:
+    """The target's layers that kept their values, with the reason."""
+    filled = {id(pair.target) for pair in matched.matches}
+    kinds = {layer.kind for block in source for layer in block}
+    types = {(layer.kind, len(layer.shape)) for block in source for layer in block}
+    left = []
+    for layer in (x for block in target for x in block if id(x) not in filled):
+        if layer.kind not in kinds:
+            reason = "the source has no layer of this type"
+        elif (layer.kind, len(layer.shape)) not in types:
+            reason = "the source has this type with other numbers of dimensions only"
+        else:
+            reason = "the source's layers of this type went to other layers"
+        left.append(Untouched(layer.name, layer.kind, layer.shape, reason))
+    return tuple(left)
 
 
 def _stage(data: torch.Tensor, into: torch.Tensor, shared: set[int]) -> torch.Tensor:
@@ -121,14 +152,22 @@ def _storages(blocks: Sequence[Block]) -> set[int]:
     return {t.untyped_storage().data_ptr() for t in tensors if t.numel() > 0}
 
 
-def _entry(pair: Match, views: list[tuple[torch.Tensor, torch.Tensor]]) -> LayerTransfer:
-    copied = _values(into for into, _ in views)
-    return LayerTransfer(pair.target.name, pair.source.name, pair.target.kind, pair.score, copied)
+def _entry(pair: Match, copies: Copies) -> LayerTransfer:
+    return LayerTransfer(
+        target=pair.target.name,
+        source=pair.source.name,
+        kind=pair.target.kind,
+        score=pair.score,
+        copied=sum(into.numel() for into, _ in copies if into.is_floating_point()),
+        total=_size(pair.target),
+        target_shape=pair.target.shape,
+        source_shape=pair.source.shape,
+    )
 
 
-def _values(tensors: Iterable[torch.Tensor]) -> int:
+def _size(layer: Layer) -> int:
     """Number of floating point values; counters of batches do not count."""
-    return sum(t.numel() for t in tensors if t.is_floating_point())
+    return sum(t.numel() for t in layer.tensors.values() if t.is_floating_point())
 
 
 def _require_data(blocks: Sequence[Block], which: str) -> None:

@@ -57,7 +57,7 @@ class TrainRecipe:
     mixup: float = 0.0
     cutmix: float = 0.0
     max_grad_norm: float = 1.0
-    step_limit: float | None = 0.1
+    step_limit: float | None = 0.01
 
     def epochs(self, protocol: Protocol) -> int:
         """Return the epochs of a protocol."""

@@ -32,7 +32,7 @@ __all__ = ["WINNERS", "Entry", "Result", "Role", "run"]
 
 WINNERS = "winners.json"
 _FORMAT = 1
-_TRAINING = 2
+_TRAINING = 3
 """Version of how a network is started and trained: a task of another version is trained anew."""
 
 
