@@ -151,7 +151,7 @@ class SearchConfig(_Section):
     """Optuna storage of the study, such as ``sqlite:///study.db``; default: a journal file in the
     run directory."""
     proxies: Annotated[tuple[str, ...], Field(min_length=1)] = ("naswot",)
-    """The first one ranks the candidates."""
+    """The first one ranks the candidates; ``docs/benchmarks.md`` says which one to trust."""
     init: Literal["least_squares", "random", "dpiat"] = "least_squares"
     fit_images: Annotated[int, Field(ge=8)] = 256
     """Target images that the least-squares stitches are fitted on."""

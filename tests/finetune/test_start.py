@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import zoo_search as zs
+from zoo_search.finetune.optimize import make_optimizer, set_rate
 from zoo_search.finetune.recipes import RECIPES
-from zoo_search.finetune.train import accuracy, train
+from zoo_search.finetune.train import accuracy, train, trainable
 from zoo_search.reassembly.network import ReassembledNet
 from zoo_search.zoo.preprocess import Preprocess
 
@@ -111,3 +112,20 @@ def test_separable_held_out_images_give_a_finite_scale(
         logits = net(TRANSFORM.normalize(images[easy]))
     assert torch.equal(logits.argmax(1), labels[easy])
     assert logits.abs().max() < 30
+
+
+def test_no_fitted_weight_moves_by_more_than_a_hundredth_of_its_size_in_a_step(
+    zoo: dict[str, zs.LineGraph], digits: tuple[Tensor, Tensor]
+) -> None:
+    """Ten times as much, and two of 28 reassemblies of the demo's zoo end below 50 %."""
+    net = whole(zoo, (digits[0][700:900], digits[1][700:900]))
+    before = net.head.weight.detach().clone()
+    size = float(before.square().mean().sqrt())
+    optimizer = make_optimizer(net, trainable(net, "frozen"), "frozen", RECIPE)
+    rates = [g["peak"] for g in optimizer.param_groups for p in g["params"] if p is net.head.weight]
+    assert rates == [pytest.approx(0.01 * size)]
+    set_rate(optimizer, RECIPE.warmup, RECIPE.warmup)
+    F.cross_entropy(net(torch.rand(16, 3, SIZE, SIZE)), torch.arange(16) % 10).backward()
+    optimizer.step()
+    moved = (net.head.weight.detach() - before).abs().max()
+    assert 0 < float(moved) < 0.0101 * size + 1e-3 * float(before.abs().max())
