@@ -144,6 +144,8 @@ def test_the_ranking_is_the_same_as_json_in_the_file_and_in_the_report(
     page = page[page.index('alt="Score against cost') :]
     places = [page.index(f"<code>{row['recipe']}</code>") for row in rows[:20]]
     assert places == sorted(places)
+
+
 @pytest.mark.slow
 def test_the_test_split_is_never_used_for_search(
     job: dict[str, Any], ray_cluster: None, tmp_path: Path

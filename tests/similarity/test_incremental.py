@@ -17,6 +17,8 @@ from zoo_search.store import RunStore
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 CONFIG = SimilarityConfig(batch_size=16, workers=1)
 BATCHES = 3
+
+
 @pytest.mark.slow
 def test_each_change_costs_its_own_grams_and_its_own_pairs(
     zoo, make_model, subset, tmp_path: Path
