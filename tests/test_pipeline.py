@@ -85,6 +85,26 @@ def test_every_candidate_keeps_to_the_budget_and_the_zoo_is_among_them(done: Any
     assert len({row["key"] for row in rows}) == len(rows)
 
 
+def test_reports_of_hooks_are_kept_with_models_candidates_and_winners(done: Any) -> None:
+    (grown,) = (row for row in done.store.read_json("zoo.json") if row["name"] == "grown")
+    assert [(r["hook"], r["facts"]["source"]) for r in grown["init"]] == [("dpiat", "resnet")]
+    for row in ranking(done.store):
+        (report,) = row["init"]
+        assert (report["hook"], report["role"]) == ("least_squares", "candidate")
+        assert len(report["facts"]["r2"]) == row["recipe"].count("+")
+    for result in done.store.read_json("winners.json")["results"]:
+        assert result["init"][0]["facts"]["head"] is True
+    assert "least_squares, " in done.store.read_text("report.html")
+
+
+def test_a_hook_that_does_not_exist_is_found_before_anything_runs(
+    job: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"init\.0: there is no init hook 'dpait'"):
+        pipeline.run(job | {"init": "dpait"}, directory=str(tmp_path / "run"))
+    assert not (tmp_path / "run" / "zoo.json").exists()
+
+
 def test_the_summary_names_winner_and_baselines(done: Any) -> None:
     told = summary(done.store)
     assert {row["role"] for row in told.rows} == {

@@ -19,6 +19,7 @@ _PUBLIC = {
     "assemble": "zoo_search.reassembly",
     "load": "zoo_search.export",
     "load_zoo": "zoo_search.zoo",
+    "register_hook": "zoo_search.hooks",
     "search": "zoo_search.reassembly",
     "trace": "zoo_search.linegraph",
 }
@@ -31,6 +32,7 @@ __all__ = ["__version__", *_PUBLIC, *_CALLABLE]
 if TYPE_CHECKING:
     from zoo_search.errors import UserError as UserError
     from zoo_search.export import load as load
+    from zoo_search.hooks import register_hook as register_hook
     from zoo_search.linegraph import LineGraph as LineGraph
     from zoo_search.linegraph import trace as trace
     from zoo_search.reassembly import Budget as Budget

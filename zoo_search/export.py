@@ -27,7 +27,7 @@ from zoo_search.store import whole
 
 if TYPE_CHECKING:
     from zoo_search.linegraph.graph import LineGraph
-    from zoo_search.zoo.models import Zoo, ZooModel
+    from zoo_search.zoo.models import ZooModel
     from zoo_search.zoo.preprocess import Preprocess
 
 __all__ = ["export_all", "export_onnx", "export_torch", "load", "save_folder"]
@@ -41,7 +41,7 @@ def save_folder(
     folder: str | Path,
     *,
     recipe: Recipe,
-    zoo: Zoo,
+    zoo: Mapping[str, ZooModel],
     classes: Sequence[str],
     metadata: Mapping[str, Any],
 ) -> None:

@@ -40,6 +40,7 @@ def model_card(config: Mapping[str, Any]) -> str:
             ],
         ),
         "The network holds weights of every parent: keep to all of their licences.",
+        *_start(facts),
         *_results(facts),
         "## How to load",
         _LOADING,
@@ -60,6 +61,15 @@ def _intro(config: Mapping[str, Any]) -> str:
         f"An image classifier with {len(config['classes'])} classes, {kind} pre-trained models"
         f"{target}{size}."
     )
+
+
+def _start(facts: Mapping[str, Any]) -> list[str]:
+    from zoo_search.hooks import HookReport
+
+    lines = [f"- {HookReport(**report)}" for report in facts.get("init", ())]
+    if facts.get("of"):
+        lines.insert(0, f"- a changed form of the network '{facts['of']}'")
+    return ["## How it started", "\n".join(lines)] if lines else []
 
 
 def _results(facts: Mapping[str, Any]) -> list[str]:

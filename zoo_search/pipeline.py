@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo_search import engine
-from zoo_search.config import JobConfig, load_job
+from zoo_search.config import HookRole, JobConfig, load_job
 from zoo_search.errors import UserError
 from zoo_search.progress import console
 from zoo_search.store import RunStore, fingerprint
@@ -81,8 +81,10 @@ class Run:
     @cached_property
     def zoo(self) -> Zoo:
         """The zoo, pre-trained first where the job asks for it."""
+        from zoo_search.hooks import as_hooks
         from zoo_search.zoo import load_zoo, pretrain, untrained
 
+        as_hooks(self.job.init)  # a name that is wrong is found before anything is trained
         if untrained(self.job):
             self.connect()
             pretrain(self.job)
@@ -203,6 +205,13 @@ def _make_report(run: Run) -> Sequence[str]:
     return ["report.html"]
 
 
+def _hooks(run: Run, *roles: HookRole) -> list[Any]:
+    """Return what the init hooks do to modules of these roles, as an identity."""
+    from zoo_search.hooks import hooks_identity
+
+    return [hooks_identity(run.job.init, role) for role in roles]
+
+
 def _results(*steps: str) -> Callable[[Run], list[str]]:
     return lambda run: [run.store.result_of(step) for step in steps]
 
@@ -234,13 +243,14 @@ _TABLE = [
     ),
     Step(
         "reassemble",
-        1,
+        2,
         ("partition",),
         lambda run: [
             _results("partition")(run),
             run.zoo_identity,
             run.dataset.fingerprint,
             run.job.search.model_dump(mode="json", exclude={"workers", "storage"}),
+            _hooks(run, "candidate"),
             run.job.budget.model_dump(mode="json"),
             run.job.seed,
         ],
@@ -248,11 +258,12 @@ _TABLE = [
     ),
     Step(
         "finetune",
-        2,
+        3,
         ("reassemble",),
         lambda run: [
             _results("reassemble")(run),
             run.job.finetune.model_dump(mode="json"),
+            _hooks(run, "plain", "candidate", "variant"),
             run.job.seed,
         ],
         _make_winners,

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from zoo_search import engine
-from zoo_search.config import BudgetConfig, SearchConfig
+from zoo_search.config import BudgetConfig, HookConfig, SearchConfig
 from zoo_search.errors import UserError
 from zoo_search.reassembly import Budget, Candidate, CostTable, Recipe, Space, rank, search, step
 from zoo_search.reassembly.candidates import best_first, from_table, to_table
@@ -134,6 +134,7 @@ def test_step_writes_candidates_and_study(zoo, partition, images, tmp_path: Path
     job = SimpleNamespace(
         name="small",
         seed=0,
+        init=(HookConfig(hook="least_squares"),),
         budget=BudgetConfig(**LIMITS),
         search=SearchConfig(trials=3, proxies=("naswot", "grad_norm"), **OPTIONS),
     )
@@ -143,8 +144,8 @@ def test_step_writes_candidates_and_study(zoo, partition, images, tmp_path: Path
     assert store.exists("study.journal")
     table = pq.read_table(tmp_path / "run" / "candidates.parquet")
     assert table.column_names == [
-        "id", "kind", "recipe", "params", "macs", "state", "reason", "seconds", "naswot",
-        "grad_norm",
+        "id", "kind", "recipe", "params", "macs", "state", "reason", "seconds", "init",
+        "naswot", "grad_norm",
     ]  # fmt: skip
     assert table.column("id").to_pylist() == list(range(len(found)))
     again = step.run(partition, hashed, target, 4, job, store)  # nothing is scored twice

@@ -58,3 +58,24 @@ def test_without_baselines_nothing_is_claimed() -> None:
 def test_no_reassembly_is_no_verdict() -> None:
     with pytest.raises(ValueError, match="no reassembly"):
         verdict([result("lite0", "single", 0, 0.9)], 100)
+
+
+def test_plain_models_and_changed_winners_are_told_and_win_nothing() -> None:
+    wider = result("wider", "variant", 0, 0.99) | {"of": "r1", "params": 3_680_000}
+    same = result("same", "variant", 0, 0.905) | {"of": "r1", "params": 1_000_000}
+    told = verdict(
+        [
+            result("r1", "reassembly", 0, 0.90),
+            result("b0", "plain", 0, 0.80) | {"params": 4_020_000},
+            wider,
+            same,
+        ],
+        test_images=1000,
+    )
+    assert told.winner == "r1"
+    assert (
+        "It beats the best plain model, b0 (4.02 M parameters) with 80.0%, by 10.0%." in told.text
+    )
+    assert "Changed into wider (3.68 M parameters), r1 goes from 90.0% to 99.0%." in told.text
+    assert "same (1.00 M parameters), r1 goes from 90.0% to 90.5%, which is within" in told.text
+    assert told.beats_single is None

@@ -197,6 +197,6 @@ def test_null_weights_come_from_the_most_similar_model(tmp_path: Path) -> None:
     loaded = load_zoo({"name": "t", "dataset": "digits", "zoo": zoo})
     assert list(loaded) == ["empty", "vit", "net"]
     assert _same(loaded["empty"].module, loaded["net"].module)  # same architecture: an exact copy
-    assert loaded["empty"].source.startswith("DPIAT from net")
+    assert loaded["empty"].source.startswith("dpiat from net (similarity 1.000)")
     with pytest.raises(UserError, match=r"zoo\.empty\.weights is null.*no model of the zoo has"):
         load_zoo({"name": "t", "dataset": "digits", "zoo": {"empty": zoo["empty"]}})

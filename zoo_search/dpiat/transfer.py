@@ -16,7 +16,7 @@ from zoo_search.dpiat.report import LayerTransfer, TransferReport, Untouched
 from zoo_search.dpiat.standardize import Block, standardize
 from zoo_search.errors import UserError, nearest
 
-__all__ = ["MATCHINGS", "match_by_name", "transfer"]
+__all__ = ["MATCHINGS", "check_operators", "match_by_name", "transfer"]
 
 Matcher = Callable[[Sequence[Block], Sequence[Block]], Matching]
 
@@ -64,8 +64,8 @@ def transfer(
 
     Source: section 3; the mapping is that of appendix A.2.
     """
-    copies_of = OPERATORS[_known(operator, OPERATORS, "transfer operator")]
-    _known(matching, MATCHINGS, "matching")
+    check_operators(matching, operator)
+    copies_of = OPERATORS[operator]
     target_blocks, source_blocks = standardize(target), standardize(source)
     _require_data(target_blocks, "target")
     _require_data(source_blocks, "source")
@@ -98,6 +98,16 @@ def transfer(
         copied=sum(layer.copied for layer in layers),
         total=sum(_size(layer) for block in target_blocks for layer in block),
     )
+
+
+def check_operators(matching: str = "dp", operator: str = "clip") -> None:
+    """Check the names of a matching and of a transfer operator.
+
+    Raises:
+        UserError: If there is no such operator; names the nearest one.
+    """
+    _known(matching, MATCHINGS, "matching")
+    _known(operator, OPERATORS, "transfer operator")
 
 
 def match_by_name(

@@ -28,9 +28,11 @@ def entries(
       training images best (proxy ``probe``). No score finds the best single model with certainty;
       as many shots at it as the reassemblies get keeps the comparison fair.
     - ``random``: one feasible recipe, drawn uniformly, that is not among the winners.
+    - ``plain``: the architectures of ``finetune.plain``, filled by the init hooks, whatever they
+      cost.
 
     Raises:
-        UserError: If no reassembly was scored.
+        UserError: If no reassembly was scored, or a plain architecture cannot be built and cut.
     """
     from zoo_search.reassembly import best_first, step
 
@@ -53,6 +55,18 @@ def entries(
         chosen += _single(job, store, zoo, dataset, candidates)
     if "random" in job.finetune.baselines:
         chosen += _random(job, store, zoo, dataset, partition, winners)
+    return chosen + _plain(job, zoo)
+
+
+def _plain(job: JobConfig, zoo: Zoo) -> list[Entry]:
+    from zoo_search.reassembly import Recipe
+    from zoo_search.zoo.load import fill
+
+    chosen = []
+    for name, entry in job.finetune.plain.items():
+        model = fill(entry, name, job, zoo, "plain")
+        recipe = Recipe.whole(name, len(model.graph))
+        chosen.append(Entry(name, "plain", recipe, models={name: model}, init=entry.init))
     return chosen
 
 

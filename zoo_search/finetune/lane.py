@@ -26,7 +26,7 @@ from zoo_search.finetune.snapshot import Epoch
 from zoo_search.finetune.train import accuracy, train
 from zoo_search.store import RunStore
 
-__all__ = ["Task", "Trained", "read_trained", "run_lane"]
+__all__ = ["Task", "Trained", "keep_trained", "read_trained", "run_lane"]
 
 _CHECKPOINT_SECONDS = 10.0
 
@@ -118,7 +118,7 @@ def run_lane(config: Mapping[str, Any]) -> str | None:
             trained = tune(task, net, train_set, held_out, mine, _report(task))
         except UserError as error:
             return f"{task.name}: {error}"
-        _write(store, task.key, trained)
+        keep_trained(store, task.key, trained)
     return None
 
 
@@ -199,7 +199,8 @@ def _report(task: Task) -> Report:
     return report
 
 
-def _write(store: RunStore, key: str, trained: Trained) -> None:
+def keep_trained(store: RunStore, key: str, trained: Trained) -> None:
+    """Put a finished task where :func:`read_trained` finds it."""
     from safetensors.torch import save_file
 
     with store.local_folder(folder_of(key)) as folder:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from torch import nn
-
+from zoo_search.errors import UserError, nearest
 from zoo_search.export import save_folder
 from zoo_search.finetune.drive import train_all
 from zoo_search.finetune.entry import Entry, Result, Role
-from zoo_search.finetune.lane import Task, Trained, read_trained
+from zoo_search.finetune.lane import Task, Trained, keep_trained, read_trained
+from zoo_search.finetune.networks import Network, networks
 from zoo_search.finetune.recipes import train_recipe
-from zoo_search.reassembly.assemble import assemble
+from zoo_search.finetune.variants import fill_variant, plan_variant
 from zoo_search.reassembly.cost import CostTable
-from zoo_search.reassembly.features import StitchFitter
-from zoo_search.reassembly.target import load_target
 from zoo_search.store import fingerprint
 
 if TYPE_CHECKING:
@@ -32,43 +30,64 @@ __all__ = ["WINNERS", "Entry", "Result", "Role", "run"]
 
 WINNERS = "winners.json"
 _FORMAT = 1
-_TRAINING = 3
+_TRAINING = 4
 """Version of how a network is started and trained: a task of another version is trained anew."""
 
 
 def run(
     entries: Sequence[Entry], zoo: Zoo, dataset: VisionDataset, job: JobConfig, store: RunStore
 ) -> list[Result]:
-    """Fine-tune every entry and write ``winners.json`` and ``winners/<i>/``.
+    """Fine-tune every entry and the job's variants; write ``winners.json`` and ``winners/<i>/``.
 
     The test images are looked at only when a protocol has ended: they choose nothing. A run that
     was killed goes on with the networks that were not finished, and with the one in work from
-    its last checkpoint.
+    its last checkpoint; what an earlier run of the same directory has fine-tuned in the same way is
+    taken over.
 
     Args:
         entries: What to fine-tune; the same network under two roles is trained once.
         zoo: The zoo.
         dataset: The target.
-        job: The run: fine-tuning, start of the stitches, seed.
+        job: The run: fine-tuning, init hooks, seed.
         store: The run directory; workers on other machines have to reach it too.
 
     Raises:
-        UserError: If a training diverges or the workers keep failing.
+        UserError: If a training diverges, the workers keep failing, or a variant cannot be made.
     """
-    nets = _assemble(entries, zoo, dataset, job)
-    tasks = _tasks(entries, nets, zoo, dataset, job)
-    train_all(list(tasks.values()), store)
-    results = []
-    for number, entry in enumerate(entries):
-        key = entry.recipe.key
-        trained = read_trained(store, tasks[key].key)
-        assert trained is not None
-        folder = f"winners/{number}"
-        results.append(_export(entry, nets[key], trained, folder, zoo, dataset, store))
+    _check_variants(job, [entry.name for entry in entries])
+    tuning = _Tuning(dataset, job, store)
+    made = networks(entries, zoo, dataset, job)
+    named = {network.entry.name: network for network in made}
+    planned = [
+        plan_variant(name, change, named[change.of], len(dataset.classes), job)
+        for name, change in job.finetune.variants.items()
+    ]
+    tasks = tuning.train(made)
+    if planned:
+        changed = []
+        for plan in planned:
+            winner = named[str(plan.of)]
+            task = tasks[winner.entry.recipe.key].key
+            changed.append(fill_variant(plan, winner, task, job.seed))
+        tasks |= tuning.train(changed)
+        made += changed
+    results = [
+        tuning.export(network, tasks[network.entry.recipe.key], f"winners/{number}")
+        for number, network in enumerate(made)
+    ]
     store.write_json(WINNERS, _summary(results, dataset, job))
-    for surplus in set(store.list("winners")) - {str(n) for n in range(len(entries))}:
+    for surplus in set(store.list("winners")) - {str(n) for n in range(len(results))}:
         store.remove(f"winners/{surplus}")
     return results
+
+
+def _check_variants(job: JobConfig, names: Sequence[str]) -> None:
+    for name, change in job.finetune.variants.items():
+        if change.of not in names:
+            raise UserError(
+                f"finetune.variants.{name}.of: no network '{change.of}' is fine-tuned."
+                f"{nearest(change.of, names)} Allowed: {', '.join(names)}."
+            )
 
 
 def _summary(results: Sequence[Result], dataset: VisionDataset, job: JobConfig) -> dict[str, Any]:
@@ -82,112 +101,126 @@ def _summary(results: Sequence[Result], dataset: VisionDataset, job: JobConfig) 
     }
 
 
-def _assemble(
-    entries: Sequence[Entry], zoo: Zoo, dataset: VisionDataset, job: JobConfig
-) -> dict[str, nn.Module]:
-    """Return the networks by recipe key, with stitches started as in the search."""
-    most = job.search.fit_images
-    images, labels = load_target(dataset.select("train", seed=job.seed), zoo, most)
-    fitted = job.search.init == "least_squares"
-    fitter = StitchFitter(zoo, images, chained=True) if fitted else None
-    return {
-        entry.recipe.key: assemble(
-            entry.recipe,
-            zoo,
-            init=job.search.init,
-            labels=labels,
-            num_classes=len(dataset.classes),
-            seed=job.seed,
-            fitter=fitter,
+class _Tuning:
+    """Trains networks of one run and exports them."""
+
+    def __init__(self, dataset: VisionDataset, job: JobConfig, store: RunStore) -> None:
+        self.dataset = dataset
+        self.job = job
+        self.store = store
+        self._images: dict[tuple[str, Any], Any] = {}
+        self._earlier = _earlier(store)
+
+    def train(self, made: Sequence[Network]) -> dict[str, Task]:
+        """Give the networks their fine-tuned weights; return their tasks by recipe."""
+        tasks = {network.entry.recipe.key: self._task(network) for network in made}
+        for task in tasks.values():
+            if read_trained(self.store, task.key) is None and task.key in self._earlier:
+                keep_trained(self.store, task.key, _read(self.store, self._earlier[task.key]))
+        train_all(list(tasks.values()), self.store)
+        for network in made:
+            trained = self._trained(tasks[network.entry.recipe.key])
+            network.net.load_state_dict(dict(trained.state))
+        return tasks
+
+    def _trained(self, task: Task) -> Trained:
+        trained = read_trained(self.store, task.key)
+        assert trained is not None
+        return trained
+
+    def _put(self, split: Literal["train", "test"], how: tuple[Any, ...]) -> Any:
+        """Put the images of one preprocessing into Ray's object store, once."""
+        import ray
+
+        if (split, how) not in self._images:
+            loaded = self.dataset.select(split, seed=self.job.seed).load(*how)
+            self._images[split, how] = ray.put((loaded.images, loaded.labels))
+        return self._images[split, how]
+
+    def _task(self, network: Network) -> Task:
+        """Return what a worker needs."""
+        import ray
+
+        config, wanted = self.job.finetune, network.entry.recipe
+        recipe = train_recipe(
+            config.recipe, epochs=config.epochs, batch_size=config.batch_size, lr=config.lr
         )
-        for entry in entries
-    }
-
-
-def _tasks(
-    entries: Sequence[Entry],
-    nets: Mapping[str, nn.Module],
-    zoo: Zoo,
-    dataset: VisionDataset,
-    job: JobConfig,
-) -> dict[str, Task]:
-    """Return what the workers need, by recipe key; images of one preprocessing are put once."""
-    import ray
-
-    config = job.finetune
-    recipe = train_recipe(
-        config.recipe, epochs=config.epochs, batch_size=config.batch_size, lr=config.lr
-    )
-    if job.search.init != "least_squares":
-        recipe = replace(recipe, step_limit=None)
-    images: dict[tuple[str, Any], Any] = {}
-
-    def put(split: Literal["train", "test"], how: tuple[Any, ...]) -> Any:
-        if (split, how) not in images:
-            loaded = dataset.select(split, seed=job.seed).load(*how)
-            images[split, how] = ray.put((loaded.images, loaded.labels))
-        return images[split, how]
-
-    costs = CostTable(zoo, len(dataset.classes))
-    tasks: dict[str, Task] = {}
-    for entry in entries:
-        wanted = entry.recipe
-        if wanted.key in tasks:
-            continue
-        transform = zoo[wanted.blocks[0].model].transform
+        if not network.fitted:
+            recipe = replace(recipe, step_limit=None)
+        transform = network.models[wanted.blocks[0].model].transform
         how = (tuple(transform.size), transform.interpolation, transform.crop_pct)
         made_from = [
             _TRAINING,
             wanted.to_dict(),
-            {name: zoo[name].weights_hash for name in wanted.models},
+            {name: model.weights_hash for name, model in network.models.items()},
             [list(how), list(transform.mean), list(transform.std)],
-            [dataset.fingerprint, job.seed, list(config.protocol), vars(recipe)],
-            [job.search.init, job.search.fit_images],
+            [self.dataset.fingerprint, self.job.seed, list(config.protocol), vars(recipe)],
+            list(network.start),
         ]
-        tasks[wanted.key] = Task(
+        return Task(
             key=fingerprint(made_from)[:16],
-            name=entry.name,
-            net=ray.put(nets[wanted.key]),
-            train=put("train", how),
-            test=put("test", how),
+            name=network.entry.name,
+            net=ray.put(network.net),
+            train=self._put("train", how),
+            test=self._put("test", how),
             transform=transform,
             recipe=recipe,
             protocols=config.protocol,
-            num_classes=len(dataset.classes),
-            seed=job.seed,
-            macs=costs.cost(wanted).macs,
+            num_classes=len(self.dataset.classes),
+            seed=self.job.seed,
+            macs=self._costs(network).cost(wanted).macs,
         )
-    return tasks
+
+    def _costs(self, network: Network) -> CostTable:
+        return CostTable(network.models, len(self.dataset.classes))
+
+    def export(self, network: Network, task: Task, folder: str) -> Result:
+        """Write a trained network as a folder of the run directory."""
+        entry = network.entry
+        cost = self._costs(network).cost(entry.recipe)
+        result = Result(
+            name=entry.name,
+            role=entry.role,
+            recipe=entry.recipe.to_dict(),
+            params=cost.params,
+            macs=cost.macs,
+            scores=dict(entry.scores),
+            protocols=self._trained(task).protocols,
+            folder=folder,
+            task=task.key,
+            init=network.reports,
+            of=network.of,
+        )
+        metadata = {
+            **result.to_dict(),
+            "dataset": self.dataset.name,
+            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        }
+        with self.store.local_folder(folder) as place:
+            save_folder(
+                network.net,
+                place,
+                recipe=entry.recipe,
+                zoo=network.models,
+                classes=self.dataset.classes,
+                metadata=metadata,
+            )
+        return result
 
 
-def _export(
-    entry: Entry,
-    net: nn.Module,
-    trained: Trained,
-    folder: str,
-    zoo: Zoo,
-    dataset: VisionDataset,
-    store: RunStore,
-) -> Result:
-    cost = CostTable(zoo, len(dataset.classes)).cost(entry.recipe)
-    result = Result(
-        name=entry.name,
-        role=entry.role,
-        recipe=entry.recipe.to_dict(),
-        params=cost.params,
-        macs=cost.macs,
-        scores=dict(entry.scores),
-        protocols=trained.protocols,
-        folder=folder,
-    )
-    net.load_state_dict(dict(trained.state))
-    metadata = {
-        **result.to_dict(),
-        "dataset": dataset.name,
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-    }
-    with store.local_folder(folder) as place:
-        save_folder(
-            net, place, recipe=entry.recipe, zoo=zoo, classes=dataset.classes, metadata=metadata
-        )
-    return result
+def _earlier(store: RunStore) -> dict[str, str]:
+    """Return the folders of ``winners/`` that an earlier run has left, by task."""
+    found = {}
+    for number in store.list("winners"):
+        folder = f"winners/{number}"
+        if store.exists(f"{folder}/config.json"):
+            facts = store.read_json(f"{folder}/config.json")["metadata"]
+            found[facts.get("task", "")] = folder
+    return found
+
+
+def _read(store: RunStore, folder: str) -> Trained:
+    from safetensors.torch import load
+
+    facts = store.read_json(f"{folder}/config.json")["metadata"]
+    return Trained(facts["protocols"], load(store.read_bytes(f"{folder}/model.safetensors")))

@@ -6,25 +6,20 @@ import copy
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from zoo_search.errors import UserError, nearest
+from zoo_search.errors import UserError
+from zoo_search.hooks import Context, Init, Piece, as_hooks, start
 from zoo_search.linegraph.graph import LineGraph
 from zoo_search.reassembly.features import Images, StitchFitter, device_of
-from zoo_search.reassembly.fit import Moments, fit_ridge, held_out, solve_ridge
-from zoo_search.reassembly.inherit import inherit
 from zoo_search.reassembly.network import ReassembledNet
 from zoo_search.reassembly.recipe import BlockRef, HasGraph, Recipe, graph_of
 from zoo_search.reassembly.stitch import Stitch
 
-__all__ = ["INITS", "Init", "assemble"]
-
-Init = Literal["least_squares", "random", "dpiat"]
-INITS = ("least_squares", "random", "dpiat")
-_SMOOTHING = 0.1
+__all__ = ["assemble", "build_network", "seeded"]
 
 
 def assemble(
@@ -42,21 +37,21 @@ def assemble(
     """Build the network of a recipe (DeRy section 3.3).
 
     A recipe that is a whole zoo model with ``head="source"`` gives that model's outputs to the
-    last bit. The network comes in eval mode.
+    last bit. The network comes in eval mode; what the hooks did is in its ``init_reports``.
 
     Args:
         recipe: A recipe, its mapping, or the path of its YAML file.
         zoo: Models (or line graphs) by name.
-        init: How stitches start: ``"least_squares"`` (:func:`zoo_search.reassembly.fit.fit_stitch`,
-            needs ``images``), ``"random"`` (Kaiming, seeded by ``seed`` and the pair of cuts) or
-            ``"dpiat"`` (random, then :func:`zoo_search.reassembly.inherit.inherit`).
+        init: How stitches and head start, from seeded random values on: a hook or an ordered list
+            of hooks (:func:`zoo_search.hooks.as_hooks`). ``"least_squares"`` needs ``images``, and
+            ``labels`` for the head (:mod:`zoo_search.reassembly.starts`); ``"dpiat"`` takes from
+            the models that the next block and the last block come from
+            (:mod:`zoo_search.dpiat.hook`); ``"random"`` leaves Kaiming's initialisation.
         images: ``[N, C, H, W]``, a few hundred. uint8 images are raw and are normalised for each
             model by its own transform; float images are taken as normalised for the first block's
             model and are given to the other models as they are. A mapping gives each model the
             same images in its own size.
-        labels: ``[N]`` class indices of ``images``; with ``"least_squares"`` the target head then
-            starts from ridge regression on one-hot labels, scaled to logits, else from small random
-            weights.
+        labels: ``[N]`` class indices of ``images``.
         num_classes: Classes of the target head; default: ``labels.max() + 1``.
         seed: Seed of everything random.
         fitter: Fits and caches stitches across recipes; made from ``images`` by default, and then
@@ -64,68 +59,91 @@ def assemble(
         copy_blocks: False takes the zoo's own modules, for networks that are only looked at.
 
     Raises:
-        UserError: If the recipe does not fit the zoo, ``init`` is unknown, or ``images`` or
+        UserError: If the recipe does not fit the zoo, a hook is unknown or fails, or ``images`` or
             ``num_classes`` are missing.
     """
-    recipe = Recipe.from_any(recipe)
+    recipe, hooks = Recipe.from_any(recipe), as_hooks(init)
     recipe.check(zoo)
-    if init not in INITS:
-        raise UserError(
-            f"Unknown way to start stitches: {init!r}.{nearest(str(init), INITS)} "
-            f"Allowed: {', '.join(INITS)}."
-        )
-    if fitter is None and images is not None and init == "least_squares":
+    if fitter is None and images is not None:
         fitter = StitchFitter(zoo, images, chained=True)
-    if init == "least_squares" and fitter is None and len(recipe.runs) > 1:
-        raise UserError(
-            f"The recipe {recipe} has stitches to fit by least squares, but no images were given. "
-            "Pass images=… (a few hundred, uint8 [N, 3, H, W]), or init='random'."
-        )
-    fit = fitter if init == "least_squares" else None
-    stitches = [
-        _stitch(zoo, recipe.blocks[: i + 1], block, init, fit, seed)
-        for i, block in enumerate(recipe.blocks[1:])
-    ]
-    blocks, source_head = _blocks(recipe, zoo, copy_blocks)
-    last, first = recipe.blocks[-1], zoo[recipe.blocks[0].model]
-    cut = graph_of(zoo[last.model]).cuts[last.stop]
-    head = source_head
-    if recipe.head == "target":
-        head = _target_head(cut.channels, _classes(recipe, labels, num_classes), seed)
-        head.to(device_of(graph_of(zoo[last.model])))
-    net = ReassembledNet(
-        recipe,
-        blocks,
-        stitches,
-        head,
-        cut,
-        graph_of(first).input_size,
-        getattr(first, "transform", None),
-    ).eval()
-    if recipe.head == "target" and init == "least_squares" and labels is not None and fitter:
-        _fit_head(net, fitter, labels)
+    classes = _classes(recipe, labels, num_classes) if recipe.head == "target" else 0
+    net = build_network(recipe, zoo, classes, seed, copy_blocks=copy_blocks)
+    context = Context(
+        role="candidate",
+        name=str(recipe),
+        pieces=(*_joints(net, zoo), *_head(net, zoo)),
+        seed=seed,
+        inputs=None if fitter is None else lambda: torch.cat(list(fitter.own(_first(recipe), 0))),
+        labels=labels,
+        fitter=fitter,
+    )
+    net.init_reports = start(net, context, hooks)
     return net
 
 
-def _stitch(
+def build_network(
+    recipe: Recipe,
     zoo: Mapping[str, LineGraph | HasGraph],
-    prefix: tuple[BlockRef, ...],
-    after: BlockRef,
-    init: Init,
-    fitter: StitchFitter | None,
-    seed: int,
+    classes: int,
+    seed: int = 0,
+    *,
+    copy_blocks: bool = True,
+) -> ReassembledNet:
+    """Return the network of a checked recipe, in eval mode, with random stitches and target head.
+
+    Args:
+        recipe: The recipe.
+        zoo: Models (or line graphs) by name.
+        classes: Classes of the target head.
+        seed: Seed of the random values; each stitch has its own, whatever recipe it stands in.
+        copy_blocks: False takes the zoo's own modules.
+    """
+    stitches = [
+        _stitch(zoo, before, after, seed)
+        for before, after in zip(recipe.blocks, recipe.blocks[1:], strict=False)
+    ]
+    blocks, head = _blocks(recipe, zoo, copy_blocks)
+    last, first = recipe.blocks[-1], zoo[_first(recipe)]
+    cut = graph_of(zoo[last.model]).cuts[last.stop]
+    if recipe.head == "target":
+        head = _target_head(cut.channels, classes, seed)
+        head.to(device_of(graph_of(zoo[last.model])))
+    size, transform = graph_of(first).input_size, getattr(first, "transform", None)
+    return ReassembledNet(recipe, blocks, stitches, head, cut, size, transform).eval()
+
+
+def _first(recipe: Recipe) -> str:
+    return recipe.blocks[0].model
+
+
+def _stitch(
+    zoo: Mapping[str, LineGraph | HasGraph], before: BlockRef, after: BlockRef, seed: int
 ) -> nn.Module:
-    before = prefix[-1]
     if before.precedes(after):
         return nn.Identity()
-    if fitter is not None:
-        return copy.deepcopy(fitter.stitch(prefix, after))
     source, target = graph_of(zoo[before.model]), graph_of(zoo[after.model])
     generator = seeded(seed, f"{before.model}/{before.stop} {after.model}/{after.start}")
     stitch = Stitch(source.cuts[before.stop], target.cuts[after.start]).reset(generator)
-    if init == "dpiat":
-        inherit(stitch, target, after.start)
     return stitch.to(device_of(target))
+
+
+def _joints(net: ReassembledNet, zoo: Mapping[str, LineGraph | HasGraph]) -> list[Piece]:
+    """Return the stitches as pieces; the donor makes the same output in the next block's model."""
+    pieces = []
+    for i, (stitch, after) in enumerate(zip(net.stitches, net.recipe.blocks[1:], strict=True)):
+        if isinstance(stitch, Stitch):
+            nodes = graph_of(zoo[after.model]).nodes[: after.start]
+            donors = {f"{after.model}.{nodes[-1].name}": nodes[-1].module} if nodes else {}
+            pieces.append(Piece(f"stitches.{i}", stitch, donors))
+    return pieces
+
+
+def _head(net: ReassembledNet, zoo: Mapping[str, LineGraph | HasGraph]) -> list[Piece]:
+    """Return the new head as a piece; the donor is the head of the last block's model."""
+    if net.recipe.head != "target":
+        return []
+    model = net.recipe.blocks[-1].model
+    return [Piece("head", net.head, {f"{model}.head": graph_of(zoo[model]).head})]
 
 
 def _blocks(
@@ -171,47 +189,6 @@ def _target_head(channels: int, classes: int, seed: int) -> nn.Linear:
         nn.init.normal_(head.weight, std=0.01, generator=seeded(seed, f"head {channels} {classes}"))
         nn.init.zeros_(head.bias)
     return head
-
-
-@torch.no_grad()
-def _fit_head(net: ReassembledNet, fitter: StitchFitter, labels: Tensor) -> None:
-    """Set the target head to ridge regression of one-hot labels on pooled features, as logits.
-
-    Ridge regression answers on the scale of its targets, 0 to 1, which as logits means "nearly
-    sure of nothing": a training by cross-entropy would first of all blow the weights up, and lose
-    the solution on the way. So weight and bias are scaled by the inverse temperature (Guo et al.,
-    On Calibration of Modern Neural Networks, 2017) that suits the images held out of the fit.
-    """
-    assert isinstance(net.head, nn.Linear)
-    classes, channels = net.head.weight.shape
-    x = torch.cat([net.pool(features) for features in fitter.prefix(net.recipe.blocks)]).double()
-    labels = labels[: len(x)].to(x.device)
-    y = nn.functional.one_hot(labels, classes).to(torch.float64)
-    out = held_out(0, x)
-    train, held = Moments(channels, classes, x.device), Moments(channels, classes, x.device)
-    train.add(x[~out], y[~out])
-    held.add(x[out], y[out])
-    fit = fit_ridge(train, held)
-    weight, bias = fit.weight, fit.bias
-    if min(train.n, held.n) > 1:
-        weight, bias = solve_ridge(train, fit.alpha)
-        x, labels = x[out], labels[out]
-    scale = _inverse_temperature(x @ weight.T + bias, labels)
-    net.head.weight.copy_(scale * fit.weight)
-    net.head.bias.copy_(scale * fit.bias)
-
-
-def _inverse_temperature(logits: Tensor, labels: Tensor) -> float:
-    """Return the factor in [0.1, 100] that suits logits ``[N, classes]`` best, to 2 %.
-
-    Smooth labels, as in training, keep it finite where the logits separate the classes.
-    """
-    scales = torch.logspace(-1, 2, 301, dtype=logits.dtype, device=logits.device)
-    losses = [
-        nn.functional.cross_entropy(scale * logits, labels, label_smoothing=_SMOOTHING)
-        for scale in scales
-    ]
-    return float(scales[torch.stack(losses).argmin()])
 
 
 def seeded(seed: int, text: str) -> torch.Generator:

@@ -34,6 +34,8 @@ class Candidate:
         seconds: Time to assemble and score.
         latency: Milliseconds for a batch, where it was asked for.
         memory: Peak activation memory for one image in fp32, in bytes, where it was asked for.
+        init: Reports of the init hooks, as plain values
+            (:class:`zoo_search.hooks.HookReport`).
     """
 
     id: int
@@ -47,6 +49,7 @@ class Candidate:
     seconds: float
     latency: float | None = None
     memory: int | None = None
+    init: Sequence[Mapping[str, Any]] = ()
 
 
 def best_first(candidates: Sequence[Candidate], proxy: str) -> list[Candidate]:
@@ -73,6 +76,7 @@ def to_table(
         "state": pa.array([c.state for c in candidates], pa.string()),
         "reason": pa.array([c.reason for c in candidates], pa.string()),
         "seconds": pa.array([c.seconds for c in candidates], pa.float64()),
+        "init": pa.array([json.dumps(list(c.init)) for c in candidates], pa.string()),
     }
     for name, attribute, kind in _MEASURED:
         values = [getattr(c, attribute) for c in candidates]
@@ -101,6 +105,7 @@ def from_table(table: Any) -> list[Candidate]:
             state=row["state"],
             reason=row["reason"],
             seconds=row["seconds"],
+            init=tuple(json.loads(row["init"])),
             **{attribute: row.get(name) for name, attribute, _ in _MEASURED},
         )
         for row in table.to_pylist()

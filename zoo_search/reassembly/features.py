@@ -114,9 +114,7 @@ class StitchFitter:
         """Return the fitted stitch between the last of ``prefix`` and ``after`` (not a copy)."""
         if prefix[-1].precedes(after):
             return nn.Identity()
-        runs = merge(prefix)
-        joint = Joint(runs[-1].model, runs[-1].stop, after.model, after.start)
-        key = (*runs, joint) if self.chained else joint
+        runs, joint, key = self._keys(prefix, after)
         if key not in self._stitches:
             before, target = graph_of(self.zoo[joint.before]), graph_of(self.zoo[joint.after])
             stitch = Stitch(before.cuts[joint.out], target.cuts[joint.into])
@@ -129,6 +127,18 @@ class StitchFitter:
                     self._keeper.put(joint, stitch.state_dict(), self.r2[key])
             self._stitches[key] = stitch.requires_grad_(True)
         return self._stitches[key]
+
+    def quality(self, prefix: tuple[BlockRef, ...], after: BlockRef) -> float:
+        """Return the R² of the stitch that :meth:`stitch` gave, on images held out of its fit."""
+        return self.r2[self._keys(prefix, after)[2]]
+
+    def _keys(
+        self, prefix: tuple[BlockRef, ...], after: BlockRef
+    ) -> tuple[tuple[BlockRef, ...], Joint, tuple[Any, ...]]:
+        """Return the blocks with neighbours merged, the joint, and what the stitch is kept by."""
+        runs = merge(prefix)
+        joint = Joint(runs[-1].model, runs[-1].stop, after.model, after.start)
+        return runs, joint, (*runs, joint) if self.chained else joint
 
     def _recall(self, joint: Joint, stitch: Stitch, key: tuple[Any, ...]) -> bool:
         """Fill a stitch with what the keeper has; say whether it has it."""

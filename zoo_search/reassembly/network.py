@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from zoo_search.hooks.context import HookReport
 from zoo_search.linegraph.graph import Cut
 from zoo_search.linegraph.layout import to_nchw
 from zoo_search.reassembly.recipe import Recipe
@@ -43,6 +44,7 @@ class ReassembledNet(nn.Module):
         transform: The preprocessing of the first block's model, or None if it has none.
         cut: The cut that the features come out at.
         input_size: ``(C, H, W)`` of the images.
+        init_reports: What the init hooks did to it.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class ReassembledNet(nn.Module):
         self.cut = cut
         self.input_size = input_size
         self.transform = transform
+        self.init_reports: tuple[HookReport, ...] = ()
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Map normalised images ``[B, C, H, W]`` to the last block's features."""

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo_search.errors import first_line
+from zoo_search.errors import UserError, first_line
+from zoo_search.hooks import Init
 from zoo_search.linegraph.graph import LineGraph
-from zoo_search.reassembly.assemble import Init, assemble
+from zoo_search.reassembly.assemble import assemble
 from zoo_search.reassembly.cache import TensorCache
 from zoo_search.reassembly.features import Images, StitchFitter, StitchKeeper
 from zoo_search.reassembly.proxies import Batches, score
@@ -49,7 +50,8 @@ class Task:
         labels: ``[N]`` class indices, or None.
         num_classes: Classes of the target head.
         proxies: Names of the proxies.
-        init: How stitches start.
+        init: How stitches and heads start; hooks that only this process knows by name have to be
+            given as :func:`zoo_search.hooks.as_hooks` returns them.
         fit_images: The first so many images fit the stitches.
         batches: Batches a score.
         batch_size: Images a batch.
@@ -78,11 +80,13 @@ class Outcome:
         scores: By proxy; those that failed are missing.
         reason: Why any failed, else empty.
         seconds: Time to assemble and score.
+        init: Reports of the init hooks, as plain values.
     """
 
     scores: Mapping[str, float] = field(default_factory=dict)
     reason: str = ""
     seconds: float = 0.0
+    init: Sequence[Mapping[str, Any]] = ()
 
 
 class Scorer:
@@ -124,14 +128,15 @@ class Scorer:
                 fitter=self.fitter,
                 copy_blocks=False,
             )
-        except (RuntimeError, ValueError) as error:
+        except (UserError, RuntimeError, ValueError) as error:
             return Outcome({}, _say("assembly", error), time.perf_counter() - started)
         for proxy in task.proxies:
             try:
                 scores[proxy] = score(net, proxy, self.batches)
             except (RuntimeError, ValueError, NotImplementedError) as error:
                 reasons.append(_say(proxy, error))
-        return Outcome(scores, "; ".join(reasons), time.perf_counter() - started)
+        init = [report.as_dict() for report in net.init_reports]
+        return Outcome(scores, "; ".join(reasons), time.perf_counter() - started, init)
 
 
 def _head_of(images: Images, count: int) -> Images:

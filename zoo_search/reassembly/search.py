@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from zoo_search.reassembly.assemble import Init
+from zoo_search.hooks import Init, as_hooks
 from zoo_search.reassembly.candidates import Candidate, best_first
 from zoo_search.reassembly.cost import Budget, CostTable
 from zoo_search.reassembly.proxies import check_proxies, conditions
@@ -73,7 +73,8 @@ def search(
         sampler: ``"tpe"`` (Optuna, on the score), ``"nsga2"`` (Optuna, score against GMACs),
             ``"cpsat"`` (a surrogate maximised by integer programming) or ``"random"``.
         proxies: Names (:data:`zoo_search.reassembly.proxies.PROXIES`); the first one ranks.
-        init: How stitches start: ``"least_squares"``, ``"random"`` or ``"dpiat"``.
+        init: How stitches and heads start: a hook or an ordered list of hooks
+            (:func:`zoo_search.reassembly.assemble`).
         fit_images: Images that the stitches are fitted on.
         batches: Batches a score.
         batch_size: Images a batch.
@@ -90,7 +91,7 @@ def search(
         num_classes = len(classes) if classes is not None else int(labels.max()) + 1
     space = Space(parts, CostTable(zoo, num_classes), budget or Budget())
     task = Task(
-        scoring_zoo(zoo), images, labels, num_classes, tuple(proxies), init, fit_images,
+        scoring_zoo(zoo), images, labels, num_classes, tuple(proxies), as_hooks(init), fit_images,
         batches, batch_size, seed,
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="zoo-search-") as folder:

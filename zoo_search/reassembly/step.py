@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo_search.hooks import as_hooks, hooks_identity
 from zoo_search.reassembly.candidates import Candidate, from_table, to_table
 from zoo_search.reassembly.cost import Budget
 from zoo_search.reassembly.costing import cost_table, prepare
@@ -30,7 +31,7 @@ __all__ = ["CANDIDATES", "JOURNAL", "read", "run"]
 CANDIDATES = "candidates.parquet"
 JOURNAL = "study.journal"
 
-_STUDY_FORMAT = 2
+_STUDY_FORMAT = 3
 _KEEP_SECONDS = 30.0
 
 
@@ -67,7 +68,7 @@ def run(
         labels=labels,
         num_classes=num_classes,
         proxies=config.proxies,
-        init=config.init,
+        init=as_hooks(job.init),
         fit_images=config.fit_images,
         batches=config.batches,
         batch_size=config.batch_size,
@@ -89,6 +90,7 @@ def run(
         )
     metadata = {
         "search": config.model_dump(mode="json"),
+        "init": [hook.model_dump(mode="json") for hook in job.init],
         "budget": job.budget.model_dump(mode="json"),
         "conditions": conditions_of(task),
         "seed": job.seed,
@@ -160,6 +162,7 @@ def _made_from(parts: PartitionLike, zoo: Zoo, subset: Subset, job: JobConfig) -
             [[b.model, b.start, b.stop, b.stage, b.set] for b in parts.blocks],
             [subset.fingerprint, job.seed],
             search,
+            hooks_identity(job.init, "candidate"),
             job.budget.model_dump(mode="json"),
         ]
     )

@@ -167,6 +167,7 @@ class SearchStudy:
             "scores": dict(outcome.scores),
             "reason": outcome.reason,
             "seconds": outcome.seconds,
+            "init": list(outcome.init),
             "conditions": self._conditions,
         }
         trial = create_trial(
@@ -205,4 +206,5 @@ def _candidate(number: int, trial: FrozenTrial) -> Candidate:
         seconds=attrs["seconds"],
         latency=attrs.get("latency_ms"),
         memory=attrs.get("memory"),
+        init=tuple(attrs["init"]),
     )

@@ -112,7 +112,7 @@ class _ScoringActor(tune.Trainable):
         return {
             "done": True,
             _METRIC: next(iter(outcome.scores.values()), 0.0),
-            "outcome": json.dumps([dict(outcome.scores), outcome.reason, outcome.seconds]),
+            "outcome": json.dumps(vars(outcome)),
         }
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -155,7 +155,7 @@ class _StudySearcher(Searcher):
         if asked is None:
             return
         if result and "outcome" in result:
-            outcome = Outcome(*json.loads(result["outcome"]))
+            outcome = Outcome(**json.loads(result["outcome"]))
         elif error:
             outcome = Outcome({}, "the worker that scored it died, three times")
         else:

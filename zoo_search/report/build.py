@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from zoo_search.drawing import PALETTE
+from zoo_search.hooks import HookReport
 from zoo_search.report import pictures
 from zoo_search.report.summary import ROLES
 from zoo_search.report.verdict import final_accuracy, verdict
@@ -48,6 +50,7 @@ def ranking(store: RunStore) -> list[dict[str, Any]]:
             "state": c.state,
             "reason": c.reason,
             "seconds": c.seconds,
+            "init": list(c.init),
         }
         for rank, c in enumerate([*ranked, *(c for c in candidates if c.id not in scored)], 1)
     ]
@@ -102,7 +105,7 @@ def _facts(store: RunStore) -> dict[str, Any]:
         "results": [_row(result, proxy) for result in results],
         "protocols": job["finetune"]["protocol"],
         "proxy": proxy,
-        "colours": dict(zip(nodes, PALETTE * len(nodes), strict=False)),
+        "colours": _colours(nodes, results),
         "dataset": winners,
         "candidates": scored,
         "failed": [row for row in rows if row["state"] != "complete"],
@@ -129,7 +132,16 @@ def _row(result: Mapping[str, Any], proxy: str) -> dict[str, Any]:
         "blocks": blocks,
         "score": result["scores"].get(proxy),
         "seconds": sum(record["seconds"] for record in result["protocols"].values()),
+        "started": [str(HookReport(**report)) for report in result["init"]],
     }
+
+
+def _colours(zoo: Iterable[str], results: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return a colour for each model; a changed model has that of the model that it was."""
+    used = [block["model"] for result in results for block in result["recipe"]["blocks"]]
+    names = dict.fromkeys([*zoo, *(name for name in used if "@" not in name)])
+    colours = dict(zip(names, itertools.cycle(PALETTE), strict=False))
+    return colours | {name: colours[name.rpartition("@")[0]] for name in used if "@" in name}
 
 
 def _chosen(results: Sequence[Mapping[str, Any]]) -> dict[str, str]:

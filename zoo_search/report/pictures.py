@@ -61,7 +61,7 @@ def candidate_picture(
 def curve_picture(results: Sequence[Mapping[str, Any]]) -> bytes:
     """Draw the training loss over the epochs of all protocols, one line a network."""
     figure, axes = new_figure(7.2, 3.8)
-    styles = {"reassembly": "-", "single": "--", "random": ":"}
+    styles = {"reassembly": "-", "single": "--", "random": ":", "plain": "-.", "variant": "-"}
     borders: set[int] = set()
     for index, result in enumerate(results):
         losses: list[float] = []

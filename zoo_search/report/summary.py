@@ -14,6 +14,8 @@ ROLES = {
     "reassembly": "reassembly",
     "single": "single model",
     "random": "random recipe",
+    "plain": "plain model",
+    "variant": "changed winner",
 }
 """What each role in ``winners.json`` is called."""
 

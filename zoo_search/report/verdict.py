@@ -54,10 +54,36 @@ def verdict(results: Sequence[Mapping[str, Any]], test_images: int) -> Verdict:
     for role, what in (("single", "the best single model"), ("random", "a random recipe")):
         other = best[role]
         if other is not None:
-            theirs = final_accuracy(other)
+            theirs, what = final_accuracy(other), f"{what} at equal cost"
             won[role], text = _compare(what, other["name"], score, theirs, test_images)
             said.append(text)
+    plain = _best(results, "plain")
+    if plain is not None:
+        name, theirs = f"{plain['name']} ({_size(plain)})", final_accuracy(plain)
+        said.append(_compare("the best plain model", name, score, theirs, test_images)[1])
+    said += [_changed(r, results, test_images) for r in results if r["role"] == "variant"]
     return Verdict(" ".join(said), winner["name"], won["single"], won["random"])
+
+
+def _changed(variant: Mapping[str, Any], results: Sequence[Mapping[str, Any]], images: int) -> str:
+    """Say what a changed winner gained over the network that it started from."""
+    before = next(r for r in results if r["name"] == variant["of"])
+    old, new = final_accuracy(before), final_accuracy(variant)
+    error = _error(old, new, images)
+    noise = ", which is within the noise" if abs(new - old) <= 2 * error else ""
+    return (
+        f"Changed into {variant['name']} ({_size(variant)}), {variant['of']} goes from {old:.1%} "
+        f"to {new:.1%}{noise}."
+    )
+
+
+def _size(result: Mapping[str, Any]) -> str:
+    return f"{result['params'] / 1e6:.2f} M parameters"
+
+
+def _error(ours: float, theirs: float, images: int) -> float:
+    """Return the standard error of the difference of two accuracies."""
+    return math.sqrt((ours * (1 - ours) + theirs * (1 - theirs)) / images)
 
 
 def _best(results: Sequence[Mapping[str, Any]], role: str) -> Mapping[str, Any] | None:
@@ -65,15 +91,12 @@ def _best(results: Sequence[Mapping[str, Any]], role: str) -> Mapping[str, Any] 
 
 
 def _compare(what: str, name: str, ours: float, theirs: float, images: int) -> tuple[bool, str]:
-    error = math.sqrt((ours * (1 - ours) + theirs * (1 - theirs)) / images)
-    lead = ours - theirs
+    error, lead = _error(ours, theirs, images), ours - theirs
     if abs(lead) <= 2 * error:
         return False, (
-            f"It is level with {what} at equal cost, {name} with {theirs:.1%}: the difference of "
+            f"It is level with {what}, {name} with {theirs:.1%}: the difference of "
             f"{lead:+.1%} is within the noise of {images} images (standard error {error:.1%})."
         )
     if lead > 0:
-        return True, f"It beats {what} at equal cost, {name} with {theirs:.1%}, by {lead:.1%}."
-    return False, (
-        f"It does not beat {what} at equal cost: {name} reaches {theirs:.1%}, {-lead:.1%} more."
-    )
+        return True, f"It beats {what}, {name} with {theirs:.1%}, by {lead:.1%}."
+    return False, f"It does not beat {what}: {name} reaches {theirs:.1%}, {-lead:.1%} more."

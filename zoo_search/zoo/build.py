@@ -34,28 +34,32 @@ def build(
     input_size: int | None = None,
     seed: int = 0,
     state_dict: Mapping[str, Tensor] | None = None,
+    *,
+    section: str = "zoo",
 ) -> nn.Module:
     """Build the module of a zoo entry in eval mode, with seeded random weights.
 
     Args:
         entry: Architecture and keyword arguments.
-        name: Name of the model in the zoo, for messages.
+        name: Name of the entry, for messages.
         input_size: Height and width that the run asks for; default: the model's own.
         seed: Seed of the random weights; the global random state stays as it was.
         state_dict: Weights that timm shall fit to the architecture by its own rules (renamed
             keys, position embeddings of another size) and load strictly.
+        section: Section of the run file that the entry stands in, for messages.
 
     Raises:
         UserError: If the architecture is unknown, does not take its keyword arguments, or cannot
             take the size.
         Exception: Whatever timm raises if ``state_dict`` is given and does not fit.
     """
+    place = f"{section}.{name}"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if is_timm(entry):
-            module = _from_timm(entry, name, input_size, state_dict)
+            module = _from_timm(entry, place, input_size, state_dict)
         else:
-            module = _from_factory(entry, name)
+            module = _from_factory(entry, place)
     return module.eval()
 
 
@@ -88,14 +92,14 @@ def family_of(entry: ZooEntry) -> str:
 
 
 def _from_timm(
-    entry: ZooEntry, name: str, input_size: int | None, state_dict: Mapping[str, Tensor] | None
+    entry: ZooEntry, place: str, input_size: int | None, state_dict: Mapping[str, Tensor] | None
 ) -> nn.Module:
     import timm
 
     arch, _, tag = entry.arch.partition(".")
     if not timm.is_model(arch):
         raise UserError(
-            f"zoo.{name}.arch: timm {timm.__version__} knows no architecture '{arch}'."
+            f"{place}.arch: timm {timm.__version__} knows no architecture '{arch}'."
             f"{nearest(arch, timm.list_models())} Give a name that timm.list_models() lists, or "
             "'module:package.mod:factory' for a module of your own."
         )
@@ -103,10 +107,10 @@ def _from_timm(
     known = [n.partition(".")[2] for n in names]
     if tag and tag not in known:
         raise UserError(
-            f"zoo.{name}.arch: timm has no weights '{tag}' for '{arch}'.{nearest(tag, known)} "
+            f"{place}.arch: timm has no weights '{tag}' for '{arch}'.{nearest(tag, known)} "
             f"Allowed after the dot: {', '.join(known) or 'nothing'}."
         )
-    kwargs = {**entry.kwargs, **_size_kwargs(entry, name, input_size)}
+    kwargs = {**entry.kwargs, **_size_kwargs(entry, place, input_size)}
     overlay: dict[str, Any] = {}
     if state_dict is not None:
         classes = kwargs.get("num_classes", pretrained_cfg_of(entry).get("num_classes", 1000))
@@ -121,7 +125,7 @@ def _from_timm(
         if state_dict is not None:
             raise
         raise UserError(
-            f"zoo.{name}: timm cannot build '{entry.arch}' with {kwargs or 'no arguments'}: "
+            f"{place}: timm cannot build '{entry.arch}' with {kwargs or 'no arguments'}: "
             f"{first_line(error)}. Mend the kwargs, or the input_size of the run (the model's own "
             f"is {own_size(entry)})."
         ) from None
@@ -131,7 +135,7 @@ def _from_timm(
     return module
 
 
-def _size_kwargs(entry: ZooEntry, name: str, input_size: int | None) -> dict[str, Any]:
+def _size_kwargs(entry: ZooEntry, place: str, input_size: int | None) -> dict[str, Any]:
     """Return ``img_size`` for architectures that are made for one size only."""
     if input_size is None:
         return {}
@@ -139,7 +143,7 @@ def _size_kwargs(entry: ZooEntry, name: str, input_size: int | None) -> dict[str
     if given is not None:
         if own_size(entry) != input_size:
             raise UserError(
-                f"zoo.{name}.kwargs.img_size is {given} but the run's input_size is {input_size}: "
+                f"{place}.kwargs.img_size is {given} but the run's input_size is {input_size}: "
                 "every model runs at input_size. Make them equal, or leave one of them out."
             )
         return {}
@@ -148,10 +152,10 @@ def _size_kwargs(entry: ZooEntry, name: str, input_size: int | None) -> dict[str
     return {"img_size": input_size} if fixed and own_size(entry) != input_size else {}
 
 
-def _from_factory(entry: ZooEntry, name: str) -> nn.Module:
+def _from_factory(entry: ZooEntry, place: str) -> nn.Module:
     """Import ``package.mod`` and call ``factory(**kwargs)``."""
     path, _, attribute = entry.arch.removeprefix(_FACTORY).partition(":")
-    where = f"zoo.{name}.arch '{entry.arch}'"
+    where = f"{place}.arch '{entry.arch}'"
     if not path or not attribute:
         raise UserError(f"{where}: write 'module:package.mod:factory', with both colons.")
     try:
@@ -171,7 +175,7 @@ def _from_factory(entry: ZooEntry, name: str) -> nn.Module:
     except TypeError as error:
         raise UserError(
             f"{where}: the factory does not take {entry.kwargs or 'no arguments'}: "
-            f"{first_line(error)}. Mend zoo.{name}.kwargs."
+            f"{first_line(error)}. Mend {place}.kwargs."
         ) from None
     if not isinstance(module, nn.Module):
         raise UserError(

@@ -36,6 +36,7 @@ class ModelRow:
         weights: Where the weights came from.
         license: Licence of the weights, where it is known.
         problem: Why there is no line graph, or ``""``.
+        init: Reports of the init hooks that filled it; empty for a model with weights.
     """
 
     name: str
@@ -48,6 +49,7 @@ class ModelRow:
     weights: str
     license: str | None
     problem: str = ""
+    init: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -155,5 +157,6 @@ def _row(model: ZooModel) -> tuple[ModelRow, LineGraph | None]:
         weights=model.source,
         license=model.license,
         problem=problem,
+        init=model.init,
     )
     return row, graph

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from zoo_search.config import JobConfig, ZooEntry, load_job
+from zoo_search.config import HookRole, JobConfig, PlainEntry, ZooEntry, load_job
 from zoo_search.errors import UserError
+from zoo_search.hooks import Context, Piece, as_hooks, start
 from zoo_search.zoo.build import build, family_of, own_size, pretrained_cfg_of
 from zoo_search.zoo.checkpoint import state_sha256
 from zoo_search.zoo.models import Zoo, ZooModel
@@ -18,14 +20,15 @@ from zoo_search.zoo.preprocess import Preprocess, preprocess_for
 from zoo_search.zoo.pretrained import is_pretrained_on, plan_for, weights_file
 from zoo_search.zoo.weights import Source, load_weights, resolve
 
-__all__ = ["load_zoo"]
+__all__ = ["blank", "fill", "load_zoo"]
 
 
 def load_zoo(job: str | Path | Mapping[str, Any] | JobConfig) -> Zoo:
     """Build every model of a run file with its weights.
 
-    Models without weights (``weights: null``) come last and take theirs from the most similar
-    model of the zoo that has weights (DPIAT). Line graphs are traced later, on first use.
+    Models without weights (``weights: null``) come last and are filled by the hooks of ``init``; by
+    default DPIAT takes from the most similar model of the zoo that has weights. Line graphs are
+    traced later, on first use.
 
     Args:
         job: Path of a run file, a mapping of the same form, or a configuration.
@@ -40,7 +43,8 @@ def load_zoo(job: str | Path | Mapping[str, Any] | JobConfig) -> Zoo:
             models[name] = _load(entry, name, config)
     for name, entry in config.zoo.items():
         if entry.weights is None:
-            models[name] = _transferred(entry, name, config, models)
+            donors = {n: m for n, m in models.items() if m.spec.weights is not None}
+            models[name] = fill(entry, name, config, donors, "zoo")
     return Zoo({name: models[name] for name in config.zoo})
 
 
@@ -57,23 +61,64 @@ def _load(entry: ZooEntry, name: str, config: JobConfig) -> ZooModel:
     return _model(module, entry, name, _transform(entry, config, source.cfg), source)
 
 
-def _transferred(
-    entry: ZooEntry, name: str, config: JobConfig, models: Mapping[str, ZooModel]
+def fill(
+    entry: ZooEntry, name: str, config: JobConfig, donors: Mapping[str, ZooModel], role: HookRole
 ) -> ZooModel:
-    """Build a model and give it the weights of the most similar one (DPIAT)."""
-    from zoo_search import dpiat
+    """Build a model without weights and let the init hooks fill it.
 
-    donors = {n: m.module for n, m in models.items() if m.spec.weights is not None}
+    Args:
+        entry: The model; its ``source`` names the donor, else the hooks may choose.
+        name: Its name.
+        config: The run: ``init``, ``input_size``, ``seed``.
+        donors: Models that can give weights.
+        role: ``"zoo"`` or ``"plain"``.
+
+    Raises:
+        UserError: If it cannot be built, or no hook filled it.
+    """
+    module = blank(entry, name, config, "zoo" if role == "zoo" else "finetune.plain")
+    given = [entry.source] if entry.source is not None else list(donors)
+    piece = Piece("", module, {n: donors[n].module for n in given})
+    own = entry.init if isinstance(entry, PlainEntry) else None
+    hooks = as_hooks(config.init if own is None else own)
+    reports = start(module, Context(role, name, (piece,), _seed(config, name)), hooks)
+    if role == "zoo" and not any(r.changed or r.hook == "random" for r in reports):
+        raise UserError(_unfilled(name, bool(donors), [h.name for h in hooks if role in h.roles]))
+    words = "; ".join(map(str, reports)) or "seeded random values"
+    # Values that were copied come under the donor's licence, and expect the images that it expects.
+    parents = [donors[r.facts["source"]] for r in reports if r.facts.get("source") in donors]
+    licenses = {parent.license for parent in parents}
+    source = Source(Path(), words, license=licenses.pop() if len(licenses) == 1 else None)
+    facts = asdict(parents[-1].transform) if parents else {}
+    model = _model(module, entry, name, _transform(entry, config, facts), source)
+    return replace(model, init=tuple(report.as_dict() for report in reports))
+
+
+def blank(entry: ZooEntry, name: str, config: JobConfig, section: str) -> nn.Module:
+    """Build the module of an entry with random weights from a seed of its own.
+
+    Args:
+        entry: The architecture.
+        name: Its name.
+        config: The run: ``input_size``, ``seed``.
+        section: Section of the run file, for messages.
+
+    Raises:
+        UserError: If it cannot be built.
+    """
+    return build(entry, name, config.input_size, _seed(config, name), section=section)
+
+
+def _unfilled(name: str, donors: bool, called: Sequence[str]) -> str:
+    where = f"zoo.{name}.weights is null: hooks of init fill it,"
+    if not called:
+        return f"{where} but none has a part in models of the zoo. Add dpiat (or random) to init."
     if not donors:
-        raise UserError(
-            f"zoo.{name}.weights is null: it takes weights from the most similar other model, but "
-            "no model of the zoo has weights. Give at least one of them a source such as timm."
+        return (
+            f"{where} and dpiat takes weights from the most similar other model, but no model of "
+            "the zoo has weights. Give at least one of them a source such as timm."
         )
-    module = build(entry, name, config.input_size, _seed(config, name))
-    best, similarity = dpiat.rank_sources(module, donors)[0]
-    dpiat.transfer(donors[best], module)
-    source = Source(Path(), f"DPIAT from {best} (similarity {similarity:.3f})")
-    return _model(module, entry, name, _transform(entry, config, {}), source)
+    return f"{where} but {', '.join(called)} changed nothing. Add dpiat (or random) to init."
 
 
 def _transform(entry: ZooEntry, config: JobConfig, facts: Mapping[str, Any]) -> Preprocess:

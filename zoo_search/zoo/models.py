@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from torch import nn
 
@@ -29,6 +30,7 @@ class ZooModel:
         license: Licence of the weights, where it is known.
         weights_hash: SHA-256 over names and values of all tensors of the module.
         source: Where the weights came from, in words.
+        init: Reports of the init hooks that filled it, as plain values; empty with weights.
     """
 
     name: str
@@ -39,6 +41,7 @@ class ZooModel:
     license: str | None
     weights_hash: str
     source: str
+    init: tuple[Mapping[str, Any], ...] = ()
 
     @cached_property
     def graph(self) -> LineGraph:

@@ -1,22 +1,30 @@
-"""The YAML of a run as one validated model (``docs/design.md``, "A run file").
+"""The sections of a run file, with every default.
 
-Every default is filled in here and nowhere else; :meth:`JobConfig.to_yaml` writes the whole
+Defaults are filled in here and nowhere else; :meth:`JobConfig.to_yaml` writes the whole
 configuration back, so that a run directory says exactly what made it.
 """
 
 from __future__ import annotations
 
-import inspect
-import typing
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    field_validator,
+    model_validator,
+)
 
+from zoo_search.config.entries import (
+    HookConfig,
+    Hooks,
+    PlainEntry,
+    Section,
+    VariantConfig,
+    ZooEntry,
+)
 from zoo_search.engine import PATIENCE
-from zoo_search.errors import UserError, nearest
+from zoo_search.errors import nearest
 
 __all__ = [
     "BudgetConfig",
@@ -26,38 +34,13 @@ __all__ = [
     "PartitionConfig",
     "SearchConfig",
     "SimilarityConfig",
-    "ZooEntry",
-    "load_job",
 ]
 
 Metric = Literal["cka", "cka_biased", "rbf_cka", "lr"]
 Protocol = Literal["frozen", "full"]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-
-class ZooEntry(_Section):
-    """One model of the zoo: an architecture and where its weights come from."""
-
-    arch: str
-    """A timm name, or ``module:package.mod:factory``."""
-    kwargs: dict[str, Any] = {}
-    weights: str | None = "timm"
-    """``timm``, ``hf-hub:ORG/NAME``, ``package:NAME/FILE``, ``pretrained_on:DATASET``, a path or
-    URI, or null: then DPIAT fills the weights from the most similar model of the zoo."""
-    key_order: bool = False
-    """Match tensors in order when names differ and every shape agrees."""
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
-    interpolation: Literal["nearest", "bilinear", "bicubic"] | None = None
-    crop_pct: Annotated[float, Field(gt=0, le=1)] | None = None
-    license: str | None = None
-
-
-class DatasetConfig(_Section):
+class DatasetConfig(Section):
     """The target images and how they are split."""
 
     name: str
@@ -73,7 +56,7 @@ class DatasetConfig(_Section):
     """Share of files that may fail to decode; they are counted, named and skipped."""
 
 
-class SimilarityConfig(_Section):
+class SimilarityConfig(Section):
     """DeRy section 3.2, Definition 3: how alike two cuts are."""
 
     metric: Metric = "cka"
@@ -96,7 +79,7 @@ class SimilarityConfig(_Section):
     """Ray actors; default: one a CPU, or one a GPU where there are GPUs."""
 
 
-class PartitionConfig(_Section):
+class PartitionConfig(Section):
     """DeRy Eqs. 2-7; defaults of section 4."""
 
     k: Annotated[int, Field(ge=1)] = 4
@@ -112,7 +95,7 @@ class PartitionConfig(_Section):
     """Ray actors; default: one a CPU."""
 
 
-class BudgetConfig(_Section):
+class BudgetConfig(Section):
     """Limits on a network (DeRy Eq. 9). MACs are multiply-adds for one image."""
 
     max_params: Annotated[float, Field(gt=0)] | None = None
@@ -142,7 +125,7 @@ class BudgetConfig(_Section):
         return self
 
 
-class SearchConfig(_Section):
+class SearchConfig(Section):
     """DeRy section 3.3 and "Implementation details": candidates and their training-free scores."""
 
     trials: Annotated[int, Field(ge=1)] = 500
@@ -152,7 +135,6 @@ class SearchConfig(_Section):
     run directory."""
     proxies: Annotated[tuple[str, ...], Field(min_length=1)] = ("naswot",)
     """The first one ranks the candidates; ``docs/benchmarks.md`` says which one to trust."""
-    init: Literal["least_squares", "random", "dpiat"] = "least_squares"
     fit_images: Annotated[int, Field(ge=8)] = 256
     """Target images that the least-squares stitches are fitted on."""
     batches: Annotated[int, Field(ge=1)] = 5
@@ -161,7 +143,7 @@ class SearchConfig(_Section):
     """Ray actors; default: one a CPU, or one a GPU where there are GPUs."""
 
 
-class FinetuneConfig(_Section):
+class FinetuneConfig(Section):
     """DeRy section 4: FROZEN-TUNING (stitches and head) and FULL-TUNING (everything)."""
 
     winners: Annotated[int, Field(ge=1)] = 3
@@ -172,9 +154,21 @@ class FinetuneConfig(_Section):
     batch_size: Annotated[int, Field(ge=1)] | None = None
     lr: Annotated[float, Field(gt=0)] | None = None
     baselines: tuple[Literal["best_single", "random"], ...] = ("best_single", "random")
+    plain: dict[str, PlainEntry] = Field(default_factory=dict)
+    """Architectures to fine-tune beside the winners ("what if I trained X instead?")."""
+    variants: dict[str, VariantConfig] = Field(default_factory=dict)
+    """Changed winners, fine-tuned from the weights that the winners ended with."""
 
 
-class JobConfig(_Section):
+def _require(place: str, word: str, allowed: list[str], what: str) -> None:
+    if word not in allowed:
+        raise ValueError(
+            f"{place}: no {what}: '{word}'.{nearest(word, allowed)} "
+            f"Allowed: {', '.join(allowed) or 'none'}"
+        )
+
+
+class JobConfig(Section):
     """A whole run."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -185,6 +179,12 @@ class JobConfig(_Section):
     """Seconds that a step waits for a cluster that makes no progress at all."""
     zoo: Annotated[dict[str, ZooEntry], Field(min_length=1)]
     dataset: DatasetConfig
+    init: Hooks = (
+        HookConfig(hook="dpiat", roles=("zoo", "plain", "variant")),
+        HookConfig(hook="least_squares", roles=("candidate",)),
+    )
+    """Hooks that start what has no pre-trained weights, in order; each finds what those before it
+    have left. Without any, everything new stays at seeded random values."""
     similarity: SimilarityConfig = SimilarityConfig()
     partition: PartitionConfig = PartitionConfig()
     budget: BudgetConfig = BudgetConfig()
@@ -196,105 +196,41 @@ class JobConfig(_Section):
     def _dataset_by_name(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
 
+    @model_validator(mode="after")
+    def _names(self) -> JobConfig:
+        for place, entry in (
+            *((f"zoo.{name}", entry) for name, entry in self.zoo.items()),
+            *((f"finetune.plain.{name}", entry) for name, entry in self.finetune.plain.items()),
+        ):
+            if entry.source is not None:
+                self._check_source(place, entry)
+        plain, variants = self.finetune.plain, self.finetune.variants
+        winners = [f"reassembly {place}" for place in range(1, self.finetune.winners + 1)]
+        tuned = [*winners, "random recipe", *self.zoo, *plain]
+        for name in [*(n for n in plain if n in self.zoo), *(n for n in variants if n in tuned)]:
+            raise ValueError(f"finetune: the name '{name}' is taken; choose another")
+        for name, change in variants.items():
+            place = f"finetune.variants.{name}"
+            _require(f"{place}.of", change.of, tuned, "network is fine-tuned under this name")
+            for model in change.models:
+                allowed = [*self.zoo, *plain]
+                _require(f"{place}.models", model, allowed, "model of the zoo has this name")
+        return self
+
+    def _check_source(self, place: str, entry: ZooEntry) -> None:
+        if entry.weights is not None:
+            raise ValueError(
+                f"{place}.source is for models without weights, but weights is '{entry.weights}': "
+                "leave one of them out"
+            )
+        allowed = [name for name, other in self.zoo.items() if other.weights is not None]
+        _require(
+            f"{place}.source",
+            str(entry.source),
+            allowed,
+            "model of the zoo has weights and this name",
+        )
+
     def to_yaml(self) -> str:
         """Return the configuration as YAML with every default filled in."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, width=100)
-
-
-def load_job(source: str | Path | Mapping[str, Any] | JobConfig) -> JobConfig:
-    """Read and validate a run file (a path), or validate a mapping of the same form.
-
-    Raises:
-        UserError: If the file is missing, is no YAML, or breaks a rule: the message names the
-            place in the file, what is allowed, and the nearest known key for an unknown one.
-    """
-    if isinstance(source, JobConfig):
-        return source
-    if isinstance(source, Mapping):
-        return _validate(dict(source), "the run configuration", None)
-    path = Path(source)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(
-            f"The run file {path} cannot be read ({reason}). Give the path of a "
-            "YAML file; jobs/digits.yaml is an example."
-        ) from None
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f", line {where.line + 1}" if where is not None else ""
-        raise UserError(
-            f"{path}{line} is not valid YAML: {getattr(error, 'problem', error)}. "
-            "Mind the indentation and the colons."
-        ) from None
-    if not isinstance(data, dict):
-        raise UserError(f"{path} holds no mapping; a run file starts with keys such as 'name:'.")
-    return _validate(data, str(path), node)
-
-
-def _validate(data: dict[str, Any], name: str, node: yaml.Node | None) -> JobConfig:
-    try:
-        return JobConfig.model_validate(data)
-    except ValidationError as error:
-        raise UserError(
-            " ".join(_explain(name, node, item) for item in error.errors()[:5])
-        ) from None
-
-
-def _explain(name: str, node: yaml.Node | None, item: Any) -> str:
-    loc = tuple(part for part in item["loc"] if part != "function-before")
-    place = ".".join(str(part) for part in loc)
-    line = _line_of(node, loc)
-    where = f"{name}, line {line}" if line else name
-    if item["type"] == "extra_forbidden":
-        known = _known_keys(loc[:-1])
-        section = f"'{'.'.join(map(str, loc[:-1]))}'" if len(loc) > 1 else "the top level"
-        return (
-            f"{where}: unknown key '{loc[-1]}' in {section}.{nearest(str(loc[-1]), known)} "
-            f"Allowed there: {', '.join(known)}."
-        )
-    if item["type"] == "missing":
-        return f"{where}: '{place}' is missing. Add it."
-    message = str(item["msg"]).removeprefix("Value error, ")
-    given = item.get("input")
-    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
-    return f"{where}: '{place}': {message[:1].lower()}{message[1:]}{shown}."
-
-
-def _known_keys(loc: tuple[Any, ...]) -> list[str]:
-    """Return the keys allowed in the section at ``loc``, walking the models' annotations."""
-    model: type[BaseModel] = JobConfig
-    for part in loc:
-        field = model.model_fields.get(str(part))
-        section = _section_of(field.annotation) if field is not None else None
-        model = section or model  # a name in a mapping of sections may equal any key
-    return list(model.model_fields)
-
-
-def _section_of(annotation: Any) -> type[BaseModel] | None:
-    """Return the section class inside an annotation such as ``dict[str, ZooEntry]``."""
-    for inner in (annotation, *reversed(typing.get_args(annotation))):
-        if inspect.isclass(inner) and issubclass(inner, BaseModel):
-            return inner
-    return None
-
-
-def _line_of(node: yaml.Node | None, loc: tuple[Any, ...]) -> int | None:
-    """Return the 1-based line of the key at ``loc``, or of its nearest enclosing section."""
-    line = None
-    for part in loc:
-        if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                if key.value == str(part):
-                    line, node = key.start_mark.line + 1, value
-                    break
-            else:
-                return line
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-    return line

@@ -1,0 +1,227 @@
+"""Hooks one after the other: order, what is measured, what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from zoo_search.config import HookConfig, load_job
+from zoo_search.errors import UserError
+from zoo_search.hooks import Context, Filled, HookReport, Piece, as_hooks, register_hook, start
+
+
+def network() -> nn.Sequential:
+    """A pre-trained layer and a new one."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
+
+
+def context(net: nn.Sequential, **more: Any) -> Context:
+    return Context("candidate", "net", (Piece("1", net[1]),), **more)
+
+
+def fill(value: float) -> Any:
+    def hook(module: nn.Module, told: Context) -> dict[str, float]:
+        for tensor in told.fresh.values():
+            tensor.fill_(value)
+        return {"value": value}
+
+    return hook
+
+
+def test_hooks_run_in_order_and_each_finds_what_was_left() -> None:
+    net, seen = network(), []
+
+    def look(module: nn.Module, told: Context) -> None:
+        seen.append({name: tensor.clone() for name, tensor in told.fresh.items()})
+
+    before = {name: t.clone() for name, t in net.state_dict().items()}
+    first, second, third = start(net, context(net), as_hooks([fill(1.0), look, fill(2.0)]))
+    assert list(seen[0]) == ["1.weight", "1.bias"]
+    assert all(bool((tensor == 1).all()) for tensor in seen[0].values())
+    assert all(bool((net.state_dict()[n] == 2).all()) for n in ("1.weight", "1.bias"))
+    assert all(torch.equal(net.state_dict()[n], before[n]) for n in ("0.weight", "0.bias"))
+    assert [report.changed for report in (first, second, third)] == [8, 0, 8]
+    assert [report.values for report in (first, second, third)] == [8, 8, 8]
+    assert [report.facts for report in (first, second, third)] == [{"value": 1.0}, {}, {"value": 2}]
+    assert [report.hook for report in (first, second)] == ["hook", "look"]
+
+
+def test_what_a_hook_changed_is_measured_even_behind_autograds_back() -> None:
+    net = network()
+
+    def sly(module: nn.Module, told: Context) -> Filled:
+        told.pieces[0].module.get_parameter("weight").data[0, 0] += 1
+        return Filled({"changed": 1000}, fitted=True)
+
+    (report,) = start(net, context(net), as_hooks(sly))
+    assert (report.changed, report.values, report.fitted) == (1, 8, True)
+    assert HookReport(**report.as_dict()) == report
+
+
+def test_a_hook_is_called_for_its_roles_with_its_options() -> None:
+    net, told = network(), []
+    register_hook("test_roles")(lambda module, given: told.append((given.role, given.options)))
+    hooks = as_hooks(
+        [HookConfig(hook="test_roles", roles=("zoo", "variant"), options={"gain": 2})], "init"
+    )
+    for role in ("zoo", "plain", "candidate", "variant"):
+        start(net, Context(role, "net", (Piece("", net),)), hooks)
+    assert told == [("zoo", {"gain": 2}), ("variant", {"gain": 2})]
+
+
+def replace_weight(module: nn.Module, told: Context) -> None:
+    told.pieces[0].module.weight = nn.Parameter(torch.zeros(2, 3))
+
+
+def test_a_parameter_may_be_replaced_by_another() -> None:
+    net = network()
+    (report,) = start(net, context(net), as_hooks(replace_weight))
+    assert report.changed == 6
+    assert not net[1].weight.any()
+
+
+def raises(module: nn.Module, told: Context) -> None:
+    raise ZeroDivisionError("oh no")
+
+
+def leaves_nan(module: nn.Module, told: Context) -> None:
+    told.fresh["1.bias"].fill_(float("nan"))
+
+
+def touches_others(module: nn.Module, told: Context) -> None:
+    module.get_parameter("0.weight").mul_(2)
+
+
+def replaces_others(module: nn.Module, told: Context) -> None:
+    module.get_submodule("0").weight = nn.Parameter(torch.ones(3, 4))
+
+
+def reshapes(module: nn.Module, told: Context) -> None:
+    told.pieces[0].module.weight = nn.Parameter(torch.zeros(5, 3))
+
+
+def tells_tensors(module: nn.Module, told: Context) -> dict[str, Tensor]:
+    return {"weight": torch.ones(1)}
+
+
+@pytest.mark.parametrize(
+    ("hook", "words"),
+    [
+        (raises, r"hook 'raises' failed on net \(candidate\): ZeroDivisionError: oh no\. Mend"),
+        (leaves_nan, r"'leaves_nan'.* left values that are not finite in 1\.bias"),
+        (touches_others, r"'touches_others'.* changed pre-trained weights"),
+        (replaces_others, r"'replaces_others'.* changed pre-trained weights"),
+        (reshapes, r"'reshapes'.* changed names or shapes"),
+        (tells_tensors, r"'tells_tensors' returned facts that are not JSON"),
+    ],
+)
+def test_what_a_hook_must_not_do_is_told_in_a_paragraph(hook: Any, words: str) -> None:
+    net = network()
+    with pytest.raises(UserError, match=words):
+        start(net, context(net), as_hooks(hook))
+
+
+def test_names_that_are_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"init\.1: there is no init hook 'dpait'.*'dpiat'\?"):
+        as_hooks(["least_squares", "dpait"])
+    with pytest.raises(UserError, match=r"init\.0: the init hook 'no_such:hook' cannot be imp"):
+        as_hooks("module:no_such:hook")
+    with pytest.raises(UserError, match="cannot be registered as 'dpiat'"):
+        register_hook("dpiat")
+    (tmp_path / "own_hooks.py").write_text("number = 3\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UserError, match="'own_hooks:number' is a int, not a function"):
+        as_hooks("module:own_hooks:number")
+
+
+def test_hooks_of_modules_and_of_installed_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A package declares its hook in its entry points; a module of one's own is named by path."""
+    code = "def ones(module, context):\n    for t in context.fresh.values():\n        t.fill_(1)\n"
+    (tmp_path / "packaged_hooks.py").write_text(code, encoding="utf-8")
+    about = tmp_path / "packaged_hooks-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Name: packaged-hooks\nVersion: 1.0\n", encoding="utf-8")
+    points = "[zoo_search.hooks]\nall_ones = packaged_hooks:ones\n"
+    (about / "entry_points.txt").write_text(points, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("all_ones", "module:packaged_hooks:ones"):
+        net = network()
+        (report,) = start(net, context(net), as_hooks(name))
+        assert report.hook == name
+        assert bool((net[1].weight == 1).all())
+
+
+def test_the_source_of_a_hook_is_part_of_its_identity(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = []
+    for name, body in (("one", "return None"), ("two", "return None"), ("three", "return {}")):
+        (tmp_path / f"{name}_hooks.py").write_text(
+            f"def same(module, context):\n    {body}\n", encoding="utf-8"
+        )
+        (hook,) = as_hooks(f"module:{name}_hooks:same")
+        found.append(hook.identity[1:])
+    assert found[0] == found[1] != found[2]
+    (tuned,) = as_hooks([HookConfig(hook="dpiat", options={"operator": "full"})])
+    assert tuned.identity != as_hooks("dpiat")[0].identity
+
+
+JOB: dict[str, Any] = {
+    "name": "x",
+    "dataset": "digits",
+    "zoo": {
+        "a": {"arch": "resnet10t"},
+        "b": {"arch": "resnet14t", "weights": None, "source": "a"},
+    },
+}
+
+
+def test_the_run_file_takes_names_sections_and_a_single_hook() -> None:
+    default = load_job(JOB)
+    assert [(h.hook, h.roles) for h in default.init] == [
+        ("dpiat", ("zoo", "plain", "variant")),
+        ("least_squares", ("candidate",)),
+    ]
+    assert load_job(JOB | {"init": "dpiat"}).init == (HookConfig(hook="dpiat"),)
+    mixed = load_job(JOB | {"init": ["random", {"hook": "dpiat", "roles": ["zoo"]}]}).init
+    assert [h.hook for h in mixed] == ["random", "dpiat"]
+    assert mixed[1].roles == ("zoo",)
+    assert load_job(JOB | {"init": []}).init == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"init": [{"hook": "dpiat", "role": ["zoo"]}]},
+            r"unknown key 'role'.*Did you mean 'roles'",
+        ),
+        ({"init": [{"hook": "dpiat", "roles": ["zu"]}]}, r"init\.0\.roles\.0"),
+        ({"zoo": {"a": {"arch": "x", "source": "b"}}}, r"zoo\.a\.source is for models without"),
+        (
+            {"zoo": {"lite0": {"arch": "x"}, "b": {"arch": "y", "weights": None, "source": "lit"}}},
+            r"zoo\.b\.source: no model of the zoo has weights and this name: 'lit'.*'lite0'\?",
+        ),
+        ({"finetune": {"plain": {"a": {"arch": "x"}}}}, "the name 'a' is taken"),
+        (
+            {"finetune": {"variants": {"v": {"of": "reassembly 4", "input_size": 64}}}},
+            r"variants\.v\.of: no network is fine-tuned under this name: 'reassembly 4'",
+        ),
+        (
+            {"finetune": {"variants": {"v": {"models": {"c": {"arch": "x"}}}}}},
+            r"variants\.v\.models: no model of the zoo has this name: 'c'",
+        ),
+        ({"finetune": {"variants": {"v": {}}}}, r"variants\.v': it changes nothing"),
+    ],
+)
+def test_mistakes_in_the_run_file(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        load_job(JOB | change)

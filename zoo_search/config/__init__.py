@@ -1,0 +1,37 @@
+"""The YAML of a run as one validated model (``docs/design.md``, "A run file")."""
+
+from zoo_search.config.entries import (
+    HOOK_ROLES,
+    HookConfig,
+    HookRole,
+    PlainEntry,
+    VariantConfig,
+    ZooEntry,
+)
+from zoo_search.config.read import load_job
+from zoo_search.config.sections import (
+    BudgetConfig,
+    DatasetConfig,
+    FinetuneConfig,
+    JobConfig,
+    PartitionConfig,
+    SearchConfig,
+    SimilarityConfig,
+)
+
+__all__ = [
+    "HOOK_ROLES",
+    "BudgetConfig",
+    "DatasetConfig",
+    "FinetuneConfig",
+    "HookConfig",
+    "HookRole",
+    "JobConfig",
+    "PartitionConfig",
+    "PlainEntry",
+    "SearchConfig",
+    "SimilarityConfig",
+    "VariantConfig",
+    "ZooEntry",
+    "load_job",
+]

@@ -1,0 +1,112 @@
+"""Sections of a run file that name networks and say how they start."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+__all__ = [
+    "HOOK_ROLES",
+    "HookConfig",
+    "HookRole",
+    "Hooks",
+    "ModelChange",
+    "PlainEntry",
+    "Section",
+    "VariantConfig",
+    "ZooEntry",
+]
+
+HookRole = Literal["zoo", "plain", "candidate", "variant"]
+HOOK_ROLES: tuple[HookRole, ...] = typing.get_args(HookRole)
+
+
+class Section(BaseModel):
+    """A part of the run file: frozen, and without unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class HookConfig(Section):
+    """One init hook: what starts the parts of a network that have no pre-trained weights."""
+
+    hook: str
+    """``dpiat``, ``least_squares``, ``random``, a registered name, or
+    ``module:package.mod:function``."""
+    roles: Annotated[tuple[HookRole, ...], Field(min_length=1)] = HOOK_ROLES
+    """What it is called for: models of the zoo without weights (``zoo``), plain architectures that
+    are only fine-tuned (``plain``), stitches and heads of reassembled networks (``candidate``),
+    changed winners (``variant``)."""
+    options: dict[str, Any] = {}
+    """What the hook itself understands; ``dpiat``: ``matching`` and ``operator``."""
+
+
+def _as_list(value: Any) -> Any:
+    """Let a single hook stand without a list, and a hook without options by its name."""
+    items = [value] if isinstance(value, str | Mapping) else value
+    if not isinstance(items, list | tuple):
+        return value
+    return [{"hook": item} if isinstance(item, str) else item for item in items]
+
+
+Hooks = Annotated[tuple[HookConfig, ...], BeforeValidator(_as_list)]
+
+
+class ZooEntry(Section):
+    """One model of the zoo: an architecture and where its weights come from."""
+
+    arch: str
+    """A timm name, or ``module:package.mod:factory``."""
+    kwargs: dict[str, Any] = {}
+    weights: str | None = "timm"
+    """``timm``, ``hf-hub:ORG/NAME``, ``package:NAME/FILE``, ``pretrained_on:DATASET``, a path or
+    URI, or null: then the hooks of ``init`` fill them; DPIAT from the most similar model."""
+    source: str | None = None
+    """Where ``weights`` is null: the model of the zoo that DPIAT takes from, instead of the most
+    similar one."""
+    key_order: bool = False
+    """Match tensors in order when names differ and every shape agrees."""
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    interpolation: Literal["nearest", "bilinear", "bicubic"] | None = None
+    crop_pct: Annotated[float, Field(gt=0, le=1)] | None = None
+    license: str | None = None
+
+
+class PlainEntry(ZooEntry):
+    """An architecture that takes no part in the search and is only fine-tuned."""
+
+    weights: str | None = None
+    init: Hooks | None = None
+    """Hooks for this one instead of those of the run."""
+
+
+class ModelChange(Section):
+    """What is another architecture in a changed winner."""
+
+    arch: str | None = None
+    kwargs: dict[str, Any] = {}
+    """Laid over those of the model."""
+
+
+class VariantConfig(Section):
+    """A winner that is widened, deepened or given another input size (DPIAT section 1.2)."""
+
+    of: str = "reassembly 1"
+    """Name of the fine-tuned network that it starts from, as in the report."""
+    input_size: Annotated[int, Field(ge=8)] | None = None
+    models: dict[str, ModelChange] = {}
+    """By model: another architecture of its family, or other arguments; those that the winner's
+    recipe does not hold are left aside."""
+    init: Hooks | None = None
+    """Hooks for this one instead of those of the run."""
+
+    @model_validator(mode="after")
+    def _changes(self) -> VariantConfig:
+        if self.input_size is None and not self.models:
+            raise ValueError("it changes nothing: give input_size or models")
+        return self

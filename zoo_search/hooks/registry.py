@@ -1,0 +1,163 @@
+"""Init hooks by name: ours, those that users register, and functions of importable modules."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import Any, TypeVar
+
+from torch import nn
+
+from zoo_search.config import HOOK_ROLES, HookConfig, HookRole
+from zoo_search.errors import UserError, nearest
+from zoo_search.hooks.context import Context, Filled
+
+__all__ = ["BoundHook", "Hook", "Init", "as_hooks", "hooks_identity", "register_hook"]
+
+Hook = Callable[[nn.Module, Context], Filled | Mapping[str, Any] | None]
+"""Starts the pieces of a module in place; may return facts for the report."""
+
+_GROUP = "zoo_search.hooks"
+_MODULE = "module:"
+_OURS = {
+    "dpiat": "zoo_search.dpiat.hook:dpiat",
+    "least_squares": "zoo_search.reassembly.starts:least_squares",
+    "random": "zoo_search.hooks.registry:keep_random",
+}
+_REGISTERED: dict[str, Hook] = {}
+
+H = TypeVar("H", bound=Hook)
+
+
+@dataclass(frozen=True)
+class BoundHook:
+    """A hook with what the run file says of it.
+
+    Attributes:
+        name: Its name.
+        call: The hook.
+        roles: The roles that it is called for.
+        options: Given to it as ``context.options``.
+    """
+
+    name: str
+    call: Hook
+    roles: tuple[HookRole, ...] = HOOK_ROLES
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def ours(self) -> bool:
+        """Whether it comes with zoo-search."""
+        return self.name in _OURS
+
+    @property
+    def identity(self) -> list[Any]:
+        """What decides on what it does, JSON-like: for a user's hook its source code, too."""
+        code = ""
+        if not self.ours:
+            try:
+                code = hashlib.sha256(inspect.getsource(self.call).encode()).hexdigest()
+            except (OSError, TypeError):  # made without a file, or no function
+                code = getattr(self.call, "__qualname__", type(self.call).__qualname__)
+        return [self.name, dict(self.options), code]
+
+
+Init = str | HookConfig | Hook | BoundHook | Sequence[str | HookConfig | Hook | BoundHook]
+"""One hook or an ordered list of hooks: names, sections of a run file, or functions."""
+
+
+def register_hook(name: str) -> Callable[[H], H]:
+    """Register an init hook under a name that run files can use; a decorator.
+
+    A hook is called with the module and a :class:`~zoo_search.hooks.context.Context`; it fills
+    ``context.pieces`` in place and may return facts. Whoever starts ``zoo-search`` from the command
+    line names the function in the run file instead (``module:package.mod:function``), or declares
+    it in the package's entry points, group ``zoo_search.hooks``.
+
+    Args:
+        name: The name; registering it again replaces the hook.
+
+    Raises:
+        UserError: If the name is one of ours or looks like a path.
+    """
+    if name in _OURS or ":" in name or not name:
+        raise UserError(
+            f"An init hook cannot be registered as '{name}': {', '.join(_OURS)} are taken, and a "
+            "name has no colon."
+        )
+
+    def keep(hook: H) -> H:
+        _REGISTERED[name] = hook
+        return hook
+
+    return keep
+
+
+def as_hooks(init: Init, where: str = "init") -> tuple[BoundHook, ...]:
+    """Return the hooks that a run file, or a caller, asks for, in order.
+
+    Args:
+        init: Names, sections of a run file, or the hooks themselves.
+        where: Where it is written, for messages.
+
+    Raises:
+        UserError: If there is no such hook; names the nearest one.
+    """
+    items = [init] if isinstance(init, str) or not isinstance(init, Sequence) else init
+    return tuple(_bind(item, f"{where}.{place}") for place, item in enumerate(items))
+
+
+def hooks_identity(init: Init, role: HookRole) -> list[Any]:
+    """Return what decides on what the hooks do to modules of a role, JSON-like."""
+    return [hook.identity for hook in as_hooks(init) if role in hook.roles]
+
+
+def keep_random(module: nn.Module, context: Context) -> None:
+    """Leave the seeded random values: the hook ``random``."""
+
+
+def _bind(item: str | HookConfig | Hook | BoundHook, where: str) -> BoundHook:
+    if isinstance(item, BoundHook):
+        return item
+    if isinstance(item, str):
+        item = HookConfig(hook=item)
+    if isinstance(item, HookConfig):
+        return BoundHook(item.hook, _find(item.hook, where), item.roles, item.options)
+    return BoundHook(getattr(item, "__name__", type(item).__name__), item)
+
+
+def _find(name: str, where: str) -> Hook:
+    if name in _REGISTERED:
+        return _REGISTERED[name]
+    if name in _OURS:
+        return _load(_OURS[name], where)
+    if name.startswith(_MODULE):
+        return _load(name.removeprefix(_MODULE), where)
+    installed = {point.name: point for point in entry_points(group=_GROUP)}
+    if name in installed:
+        return _load(installed[name].value, where)
+    known = [*_OURS, *_REGISTERED, *installed]
+    raise UserError(
+        f"{where}: there is no init hook '{name}'.{nearest(name, known)} Allowed: "
+        f"{', '.join(known)}, or 'module:package.mod:function' for a function of your own."
+    )
+
+
+def _load(path: str, where: str) -> Hook:
+    """Import ``package.mod:function``."""
+    module, _, attribute = path.partition(":")
+    try:
+        found: Hook = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"{where}: the init hook '{path}' cannot be imported ({error}). Write "
+            "'module:package.mod:function', and start zoo-search where the module lies (its folder "
+            "must be on PYTHONPATH)."
+        ) from None
+    if not callable(found):
+        raise UserError(f"{where}: '{path}' is a {type(found).__name__}, not a function.")
+    return found
