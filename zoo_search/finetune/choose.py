@@ -28,8 +28,8 @@ def entries(
       training images best (proxy ``probe``). No score finds the best single model with certainty;
       as many shots at it as the reassemblies get keeps the comparison fair.
     - ``random``: one feasible recipe, drawn uniformly, that is not among the winners.
-    - ``plain``: the architectures of ``finetune.plain``, filled by the init hooks, whatever they
-      cost.
+    - ``plain``: the architectures of ``finetune.plain``, filled by the init hooks, under a random
+      head, whatever they cost.
 
     Raises:
         UserError: If no reassembly was scored, or a plain architecture cannot be built and cut.
@@ -66,7 +66,7 @@ def _plain(job: JobConfig, zoo: Zoo) -> list[Entry]:
     for name, entry in job.finetune.plain.items():
         model = fill(entry, name, job, zoo, "plain")
         recipe = Recipe.whole(name, len(model.graph))
-        chosen.append(Entry(name, "plain", recipe, models={name: model}, init=entry.init))
+        chosen.append(Entry(name, "plain", recipe, models={name: model}, init=()))
     return chosen
 
 

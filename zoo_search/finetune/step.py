@@ -15,7 +15,7 @@ from zoo_search.finetune.drive import train_all
 from zoo_search.finetune.entry import Entry, Result, Role
 from zoo_search.finetune.lane import Task, Trained, keep_trained, read_trained
 from zoo_search.finetune.networks import Network, networks
-from zoo_search.finetune.recipes import train_recipe
+from zoo_search.finetune.recipes import Protocol, TrainRecipe, train_recipe
 from zoo_search.finetune.variants import fill_variant, plan_variant
 from zoo_search.reassembly.cost import CostTable
 from zoo_search.store import fingerprint
@@ -141,12 +141,8 @@ class _Tuning:
         """Return what a worker needs."""
         import ray
 
-        config, wanted = self.job.finetune, network.entry.recipe
-        recipe = train_recipe(
-            config.recipe, epochs=config.epochs, batch_size=config.batch_size, lr=config.lr
-        )
-        if not network.fitted:
-            recipe = replace(recipe, step_limit=None)
+        wanted = network.entry.recipe
+        recipe, protocols = _training(network, self.job)
         transform = network.models[wanted.blocks[0].model].transform
         how = (tuple(transform.size), transform.interpolation, transform.crop_pct)
         made_from = [
@@ -154,7 +150,7 @@ class _Tuning:
             wanted.to_dict(),
             {name: model.weights_hash for name, model in network.models.items()},
             [list(how), list(transform.mean), list(transform.std)],
-            [self.dataset.fingerprint, self.job.seed, list(config.protocol), vars(recipe)],
+            [self.dataset.fingerprint, self.job.seed, list(protocols), vars(recipe)],
             list(network.start),
         ]
         return Task(
@@ -165,7 +161,7 @@ class _Tuning:
             test=self._put("test", how),
             transform=transform,
             recipe=recipe,
-            protocols=config.protocol,
+            protocols=protocols,
             num_classes=len(self.dataset.classes),
             seed=self.job.seed,
             macs=self._costs(network).cost(wanted).macs,
@@ -206,6 +202,24 @@ class _Tuning:
                 metadata=metadata,
             )
         return result
+
+
+def _training(network: Network, job: JobConfig) -> tuple[TrainRecipe, tuple[Protocol, ...]]:
+    """Return how a network is trained.
+
+    A plain architecture has no blocks that are worth keeping still while a head learns: it goes
+    through the last protocol alone, with the epochs of all.
+    """
+    config, protocols = job.finetune, job.finetune.protocol
+    recipe = train_recipe(
+        config.recipe, epochs=config.epochs, batch_size=config.batch_size, lr=config.lr
+    )
+    if not network.fitted:
+        recipe = replace(recipe, step_limit=None)
+    if network.entry.role == "plain":
+        epochs = sum(recipe.epochs(protocol) for protocol in protocols)
+        return replace(recipe, epochs_frozen=epochs, epochs_full=epochs), protocols[-1:]
+    return recipe, protocols
 
 
 def _earlier(store: RunStore) -> dict[str, str]:

@@ -60,6 +60,8 @@ def candidate_picture(
 
 def curve_picture(results: Sequence[Mapping[str, Any]]) -> bytes:
     """Draw the training loss over the epochs of all protocols, one line a network."""
+    from matplotlib.ticker import LogFormatter
+
     figure, axes = new_figure(7.2, 3.8)
     styles = {"reassembly": "-", "single": "--", "random": ":", "plain": "-.", "variant": "-"}
     borders: set[int] = set()
@@ -78,17 +80,17 @@ def curve_picture(results: Sequence[Mapping[str, Any]]) -> bytes:
         )
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
     for border in sorted(borders)[:-1]:
         axes.axvline(border + 0.5, color=FAINT, linewidth=1)
     top = axes.get_ylim()[1]
     left = 0
-    names = list(results[0]["protocols"]) if results else []
+    names = max((list(result["protocols"]) for result in results), key=len, default=[])
     for border, name in zip(sorted(borders), names, strict=False):
         axes.text((left + border + 1) / 2, top, f"{name.upper()}-TUNING", ha="center", va="bottom")
         left = border
     axes.set_xlabel("epoch")
     axes.set_ylabel("training loss")
     axes.grid(color=FAINT, linewidth=0.5, alpha=0.6)
-    axes.legend(frameon=False, loc="upper right", fontsize=8)
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8)
     return render(figure)

@@ -43,7 +43,7 @@ def summary(store: RunStore) -> Summary:
     """Read ``winners.json`` into the closing table of a run."""
     winners = store.read_json("winners.json")
     results = sorted(winners["results"], key=final_accuracy, reverse=True)
-    protocols = list(results[0]["protocols"])
+    protocols = list(dict.fromkeys(name for r in winners["results"] for name in r["protocols"]))
     told = verdict(results, winners["test_images"])
     columns = {
         "name": "network",
