@@ -56,7 +56,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "dataset": {"name": "digits", "per_class": 8},
         "similarity": {"fraction": 1.0, "batch_size": 40},
         "partition": {"k": 2, "eps": 0.5, "restarts": 20},
-        "budget": {"max_params": 12e6, "max_macs": 1e8},
+        "budget": {"max_params": 12e6, "max_macs": 1e8, "measure": ["memory"]},
         "search": {"trials": 5, "sampler": "random", "fit_images": 40, "batches": 2,
                    "batch_size": 16},
         "finetune": {"winners": 1, "epochs": 1},
@@ -212,6 +212,8 @@ def test_the_report_is_one_page_that_names_what_won(done: Any) -> None:
     assert summary(done.store).verdict in page
     assert page.count("data:image/svg+xml;base64,") == 5
     assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "memory (bytes)</th>" in page
+    assert f">{ranking(done.store)[0]['memory']:.4g}</td>" in page
 
 
 def test_a_second_run_skips_everything_and_a_change_redoes_what_depends_on_it(

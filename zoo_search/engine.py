@@ -7,6 +7,7 @@ a cluster that was joined is left as it was found.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 import os
 import socket
@@ -28,6 +29,7 @@ __all__ = [
     "pulse",
     "resources",
     "set_patience",
+    "ship",
     "threads_per_worker",
 ]
 
@@ -63,6 +65,21 @@ PATIENCE = 1800.0
 
 _address = "local"
 _patience = PATIENCE
+
+
+def ship(function: Any) -> None:
+    """Let workers run a user's function although only this process can import its module.
+
+    Functions of installed packages are left to be imported there.
+    """
+    from ray import cloudpickle
+
+    module = inspect.getmodule(function)
+    place = getattr(module, "__file__", None)
+    if module is None or not place or "site-packages" in place:
+        return
+    if module.__name__.partition(".")[0] not in ("zoo_search", "__main__"):
+        cloudpickle.register_pickle_by_value(module)  # type: ignore[no-untyped-call]
 
 
 def connect(

@@ -83,8 +83,15 @@ class Run:
         """The zoo, pre-trained first where the job asks for it."""
         from zoo_search.hooks import as_hooks
         from zoo_search.zoo import load_zoo, pretrain, untrained
+        from zoo_search.zoo.load import blank
 
-        as_hooks(self.job.init)  # a name that is wrong is found before anything is trained
+        # What is wrong is found before anything is trained.
+        as_hooks(self.job.init)
+        for name, plain in self.job.finetune.plain.items():
+            as_hooks(plain.init or (), f"finetune.plain.{name}.init")
+            blank(plain, name, self.job, "finetune.plain")
+        for name, variant in self.job.finetune.variants.items():
+            as_hooks(variant.init or (), f"finetune.variants.{name}.init")
         if untrained(self.job):
             self.connect()
             pretrain(self.job)
@@ -205,11 +212,19 @@ def _make_report(run: Run) -> Sequence[str]:
     return ["report.html"]
 
 
-def _hooks(run: Run, *roles: HookRole) -> list[Any]:
-    """Return what the init hooks do to modules of these roles, as an identity."""
+def _hooks(run: Run, *roles: HookRole, init: Any = None) -> list[Any]:
+    """Return what the init hooks of the run, or of ``init``, do to modules of these roles."""
     from zoo_search.hooks import hooks_identity
 
-    return [hooks_identity(run.job.init, role) for role in roles]
+    return [hooks_identity(run.job.init if init is None else init, role) for role in roles]
+
+
+def _tuning_hooks(run: Run) -> list[Any]:
+    """Return what init hooks do in the fine-tuning, those of single entries included."""
+    config = run.job.finetune
+    own = [plain.init for plain in config.plain.values()]
+    own += [variant.init for variant in config.variants.values()]
+    return [_hooks(run, "plain", "candidate", "variant", init=init) for init in (None, *own)]
 
 
 def _results(*steps: str) -> Callable[[Run], list[str]]:
@@ -217,7 +232,7 @@ def _results(*steps: str) -> Callable[[Run], list[str]]:
 
 
 _TABLE = [
-    Step("zoo", 1, (), lambda run: run.zoo_identity, _make_zoo),
+    Step("zoo", 2, (), lambda run: run.zoo_identity, _make_zoo),
     Step(
         "similarity",
         2,
@@ -263,7 +278,7 @@ _TABLE = [
         lambda run: [
             _results("reassemble")(run),
             run.job.finetune.model_dump(mode="json"),
-            _hooks(run, "plain", "candidate", "variant"),
+            _tuning_hooks(run),
             run.job.seed,
         ],
         _make_winners,

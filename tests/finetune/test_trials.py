@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ import zoo_search as zs
 from zoo_search import dpiat
 from zoo_search.config import load_job
 from zoo_search.data import open_dataset
+from zoo_search.errors import UserError
 from zoo_search.finetune import choose, drive, step
 from zoo_search.finetune.entry import Entry
+from zoo_search.finetune.networks import networks
 from zoo_search.finetune.train import accuracy
 from zoo_search.hooks import Context
 from zoo_search.reassembly import BlockRef, Recipe
@@ -123,6 +126,25 @@ def test_a_plain_trial_starts_from_the_most_similar_model(done: Any, job: dict[s
     assert zs.load(store.path("winners/1")).recipe == Recipe.whole("x", 12)
 
 
+def test_a_plain_trial_may_have_weights(job: dict[str, Any], tmp_path: Path) -> None:
+    """Then it is started and trained as the single models of the zoo are."""
+    plain = {"y": {**job["zoo"]["b"]}, "z": {"arch": "mobilenetv3_small_050"}}
+    config = load_job(job | {"finetune": {"plain": plain}})
+    zoo = load_zoo(config)
+    y, z = choose._plain(config, zoo)
+    assert y.models["y"].weights_hash == zoo["b"].weights_hash
+    made = networks([y, z], zoo, open_dataset(config.dataset, 0), config)
+    assert [network.fitted for network in made] == [True, False]
+    assert [step._training(network, config)[1] for network in made] == [
+        ("frozen", "full"),
+        ("full",),
+    ]
+    assert step._training(made[1], config)[0].epochs("full") == 30
+    wrong = {"y": {"arch": "mobilenetv3_small_050", "weights": str(tmp_path / "none.safetensors")}}
+    with pytest.raises(UserError, match=r"^finetune\.plain\.y\.weights"):
+        choose._plain(load_job(job | {"finetune": {"plain": wrong}}), zoo)
+
+
 def test_a_changed_winner_is_loaded_and_scores_what_was_reported(done: Any, job: Any) -> None:
     store, results = done
     net = zs.load(store.path("winners/2"))
@@ -142,6 +164,19 @@ def test_a_changed_winner_is_loaded_and_scores_what_was_reported(done: Any, job:
     assert not torch.equal(*heads)
 
 
+def test_only_untouched_winners_are_taken_over(done: Any, tmp_path: Path) -> None:
+    store, results = done
+    copy = RunStore(tmp_path / "copy")
+    shutil.copytree(Path(store.url) / "winners", Path(copy.url) / "winners")
+    assert step._earlier(copy) == {r.task: r.folder for r in results}
+    edited, torn = (Path(copy.path(f"winners/{i}/model.safetensors")) for i in (0, 1))
+    state = load_file(edited)
+    save_file({**state, "head.bias": state["head.bias"] + 1}, edited)
+    torn.write_bytes(torn.read_bytes()[:1000])
+    assert step._earlier(copy) == {results[2].task: "winners/2"}
+
+
+@pytest.mark.slow
 def test_one_more_variant_trains_nothing_else(
     done: Any, job: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

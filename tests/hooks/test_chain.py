@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,22 @@ def reshapes(module: nn.Module, told: Context) -> None:
     told.pieces[0].module.weight = nn.Parameter(torch.zeros(5, 3))
 
 
+def halves_precision(module: nn.Module, told: Context) -> None:
+    told.pieces[0].module.half()
+
+
+def touches_data(module: nn.Module, told: Context) -> None:
+    module.get_parameter("0.weight").data.mul_(2)
+
+
+def touches_a_donor(module: nn.Module, told: Context) -> None:
+    told.pieces[0].donors["giver"].get_parameter("weight").data.zero_()
+
+
+def returns_a_tensor(module: nn.Module, told: Context) -> Any:
+    return nn.init.zeros_(told.pieces[0].module.get_parameter("weight"))
+
+
 def tells_tensors(module: nn.Module, told: Context) -> dict[str, Tensor]:
     return {"weight": torch.ones(1)}
 
@@ -114,16 +131,49 @@ def tells_tensors(module: nn.Module, told: Context) -> dict[str, Tensor]:
     [
         (raises, r"hook 'raises' failed on net \(candidate\): ZeroDivisionError: oh no\. Mend"),
         (leaves_nan, r"'leaves_nan'.* left values that are not finite in 1\.bias"),
+        (halves_precision, r"'halves_precision'.* changed names, shapes, types"),
+        (returns_a_tensor, r"'returns_a_tensor'.* returned what is not JSON \(a Parameter"),
+        (touches_data, r"'touches_data'.* changed pre-trained weights"),
+        (touches_a_donor, r"'touches_a_donor'.* changed pre-trained weights"),
         (touches_others, r"'touches_others'.* changed pre-trained weights"),
         (replaces_others, r"'replaces_others'.* changed pre-trained weights"),
-        (reshapes, r"'reshapes'.* changed names or shapes"),
-        (tells_tensors, r"'tells_tensors' returned facts that are not JSON"),
+        (reshapes, r"'reshapes'.* changed names, shapes, types"),
+        (tells_tensors, r"'tells_tensors'.* returned what is not JSON"),
     ],
 )
-def test_what_a_hook_must_not_do_is_told_in_a_paragraph(hook: Any, words: str) -> None:
-    net = network()
+def test_what_a_hook_must_not_do_is_told_and_undone(hook: Any, words: str) -> None:
+    net, giver = network(), nn.Linear(3, 2)
+    shared = [net[0].weight, net[0].bias, giver.weight, giver.bias]
+    values = [tensor.detach().clone() for tensor in shared]
+    piece = Piece("1", net[1], {"giver": giver})
     with pytest.raises(UserError, match=words):
-        start(net, context(net), as_hooks(hook))
+        start(net, Context("candidate", "net", (piece,)), as_hooks(hook))
+    now = [net[0].weight, net[0].bias, giver.weight, giver.bias]
+    assert all(a is b for a, b in zip(now, shared, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(shared, values, strict=True))
+
+
+@pytest.mark.parametrize("role", ["zoo", "plain", "variant"])
+def test_donors_are_watched_where_nothing_is_copied(role: Any) -> None:
+    net, giver = network(), nn.Linear(3, 2)
+    piece = Piece("", net, {"giver": giver})
+    with pytest.raises(UserError, match=r"'touches_a_donor'.* changed pre-trained weights"):
+        start(net, Context(role, "net", (piece,)), as_hooks(touches_a_donor))
+
+
+def test_what_a_hook_draws_follows_the_seed() -> None:
+    def draw(module: nn.Module, told: Context) -> None:
+        told.pieces[0].module.get_parameter("weight").normal_()
+
+    found = []
+    for seed in (1, 1, 2):
+        net = network()
+        state = torch.random.get_rng_state()
+        start(net, context(net, seed=seed), as_hooks(draw))
+        assert torch.equal(torch.random.get_rng_state(), state)
+        found.append(net[1].weight.detach().clone())
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
 
 
 def test_names_that_are_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,6 +208,31 @@ def test_hooks_of_modules_and_of_installed_packages(
         assert bool((net[1].weight == 1).all())
 
 
+def scaled(module: nn.Module, context: Context, by: float = 1.0) -> None:
+    """A hook with an argument."""
+
+
+def test_facts_of_users_hooks_are_taken_as_they_are() -> None:
+    """Names that our own reports use mean nothing in a user's."""
+    for facts in ({"r2": 0.9}, {"pieces": 3}, {"pieces": ["a"]}, {"source": ["a"]}):
+        report = HookReport("mine", "zoo", 8, 4, False, 0.1, facts)
+        assert str(report) == "mine, 4 of 8 values changed"
+
+
+def test_mappings_are_hooks_and_other_things_are_none() -> None:
+    (hook,) = as_hooks([{"hook": "dpiat", "roles": ["zoo"]}])
+    assert (hook.name, hook.roles, hook.ours) == ("dpiat", ("zoo",), True)
+    with pytest.raises(UserError, match=r"init\.0: .* is no hook .*Allowed keys: hook, roles"):
+        as_hooks([{"hook": "dpiat", "role": ["zoo"]}])
+    with pytest.raises(UserError, match=r"init\.0: a int is no init hook"):
+        as_hooks([3])  # type: ignore[list-item]
+
+    def random(module: nn.Module, context: Context) -> None:
+        """A user's function with the name of one of ours."""
+
+    assert not as_hooks(random)[0].ours
+
+
 def test_the_source_of_a_hook_is_part_of_its_identity(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,6 +245,9 @@ def test_the_source_of_a_hook_is_part_of_its_identity(
         (hook,) = as_hooks(f"module:{name}_hooks:same")
         found.append(hook.identity[1:])
     assert found[0] == found[1] != found[2]
+    halves = [functools.partial(scaled, by=by) for by in (0.5, 0.5, 0.25)]
+    one, same, other = (as_hooks(half)[0].identity for half in halves)
+    assert one == same != other
     (tuned,) = as_hooks([HookConfig(hook="dpiat", options={"operator": "full"})])
     assert tuned.identity != as_hooks("dpiat")[0].identity
 
@@ -212,6 +290,10 @@ def test_the_run_file_takes_names_sections_and_a_single_hook() -> None:
         ),
         ({"finetune": {"plain": {"a": {"arch": "x"}}}}, "the name 'a' is taken"),
         (
+            {"finetune": {"plain": {"c": {"arch": "x", "weights": "pretrained_on:digits"}}}},
+            r"finetune\.plain\.c\.weights: 'pretrained_on:digits' is for models of the zoo",
+        ),
+        (
             {"finetune": {"variants": {"v": {"of": "reassembly 4", "input_size": 64}}}},
             r"variants\.v\.of: no network is fine-tuned under this name: 'reassembly 4'",
         ),
@@ -220,6 +302,16 @@ def test_the_run_file_takes_names_sections_and_a_single_hook() -> None:
             r"variants\.v\.models: no model of the zoo has this name: 'c'",
         ),
         ({"finetune": {"variants": {"v": {}}}}, r"variants\.v': it changes nothing"),
+        (
+            {"finetune": {"variants": {"v": {"models": {"a": {}}}}}},
+            r"variants\.v\.models\.a': it changes nothing",
+        ),
+        ({"finetune": {"plain": {"random recipe": {"arch": "x"}}}}, "'random recipe' is taken"),
+        ({"zoo": {"a@b": {"arch": "x"}}}, "the name 'a@b' holds an @"),
+        (
+            {"finetune": {"plain": {"c": {"arch": "x", "init": [{"hooks": "dpiat"}]}}}},
+            r"unknown key 'hooks' .* Did you mean 'hook'\? Allowed there: hook, roles, options",
+        ),
     ],
 )
 def test_mistakes_in_the_run_file(change: dict[str, Any], words: str) -> None:

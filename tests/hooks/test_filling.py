@@ -88,7 +88,7 @@ def test_operators_of_dpiat_are_options(files: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("init", "words"),
     [
-        ([], r"zoo\.new\.weights is null.*none has a part in models of the zoo"),
+        ([], r"zoo\.new\.weights is null.*none of them has a part in it"),
         (["least_squares"], r"zoo\.new\.weights is null.*least_squares changed nothing"),
     ],
 )

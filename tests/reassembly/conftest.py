@@ -59,6 +59,29 @@ def images() -> torch.Tensor:
     return (fine * 255).to(torch.uint8)
 
 
+@dataclass(frozen=True)
+class Target:
+    """As much of a data subset as a search uses."""
+
+    ids: list[str]
+    labels: torch.Tensor
+    pixels: torch.Tensor
+    fingerprint: str = "f"
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def load(self, size: tuple[int, int], interpolation: str, crop_pct: float) -> SimpleNamespace:
+        assert (size, interpolation, crop_pct) == ((64, 64), "bicubic", 1.0)
+        return SimpleNamespace(images=self.pixels[: len(self)], labels=self.labels)
+
+
+@pytest.fixture
+def target(images: torch.Tensor) -> Target:
+    """The pictures under four labels in turn."""
+    return Target([str(i) for i in range(len(images))], torch.arange(len(images)) % 4, images)
+
+
 def quarters(zoo: dict[str, Model], sets: dict[str, list[int]] | None = None) -> SimpleNamespace:
     """A partition of every model into four blocks, as a stand-in with the same fields."""
     blocks = []

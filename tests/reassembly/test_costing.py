@@ -1,14 +1,12 @@
 """Budgets of latency, memory and licences in a run: what is measured, kept, said and written."""
 
 import json
-from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
-import torch
 
-from zoo_search.config import BudgetConfig, SearchConfig, load_job
+from zoo_search.config import BudgetConfig, HookConfig, SearchConfig, load_job
 from zoo_search.errors import UserError
 from zoo_search.reassembly import BlockRef, Budget, Candidate, Recipe, Space, rank, step
 from zoo_search.reassembly.candidates import from_table, to_table
@@ -23,26 +21,10 @@ LIMITS = {
 LICENCES = {"cnn": "MIT", "vit": "mit", "mlp": "gpl-3.0", "swin": "mit"}
 
 
-@dataclass(frozen=True)
-class Target:
-    """As much of a data subset as a search uses."""
-
-    ids: list[str]
-    labels: torch.Tensor
-    pixels: torch.Tensor
-    fingerprint: str = "f"
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def load(self, size: tuple[int, int], interpolation: str, crop_pct: float) -> SimpleNamespace:
-        return SimpleNamespace(images=self.pixels[: len(self)], labels=self.labels)
-
-
 @pytest.fixture
 def licensed(zoo) -> dict[str, SimpleNamespace]:
     return {
-        name: SimpleNamespace(**vars(model), license=LICENCES[name], weights_hash=name)
+        name: SimpleNamespace(**vars(model), license=LICENCES[name], identity=name)
         for name, model in zoo.items()
     }
 
@@ -104,10 +86,15 @@ def test_measured_costs_survive_the_file_and_are_there_only_where_asked_for():
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_a_run_keeps_such_a_budget(licensed, partition, images, tmp_path, zoo):
-    target = Target([str(i) for i in range(len(images))], torch.arange(len(images)) % 4, images)
+def test_a_run_keeps_such_a_budget(licensed, partition, target, tmp_path, zoo):
     search = SearchConfig(trials=4, sampler="random", batches=1, batch_size=8, fit_images=16)
-    job = SimpleNamespace(name="small", seed=0, budget=BudgetConfig(**LIMITS), search=search)
+    job = SimpleNamespace(
+        name="small",
+        seed=0,
+        init=(HookConfig(hook="least_squares"),),
+        budget=BudgetConfig(**LIMITS),
+        search=search,
+    )
     store = RunStore(tmp_path / "run")
     store.write_text("job.yaml", "search: {proxies: [naswot]}")
     found = step.run(partition, licensed, target, 4, job, store)

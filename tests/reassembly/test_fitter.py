@@ -52,7 +52,7 @@ def hashed(zoo: Any, **changed: str) -> dict[str, Any]:
     """The models with a hash of their weights, as a loaded zoo has it."""
     return {
         name: SimpleNamespace(
-            graph=m.graph, transform=m.transform, weights_hash=changed.get(name, name)
+            graph=m.graph, transform=m.transform, identity=changed.get(name, name)
         )
         for name, m in zoo.items()
     }

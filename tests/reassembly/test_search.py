@@ -1,5 +1,5 @@
 import json
-from dataclasses import dataclass
+import textwrap
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +10,7 @@ import torch
 from zoo_search import engine
 from zoo_search.config import BudgetConfig, HookConfig, SearchConfig
 from zoo_search.errors import UserError
+from zoo_search.hooks import register_hook
 from zoo_search.reassembly import Budget, Candidate, CostTable, Recipe, Space, rank, search, step
 from zoo_search.reassembly.candidates import best_first, from_table, to_table
 from zoo_search.reassembly.samplers import SAMPLERS
@@ -24,23 +25,6 @@ OPTIONS = {"batches": 1, "batch_size": 8, "fit_images": 16}
 @pytest.fixture(scope="module")
 def space(zoo, partition) -> Space:
     return Space(partition, CostTable(zoo, 4), Budget(**LIMITS))
-
-
-@dataclass(frozen=True)
-class Target:
-    """As much of a data subset as a search uses."""
-
-    ids: list[str]
-    labels: torch.Tensor
-    pixels: torch.Tensor
-    fingerprint: str = "f"
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def load(self, size: tuple[int, int], interpolation: str, crop_pct: float) -> SimpleNamespace:
-        assert (size, interpolation, crop_pct) == ((64, 64), "bicubic", 1.0)
-        return SimpleNamespace(images=self.pixels[: len(self)], labels=self.labels)
 
 
 def run_alone(study: SearchStudy, stop: int = 10**6) -> list[Recipe]:
@@ -126,11 +110,49 @@ def test_search_on_ray_scores_as_one_process_does(zoo, partition, space, images)
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_step_writes_candidates_and_study(zoo, partition, images, tmp_path: Path):
-    target = Target([str(i) for i in range(len(images))], torch.arange(len(images)) % 4, images)
-    hashed = {
-        name: SimpleNamespace(**vars(model), weights_hash=name) for name, model in zoo.items()
-    }
+def test_hooks_go_to_the_actors_and_their_reports_come_back(
+    zoo, partition, images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Hooks that this process alone knows run on Ray; one that fails is a reason, not a score."""
+    labels = torch.arange(len(images)) % 4
+    code = """
+        FACTOR = 0.5
+
+        def halve(module, context):
+            for piece in context.pieces[:-1]:
+                piece.module.get_parameter("map.weight").mul_(FACTOR)
+            return {"stitches": len(context.pieces) - 1}
+    """
+    (tmp_path / "actor_hooks.py").write_text(textwrap.dedent(code), encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))  # here, and not in the workers
+
+    @register_hook("test_not_three")
+    def not_three(module, context):
+        if len(module.recipe.models) == 3:
+            raise ValueError("three are too many")
+
+    found = search(
+        partition, zoo, (images, labels), Budget(**LIMITS), trials=8, sampler="random",
+        init=["dpiat", "module:actor_hooks:halve", "test_not_three"], workers=2, seed=3, **OPTIONS,
+    )  # fmt: skip
+    complete = [c for c in found if c.state == "complete"]
+    failed = [c for c in found if c.state == "failed"]
+    assert all(len(c.recipe.models) != 3 for c in complete)
+    assert {len(c.recipe.models) for c in failed} == {3}
+    assert all("three are too many" in c.reason for c in failed)
+    for candidate in complete:
+        dpiat, mine, _ = candidate.init
+        stitches = len(candidate.recipe.runs) - 1
+        assert [piece["piece"] for piece in dpiat["facts"]["pieces"]][-1] == "head"
+        assert len(dpiat["facts"]["pieces"]) == stitches + 1
+        assert mine["hook"] == "module:actor_hooks:halve"
+        assert mine["facts"] == {"stitches": stitches}
+        assert (mine["changed"] > 0) == (stitches > 0)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_step_writes_candidates_and_study(zoo, partition, target, tmp_path: Path):
+    hashed = {name: SimpleNamespace(**vars(model), identity=name) for name, model in zoo.items()}
     job = SimpleNamespace(
         name="small",
         seed=0,

@@ -185,6 +185,23 @@ def test_timm_has_no_weights(empty_cache: Path) -> None:
         load_zoo({"name": "t", "dataset": "digits", "zoo": zoo})
 
 
+def test_the_identity_of_a_model_is_more_than_its_weights(tmp_path: Path) -> None:
+    """The number of heads and the normalisation change what is computed, and no tensor."""
+    torch.manual_seed(3)
+    save_file(timm.create_model("test_vit").state_dict(), tmp_path / "vit.safetensors")
+    entry = {"arch": "test_vit", "weights": str(tmp_path / "vit.safetensors")}
+    zoo = {
+        "one": entry,
+        "same": entry,
+        "heads": entry | {"kwargs": {"num_heads": 4}},
+        "mean": entry | {"mean": [0.1, 0.2, 0.3]},
+    }
+    loaded = load_zoo({"name": "t", "dataset": "digits", "zoo": zoo})
+    assert len({model.weights_hash for model in loaded.values()}) == 1
+    assert loaded["one"].identity == loaded["same"].identity
+    assert len({model.identity for model in loaded.values()}) == 3
+
+
 def test_null_weights_come_from_the_most_similar_model(tmp_path: Path) -> None:
     save_file(_other().state_dict(), tmp_path / "w.safetensors")
     torch.manual_seed(3)
@@ -198,5 +215,5 @@ def test_null_weights_come_from_the_most_similar_model(tmp_path: Path) -> None:
     assert list(loaded) == ["empty", "vit", "net"]
     assert _same(loaded["empty"].module, loaded["net"].module)  # same architecture: an exact copy
     assert loaded["empty"].source.startswith("dpiat from net (similarity 1.000)")
-    with pytest.raises(UserError, match=r"zoo\.empty\.weights is null.*no model of the zoo has"):
+    with pytest.raises(UserError, match=r"zoo\.empty\.weights is null.*no model of the zoo"):
         load_zoo({"name": "t", "dataset": "digits", "zoo": {"empty": zoo["empty"]}})

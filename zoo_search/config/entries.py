@@ -81,6 +81,7 @@ class PlainEntry(ZooEntry):
     """An architecture that takes no part in the search and is only fine-tuned."""
 
     weights: str | None = None
+    """As in the zoo, but ``pretrained_on``; default: the hooks of ``init`` fill them."""
     init: Hooks | None = None
     """Hooks for this one instead of those of the run."""
 
@@ -91,6 +92,12 @@ class ModelChange(Section):
     arch: str | None = None
     kwargs: dict[str, Any] = {}
     """Laid over those of the model."""
+
+    @model_validator(mode="after")
+    def _changes(self) -> ModelChange:
+        if self.arch is None and not self.kwargs:
+            raise ValueError("it changes nothing: give arch or kwargs")
+        return self
 
 
 class VariantConfig(Section):

@@ -95,9 +95,12 @@ def _known_keys(loc: tuple[Any, ...]) -> list[str]:
 
 def _section_of(annotation: Any) -> type[BaseModel] | None:
     """Return the section class inside an annotation such as ``dict[str, ZooEntry]``."""
-    for inner in (annotation, *reversed(typing.get_args(annotation))):
-        if inspect.isclass(inner) and issubclass(inner, BaseModel):
-            return inner
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        return annotation
+    for inner in reversed(typing.get_args(annotation)):
+        found = _section_of(inner)
+        if found is not None:
+            return found
     return None
 
 

@@ -207,8 +207,17 @@ class JobConfig(Section):
         plain, variants = self.finetune.plain, self.finetune.variants
         winners = [f"reassembly {place}" for place in range(1, self.finetune.winners + 1)]
         tuned = [*winners, "random recipe", *self.zoo, *plain]
-        for name in [*(n for n in plain if n in self.zoo), *(n for n in variants if n in tuned)]:
+        others = tuned[: -len(plain)] if plain else tuned
+        for name in [*(n for n in plain if n in others), *(n for n in variants if n in tuned)]:
             raise ValueError(f"finetune: the name '{name}' is taken; choose another")
+        for name in [n for n in (*self.zoo, *plain, *variants) if "@" in n]:
+            raise ValueError(f"the name '{name}' holds an @, which marks models of changed winners")
+        for name, entry in plain.items():
+            if (entry.weights or "").startswith("pretrained_on:"):
+                raise ValueError(
+                    f"finetune.plain.{name}.weights: '{entry.weights}' is for models of the zoo; "
+                    "give a file, a hub, or null"
+                )
         for name, change in variants.items():
             place = f"finetune.variants.{name}"
             _require(f"{place}.of", change.of, tuned, "network is fine-tuned under this name")

@@ -28,8 +28,8 @@ def entries(
       training images best (proxy ``probe``). No score finds the best single model with certainty;
       as many shots at it as the reassemblies get keeps the comparison fair.
     - ``random``: one feasible recipe, drawn uniformly, that is not among the winners.
-    - ``plain``: the architectures of ``finetune.plain``, filled by the init hooks, under a random
-      head, whatever they cost.
+    - ``plain``: the architectures of ``finetune.plain``, whatever they cost: with weights under a
+      head that is started as all are, without weights filled by the init hooks under a random head.
 
     Raises:
         UserError: If no reassembly was scored, or a plain architecture cannot be built and cut.
@@ -60,13 +60,15 @@ def entries(
 
 def _plain(job: JobConfig, zoo: Zoo) -> list[Entry]:
     from zoo_search.reassembly import Recipe
-    from zoo_search.zoo.load import fill
+    from zoo_search.zoo.load import load_plain
 
     chosen = []
+    donors = {name: model for name, model in zoo.items() if model.spec.weights is not None}
     for name, entry in job.finetune.plain.items():
-        model = fill(entry, name, job, zoo, "plain")
+        model = load_plain(entry, name, job, donors)
         recipe = Recipe.whole(name, len(model.graph))
-        chosen.append(Entry(name, "plain", recipe, models={name: model}, init=()))
+        init = () if entry.weights is None else entry.init
+        chosen.append(Entry(name, "plain", recipe, models={name: model}, init=init))
     return chosen
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from zoo_search.finetune.entry import Entry
@@ -81,13 +81,9 @@ def networks(
             [*_filling(entry), *map(HookReport.as_dict, net.init_reports)],
             [hooks_identity(init, "candidate"), job.search.fit_images],
         )
-    return [_of(entry, made[entry.recipe.key]) for entry in entries]
+    return [replace(made[entry.recipe.key], entry=entry) for entry in entries]
 
 
 def _filling(entry: Entry) -> list[Mapping[str, Any]]:
     """Return the reports of the hooks that filled the models that only this entry has."""
     return [report for model in entry.models.values() for report in model.init]
-
-
-def _of(entry: Entry, made: Network) -> Network:
-    return Network(entry, made.net, made.models, made.reports, made.start)

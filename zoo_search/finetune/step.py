@@ -9,16 +9,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from safetensors import SafetensorError
+from safetensors.torch import load
+
 from zoo_search.errors import UserError, nearest
 from zoo_search.export import save_folder
 from zoo_search.finetune.drive import train_all
 from zoo_search.finetune.entry import Entry, Result, Role
-from zoo_search.finetune.lane import Task, Trained, keep_trained, read_trained
+from zoo_search.finetune.lane import Task, Trained, folder_of, keep_trained, read_trained
 from zoo_search.finetune.networks import Network, networks
 from zoo_search.finetune.recipes import Protocol, TrainRecipe, train_recipe
 from zoo_search.finetune.variants import fill_variant, plan_variant
 from zoo_search.reassembly.cost import CostTable
 from zoo_search.store import fingerprint
+from zoo_search.zoo.checkpoint import state_sha256
 
 if TYPE_CHECKING:
     from zoo_search.config import JobConfig
@@ -115,9 +119,9 @@ class _Tuning:
         """Give the networks their fine-tuned weights; return their tasks by recipe."""
         tasks = {network.entry.recipe.key: self._task(network) for network in made}
         for task in tasks.values():
-            if read_trained(self.store, task.key) is None and task.key in self._earlier:
+            if task.key in self._earlier and not self.store.exists(folder_of(task.key)):
                 keep_trained(self.store, task.key, _read(self.store, self._earlier[task.key]))
-        train_all(list(tasks.values()), self.store)
+        train_all([task for task in tasks.values() if task.key not in self._earlier], self.store)
         for network in made:
             trained = self._trained(tasks[network.entry.recipe.key])
             network.net.load_state_dict(dict(trained.state))
@@ -148,8 +152,7 @@ class _Tuning:
         made_from = [
             _TRAINING,
             wanted.to_dict(),
-            {name: model.weights_hash for name, model in network.models.items()},
-            [list(how), list(transform.mean), list(transform.std)],
+            {name: model.identity for name, model in network.models.items()},
             [self.dataset.fingerprint, self.job.seed, list(protocols), vars(recipe)],
             list(network.start),
         ]
@@ -190,6 +193,7 @@ class _Tuning:
         metadata = {
             **result.to_dict(),
             "dataset": self.dataset.name,
+            "state_sha256": state_sha256(network.net.state_dict()),
             "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         }
         with self.store.local_folder(folder) as place:
@@ -207,8 +211,8 @@ class _Tuning:
 def _training(network: Network, job: JobConfig) -> tuple[TrainRecipe, tuple[Protocol, ...]]:
     """Return how a network is trained.
 
-    A plain architecture has no blocks that are worth keeping still while a head learns: it goes
-    through the last protocol alone, with the epochs of all.
+    A plain architecture without weights of its own has no blocks that are worth keeping still while
+    a head learns: it goes through the last protocol alone, with the epochs of all.
     """
     config, protocols = job.finetune, job.finetune.protocol
     recipe = train_recipe(
@@ -216,25 +220,40 @@ def _training(network: Network, job: JobConfig) -> tuple[TrainRecipe, tuple[Prot
     )
     if not network.fitted:
         recipe = replace(recipe, step_limit=None)
-    if network.entry.role == "plain":
+    bare = all(model.spec.weights is None for model in network.models.values())
+    if network.entry.role == "plain" and bare:
         epochs = sum(recipe.epochs(protocol) for protocol in protocols)
         return replace(recipe, epochs_frozen=epochs, epochs_full=epochs), protocols[-1:]
     return recipe, protocols
 
 
 def _earlier(store: RunStore) -> dict[str, str]:
-    """Return the folders of ``winners/`` that an earlier run has left, by task."""
+    """Return the whole and untouched folders of ``winners/`` of an earlier run, by task."""
     found = {}
     for number in store.list("winners"):
         folder = f"winners/{number}"
-        if store.exists(f"{folder}/config.json"):
-            facts = store.read_json(f"{folder}/config.json")["metadata"]
-            found[facts.get("task", "")] = folder
+        if store.exists(folder):
+            facts = _facts(store, folder)
+            if facts.get("state_sha256") == _digest(store, folder):
+                found[facts["task"]] = folder
     return found
 
 
-def _read(store: RunStore, folder: str) -> Trained:
-    from safetensors.torch import load
+def _facts(store: RunStore, folder: str) -> dict[str, Any]:
+    try:
+        return dict(store.read_json(f"{folder}/config.json")["metadata"])
+    except (OSError, ValueError, KeyError):
+        return {}
 
-    facts = store.read_json(f"{folder}/config.json")["metadata"]
-    return Trained(facts["protocols"], load(store.read_bytes(f"{folder}/model.safetensors")))
+
+def _digest(store: RunStore, folder: str) -> str | None:
+    """Return the hash of the weights in a folder; None if they cannot be read."""
+    try:
+        return state_sha256(_read(store, folder).state)
+    except (OSError, SafetensorError):
+        return None
+
+
+def _read(store: RunStore, folder: str) -> Trained:
+    facts, weights = _facts(store, folder), store.read_bytes(f"{folder}/model.safetensors")
+    return Trained(facts.get("protocols", {}), load(weights))

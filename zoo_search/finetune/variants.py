@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING
 from zoo_search.errors import UserError
 from zoo_search.finetune.entry import Entry
 from zoo_search.finetune.networks import Network
-from zoo_search.hooks import Context, HookReport, Piece, as_hooks, hooks_identity, start
+from zoo_search.hooks import (
+    Context,
+    HookReport,
+    Piece,
+    as_hooks,
+    check_filled,
+    hooks_identity,
+    start,
+)
 from zoo_search.reassembly.assemble import build_network
 from zoo_search.reassembly.recipe import BlockRef, Recipe
 
@@ -69,11 +77,15 @@ def fill_variant(planned: Network, winner: Network, task: str, seed: int) -> Net
 
     Returns:
         The variant with the hooks' reports.
+
+    Raises:
+        UserError: If a hook fails, or none fills it and random values are not asked for.
     """
     entry, net = planned.entry, planned.net
     piece = Piece("", net, {winner.entry.name: winner.net})
     context = Context("variant", entry.name, (piece,), seed)
     net.init_reports = start(net, context, as_hooks(entry.init or ()))
+    check_filled(f"finetune.variants.{entry.name}", net.init_reports)
     reports = list(map(HookReport.as_dict, net.init_reports))
     return replace(planned, reports=reports, start=[*planned.start, task])
 
@@ -152,13 +164,13 @@ def carry_over(
     blocks = []
     for block in recipe.blocks:
         before, after = old[block.model].graph, new[block.model].graph
-        start, stop = (_cut(place, before, after, cut) for cut in (block.start, block.stop))
-        if start >= stop:
+        first, last = (_cut(place, before, after, cut) for cut in (block.start, block.stop))
+        if first >= last:
             raise UserError(
                 f"{place}: the block {block} has no nodes left in the changed {block.model} of "
                 f"{len(after)} nodes. Change it less, or make it deeper."
             )
-        blocks.append(BlockRef(new[block.model].name, start, stop))
+        blocks.append(BlockRef(new[block.model].name, first, last))
     return Recipe(tuple(blocks), recipe.head)
 
 

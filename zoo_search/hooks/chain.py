@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from zoo_search.errors import UserError, first_line
 from zoo_search.hooks.context import Context, Filled, HookReport
+from zoo_search.hooks.guard import Guard
 from zoo_search.hooks.registry import BoundHook
 
-__all__ = ["start"]
+__all__ = ["check_filled", "start"]
 
 
 def start(
@@ -23,7 +23,8 @@ def start(
 ) -> tuple[HookReport, ...]:
     """Call the hooks that have a part in ``context.role`` on ``module``, in order.
 
-    Each finds what those before it have left. What it changed is measured, not taken from its word.
+    Each finds what those before it have left, and torch's random state seeded by ``context.seed``.
+    What it changed is measured, not taken from its word.
 
     Args:
         module: Filled in place.
@@ -31,20 +32,51 @@ def start(
         hooks: In order.
 
     Raises:
-        UserError: If a hook fails, leaves values that are not finite, or changes weights that are
-            pre-trained: other networks share them.
+        UserError: If a user's hook fails, or changes weights that are pre-trained (other networks
+            share them, and they are put back); if a hook leaves values that are not finite.
     """
     return tuple(_call(module, context, hook) for hook in hooks if context.role in hook.roles)
 
 
+def check_filled(place: str, reports: Sequence[HookReport]) -> None:
+    """Check that hooks have filled a whole network, or that random values are asked for.
+
+    Args:
+        place: Where the network stands in the run file, for the message.
+        reports: What the hooks did.
+
+    Raises:
+        UserError: If nothing was changed and the hook ``random`` was not called.
+    """
+    if any(report.changed or report.hook == "random" for report in reports):
+        return
+    where = f"{place}: this network has no weights, and the hooks of init have to fill it, but"
+    called = [report.hook for report in reports]
+    if "dpiat" in called:
+        raise UserError(
+            f"{where} dpiat found no model of the zoo that has weights to give. Give at least one "
+            "a source such as timm, or add random to init for a start from scratch."
+        )
+    why = f"{', '.join(called)} changed nothing" if called else "none of them has a part in it"
+    raise UserError(
+        f"{where} {why}. Add dpiat to init (it takes weights from the most similar network that "
+        "has some), or random for a start from scratch."
+    )
+
+
 @torch.no_grad()
 def _call(module: nn.Module, context: Context, hook: BoundHook) -> HookReport:
+    context = replace(context, options=hook.options)
     before = {name: tensor.clone() for name, tensor in context.fresh.items()}
-    others = _versions(module, context)
+    guard = None if hook.ours else _guard(module, context)
     began = time.perf_counter()
     try:
-        said = hook.call(module, replace(context, options=hook.options))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(context.seed)
+            said = hook.call(module, context)
     except Exception as error:
+        if guard is not None:
+            guard.changed()
         if hook.ours or isinstance(error, UserError):
             raise
         raise UserError(
@@ -52,10 +84,16 @@ def _call(module: nn.Module, context: Context, hook: BoundHook) -> HookReport:
             f"{type(error).__name__}: {first_line(error)}. Mend the hook, or leave it out of init."
         ) from error
     seconds = time.perf_counter() - began
+    where = f"The init hook '{hook.name}', called on {context.name} ({context.role}),"
+    if guard is not None and guard.changed():
+        raise UserError(
+            f"{where} changed pre-trained weights. Other networks share them: change only what "
+            "context.pieces hold."
+        )
     # Asked for anew: a hook may have put another parameter in the place of one.
     after = replace(context).fresh
-    _check(hook, context, before, after, _versions(module, context) != others)
-    filled = said if isinstance(said, Filled) else Filled(said or {})
+    _check(where, before, after)
+    filled = _filled(said, where)
     return HookReport(
         hook=hook.name,
         role=context.role,
@@ -63,46 +101,41 @@ def _call(module: nn.Module, context: Context, hook: BoundHook) -> HookReport:
         changed=sum(int((after[name] != old).sum()) for name, old in before.items()),
         fitted=filled.fitted,
         seconds=round(seconds, 6),
-        facts=_plain(filled.facts, hook.name),
+        facts=filled.facts,
     )
 
 
-def _versions(module: nn.Module, context: Context) -> dict[str, tuple[int, int]]:
-    """What tells whether a pre-trained tensor was written to or replaced."""
-    return {
-        name: (id(tensor), tensor._version)
-        for name, tensor in module.state_dict(keep_vars=True).items()
-        if name not in context.fresh
-    }
+def _guard(module: nn.Module, context: Context) -> Guard:
+    donors = [donor for piece in context.pieces for donor in piece.donors.values()]
+    free = [piece.module for piece in context.pieces]
+    # Scoring goes on after a candidate that failed, with the same blocks; elsewhere the run ends.
+    return Guard([module, *donors], free, copies=context.role == "candidate")
 
 
-def _check(
-    hook: BoundHook,
-    context: Context,
-    before: Mapping[str, Tensor],
-    after: Mapping[str, Tensor],
-    touched: bool,
-) -> None:
-    where = f"The init hook '{hook.name}', called on {context.name} ({context.role}),"
-    if touched:
+def _check(where: str, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> None:
+    forms = [
+        {name: (tuple(t.shape), t.dtype, t.device) for name, t in state.items()}
+        for state in (before, after)
+    ]
+    if forms[0] != forms[1]:
         raise UserError(
-            f"{where} changed pre-trained weights. Other networks share them: change only what "
-            "context.pieces hold."
+            f"{where} changed names, shapes, types or devices of tensors. Fill what is there."
         )
-    shapes = [{name: tuple(t.shape) for name, t in state.items()} for state in (before, after)]
-    if shapes[0] != shapes[1]:
-        raise UserError(f"{where} changed names or shapes of tensors. Fill what is there.")
     wrong = [n for n, t in after.items() if t.is_floating_point() and not t.isfinite().all()]
     if wrong:
         raise UserError(f"{where} left values that are not finite in {wrong[0]}.")
 
 
-def _plain(facts: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _filled(said: object, where: str) -> Filled:
+    """Return what a hook told, with facts that JSON can hold."""
+    filled = said if isinstance(said, Filled) else Filled({} if said is None else said)  # type: ignore[arg-type]
     try:
-        found: dict[str, Any] = json.loads(json.dumps(dict(facts), allow_nan=False))
+        if not isinstance(filled.facts, Mapping):
+            raise TypeError(f"a {type(said).__name__}")
+        facts = json.loads(json.dumps(dict(filled.facts), allow_nan=False))
     except (TypeError, ValueError) as error:
         raise UserError(
-            f"The init hook '{name}' returned facts that are not JSON ({first_line(error)}). "
-            "Return a mapping of texts, numbers, lists and mappings, or None."
+            f"{where} returned what is not JSON ({first_line(error)}). Return a mapping of texts, "
+            "numbers, lists and mappings, or None."
         ) from None
-    return found
+    return Filled(facts, filled.fitted)

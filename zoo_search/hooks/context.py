@@ -32,7 +32,7 @@ class Piece:
     donors: Mapping[str, nn.Module] = field(default_factory=dict)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return its parameters and buffers by their names inside the network."""
+        """Return its parameters and persistent buffers by their names inside the network."""
         prefix = f"{self.name}." if self.name else ""
         return {prefix + name: tensor for name, tensor in self.module.state_dict().items()}
 
@@ -52,7 +52,8 @@ class Context:
         options: The options of this hook in the run file.
         inputs: Gives a few hundred target images ``[N, C, H, W]`` as the module takes them, or
             None where there are no images (models of the zoo are filled before images are read).
-        labels: Class indices ``[N]`` of these images, or None.
+        labels: Class indices ``[N]`` of these images, or None; they are not given while candidates
+            are scored, where heads stay as they are.
         fitter: Fits stitches of this zoo on these images, or None.
     """
 
@@ -67,7 +68,7 @@ class Context:
 
     @cached_property
     def fresh(self) -> dict[str, Tensor]:
-        """All parameters and buffers without pre-trained weights, by name."""
+        """All parameters and persistent buffers without pre-trained weights, by name."""
         return {name: t for piece in self.pieces for name, t in piece.tensors().items()}
 
 
@@ -113,13 +114,14 @@ class HookReport:
 
     def __str__(self) -> str:
         """A line for people."""
-        parts = self.facts.get("pieces") or [self.facts]
-        given = [_words(part) for part in parts if part.get("source")]
-        if given:
-            return f"{self.hook} from {'; '.join(given)}"
         words = f"{self.hook}, {self.changed:,} of {self.values:,} values changed"
-        if self.facts.get("r2"):
-            words += f", R² of the stitches {', '.join(f'{r2:.2f}' for r2 in self.facts['r2'])}"
+        if self.hook == "dpiat":
+            parts = self.facts.get("pieces", [self.facts])
+            given = [_words(part) for part in parts if part.get("source")]
+            return f"dpiat from {'; '.join(given)}" if given else words
+        if self.hook == "least_squares" and self.facts.get("r2"):
+            r2 = ("unknown" if x is None else f"{x:.2f}" for x in self.facts["r2"])
+            return f"{words}, R² of the stitches {', '.join(r2)}"
         return words
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import inspect
@@ -10,10 +11,11 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
 from torch import nn
 
 from zoo_search.config import HOOK_ROLES, HookConfig, HookRole
-from zoo_search.errors import UserError, nearest
+from zoo_search.errors import UserError, first_line, nearest
 from zoo_search.hooks.context import Context, Filled
 
 __all__ = ["BoundHook", "Hook", "Init", "as_hooks", "hooks_identity", "register_hook"]
@@ -26,7 +28,7 @@ _MODULE = "module:"
 _OURS = {
     "dpiat": "zoo_search.dpiat.hook:dpiat",
     "least_squares": "zoo_search.reassembly.starts:least_squares",
-    "random": "zoo_search.hooks.registry:keep_random",
+    "random": "zoo_search.hooks.random_start:keep_random",
 }
 _REGISTERED: dict[str, Hook] = {}
 
@@ -52,21 +54,29 @@ class BoundHook:
     @property
     def ours(self) -> bool:
         """Whether it comes with zoo-search."""
-        return self.name in _OURS
+        return self.name in _OURS and getattr(self.call, "__module__", "").startswith("zoo_search.")
 
     @property
     def identity(self) -> list[Any]:
-        """What decides on what it does, JSON-like: for a user's hook its source code, too."""
-        code = ""
-        if not self.ours:
-            try:
-                code = hashlib.sha256(inspect.getsource(self.call).encode()).hexdigest()
-            except (OSError, TypeError):  # made without a file, or no function
-                code = getattr(self.call, "__qualname__", type(self.call).__qualname__)
-        return [self.name, dict(self.options), code]
+        """What decides on what it does, JSON-like: for a user's hook its own source code, too."""
+        return [self.name, dict(self.options), [] if self.ours else _code(self.call)]
 
 
-Init = str | HookConfig | Hook | BoundHook | Sequence[str | HookConfig | Hook | BoundHook]
+def _code(call: Any) -> list[Any]:
+    """Return a function's source and the values bound to it; not the source of what it calls."""
+    if isinstance(call, functools.partial):
+        return [_code(call.func), repr(call.args), repr(sorted(call.keywords.items()))]
+    held = [repr(cell.cell_contents) for cell in getattr(call, "__closure__", None) or ()]
+    if not inspect.isroutine(call):
+        held, call = [repr(vars(call))], type(call)
+    try:
+        return [hashlib.sha256(inspect.getsource(call).encode()).hexdigest(), held]
+    except (OSError, TypeError):  # made without a file
+        return [f"{call.__module__}.{call.__qualname__}", held]
+
+
+One = str | HookConfig | Mapping[str, Any] | Hook | BoundHook
+Init = One | Sequence[One]
 """One hook or an ordered list of hooks: names, sections of a run file, or functions."""
 
 
@@ -116,17 +126,26 @@ def hooks_identity(init: Init, role: HookRole) -> list[Any]:
     return [hook.identity for hook in as_hooks(init) if role in hook.roles]
 
 
-def keep_random(module: nn.Module, context: Context) -> None:
-    """Leave the seeded random values: the hook ``random``."""
-
-
-def _bind(item: str | HookConfig | Hook | BoundHook, where: str) -> BoundHook:
+def _bind(item: One, where: str) -> BoundHook:
     if isinstance(item, BoundHook):
         return item
     if isinstance(item, str):
         item = HookConfig(hook=item)
+    if isinstance(item, Mapping):
+        try:
+            item = HookConfig.model_validate(dict(item))
+        except ValidationError as error:
+            raise UserError(
+                f"{where}: {dict(item)} is no hook ({first_line(error.errors()[0]['msg'])}). "
+                "Allowed keys: hook, roles, options."
+            ) from None
     if isinstance(item, HookConfig):
         return BoundHook(item.hook, _find(item.hook, where), item.roles, item.options)
+    if not callable(item):
+        raise UserError(
+            f"{where}: a {type(item).__name__} is no init hook. Give a name, a mapping with the "
+            "key 'hook', or a function of (module, context)."
+        )
     return BoundHook(getattr(item, "__name__", type(item).__name__), item)
 
 

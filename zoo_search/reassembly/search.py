@@ -149,6 +149,8 @@ def run_search(
     if study.expected:
         from zoo_search.reassembly.tuning import run_trials
 
+        for hook in as_hooks(task.init):
+            engine.ship(hook.call)
         have = engine.connect()
         gpu = have.gpus > 0
         actors = max(1, min(workers or have.gpus or have.cpus, study.expected))

@@ -5,6 +5,7 @@ Source: docs/design.md, "Reassembly"; DeRy section 3.3 leaves the start of the s
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -47,11 +48,12 @@ def least_squares(module: nn.Module, context: Context) -> Filled | None:
                 "given. Pass images=… (a few hundred, uint8 [N, 3, H, W]), or init='random'."
             )
         return None
-    r2 = []
+    r2: list[float | None] = []
     for i in joints:
         prefix, after = recipe.blocks[: i + 1], recipe.blocks[i + 1]
         module.stitches[i].load_state_dict(fitter.stitch(prefix, after).state_dict())
-        r2.append(round(fitter.quality(prefix, after), 6))
+        quality = fitter.quality(prefix, after)
+        r2.append(round(quality, 6) if math.isfinite(quality) else None)
     headed = recipe.head == "target" and context.labels is not None
     if headed:
         assert context.labels is not None

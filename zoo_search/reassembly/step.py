@@ -31,7 +31,7 @@ __all__ = ["CANDIDATES", "JOURNAL", "read", "run"]
 CANDIDATES = "candidates.parquet"
 JOURNAL = "study.journal"
 
-_STUDY_FORMAT = 3
+_STUDY_FORMAT = 4
 _KEEP_SECONDS = 30.0
 
 
@@ -158,7 +158,7 @@ def _made_from(parts: PartitionLike, zoo: Zoo, subset: Subset, job: JobConfig) -
     return fingerprint(
         [
             _STUDY_FORMAT,
-            {name: model.weights_hash for name, model in zoo.items()},
+            {name: model.identity for name, model in zoo.items()},
             [[b.model, b.start, b.stop, b.stage, b.set] for b in parts.blocks],
             [subset.fingerprint, job.seed],
             search,

@@ -7,7 +7,7 @@ name of its file, so nothing has to be thrown away when a model joins or leaves.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from zoo_search.store import fingerprint
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["FOLDER", "StitchFiles", "stitch_files"]
 
 FOLDER = "stitches"
-_FORMAT = 1  # of the files, and of the way stitches are fitted
+_FORMAT = 2  # of the files, and of the way stitches are fitted
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,7 @@ def stitch_files(
         fit_images: How many of them stitches are fitted on.
     """
     models = {
-        name: fingerprint(
-            [model.weights_hash, asdict(model.transform), [cut.name for cut in model.graph.cuts]]
-        )
+        name: fingerprint([model.identity, [cut.name for cut in model.graph.cuts]])
         for name, model in zoo.items()
     }
     return StitchFiles(store, models, fingerprint([images, fit_images]))

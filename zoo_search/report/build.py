@@ -108,6 +108,7 @@ def _facts(store: RunStore) -> dict[str, Any]:
         "colours": _colours(nodes, results),
         "dataset": winners,
         "candidates": scored,
+        "measured": measured_columns(rows),
         "failed": [row for row in rows if row["state"] != "complete"],
         "zoo": store.read_json("zoo.json"),
         "partition": partition,

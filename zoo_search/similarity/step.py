@@ -145,9 +145,8 @@ def _made_from(
     return fingerprint(
         {
             "format": grams.FORMAT,
-            "weights": model.weights_hash,
+            "model": model.identity,
             "cuts": [cut.name for cut in model.graph.cuts],
-            "transform": asdict(model.transform),
             "dataset": subset.fingerprint,
             "batches": [list(batch) for batch in batches],
             "settings": how,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from torch import nn
 
 from zoo_search.config import HookRole, JobConfig, PlainEntry, ZooEntry, load_job
 from zoo_search.errors import UserError
-from zoo_search.hooks import Context, Piece, as_hooks, start
+from zoo_search.hooks import Context, Piece, as_hooks, check_filled, start
 from zoo_search.zoo.build import build, family_of, own_size, pretrained_cfg_of
 from zoo_search.zoo.checkpoint import state_sha256
 from zoo_search.zoo.models import Zoo, ZooModel
@@ -20,7 +20,7 @@ from zoo_search.zoo.preprocess import Preprocess, preprocess_for
 from zoo_search.zoo.pretrained import is_pretrained_on, plan_for, weights_file
 from zoo_search.zoo.weights import Source, load_weights, resolve
 
-__all__ = ["blank", "fill", "load_zoo"]
+__all__ = ["blank", "fill", "load_plain", "load_zoo"]
 
 
 def load_zoo(job: str | Path | Mapping[str, Any] | JobConfig) -> Zoo:
@@ -80,18 +80,35 @@ def fill(
     given = [entry.source] if entry.source is not None else list(donors)
     piece = Piece("", module, {n: donors[n].module for n in given})
     own = entry.init if isinstance(entry, PlainEntry) else None
-    hooks = as_hooks(config.init if own is None else own)
+    hooks = as_hooks(config.init) if own is None else as_hooks(own, f"finetune.plain.{name}.init")
     reports = start(module, Context(role, name, (piece,), _seed(config, name)), hooks)
-    if role == "zoo" and not any(r.changed or r.hook == "random" for r in reports):
-        raise UserError(_unfilled(name, bool(donors), [h.name for h in hooks if role in h.roles]))
+    place = f"zoo.{name}" if role == "zoo" else f"finetune.plain.{name}"
+    check_filled(f"{place}.weights is null", reports)
     words = "; ".join(map(str, reports)) or "seeded random values"
     # Values that were copied come under the donor's licence, and expect the images that it expects.
-    parents = [donors[r.facts["source"]] for r in reports if r.facts.get("source") in donors]
+    parents = [donors[r.facts["source"]] for r in reports if r.hook == "dpiat" and r.changed]
     licenses = {parent.license for parent in parents}
     source = Source(Path(), words, license=licenses.pop() if len(licenses) == 1 else None)
     facts = asdict(parents[-1].transform) if parents else {}
     model = _model(module, entry, name, _transform(entry, config, facts), source)
     return replace(model, init=tuple(report.as_dict() for report in reports))
+
+
+def load_plain(
+    entry: PlainEntry, name: str, config: JobConfig, donors: Mapping[str, ZooModel]
+) -> ZooModel:
+    """Build a plain architecture with its weights, or let the init hooks fill it.
+
+    Raises:
+        UserError: If it cannot be built or its weights cannot be had or do not fit.
+    """
+    if entry.weights is None:
+        return fill(entry, name, config, donors, "plain")
+    try:
+        return _load(entry, name, config)
+    except UserError as error:
+        told = str(error).replace(f"zoo.{name}", f"finetune.plain.{name}")
+        raise UserError(told) from None
 
 
 def blank(entry: ZooEntry, name: str, config: JobConfig, section: str) -> nn.Module:
@@ -107,18 +124,6 @@ def blank(entry: ZooEntry, name: str, config: JobConfig, section: str) -> nn.Mod
         UserError: If it cannot be built.
     """
     return build(entry, name, config.input_size, _seed(config, name), section=section)
-
-
-def _unfilled(name: str, donors: bool, called: Sequence[str]) -> str:
-    where = f"zoo.{name}.weights is null: hooks of init fill it,"
-    if not called:
-        return f"{where} but none has a part in models of the zoo. Add dpiat (or random) to init."
-    if not donors:
-        return (
-            f"{where} and dpiat takes weights from the most similar other model, but no model of "
-            "the zoo has weights. Give at least one of them a source such as timm."
-        )
-    return f"{where} but {', '.join(called)} changed nothing. Add dpiat (or random) to init."
 
 
 def _transform(entry: ZooEntry, config: JobConfig, facts: Mapping[str, Any]) -> Preprocess:

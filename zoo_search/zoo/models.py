@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import nn
 from zoo_search.config import ZooEntry
 from zoo_search.errors import UserError, nearest
 from zoo_search.linegraph.graph import LineGraph
+from zoo_search.store import fingerprint
 from zoo_search.zoo.preprocess import Preprocess
 
 __all__ = ["Zoo", "ZooModel"]
@@ -42,6 +43,16 @@ class ZooModel:
     weights_hash: str
     source: str
     init: tuple[Mapping[str, Any], ...] = ()
+
+    @cached_property
+    def identity(self) -> str:
+        """A hash of what the model computes from images: architecture, arguments, weights, pixels.
+
+        The weights alone do not say it: the number of attention heads changes no tensor's shape.
+        """
+        return fingerprint(
+            [self.spec.arch, self.spec.kwargs, self.weights_hash, asdict(self.transform)]
+        )
 
     @cached_property
     def graph(self) -> LineGraph:
