@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 import timm
 import torch
+from random_networks import filled
 from timm.models.mlp_mixer import Affine, MlpMixer, ResBlock
 from torch import nn
 
 from zoo_search import dpiat
-
-
-def filled(module: nn.Module, seed: int) -> nn.Module:
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for tensor in itertools.chain(module.parameters(), module.buffers()):
-            if tensor.is_floating_point():
-                tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.1)
-    return module
 
 
 def vit(**kwargs: object) -> nn.Module:

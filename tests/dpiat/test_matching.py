@@ -11,9 +11,9 @@ import timm
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_networks import networks, shape_score
 
 from zoo_search.dpiat.alignment import align
-from zoo_search.dpiat.layers import Layer
 from zoo_search.dpiat.matching import match, match_score
 from zoo_search.dpiat.score import layer_scores
 from zoo_search.dpiat.standardize import Block, standardize
@@ -80,25 +80,8 @@ def test_equal_blocks_use_both_sources() -> None:
     assert score == pytest.approx(0.5 + 0.5 * math.sqrt(2))
 
 
-@st.composite
-def networks(draw: st.DrawFn) -> list[Block]:
-    kinds = st.sampled_from(["linear", "conv2d"])
-    shapes = st.tuples(st.integers(1, 4), st.integers(1, 4))
-    layer = st.tuples(kinds, shapes).map(
-        lambda t: Layer("x", t[0], {"weight": torch.empty(t[1], device="meta")})
-    )
-    block = st.lists(layer, min_size=1, max_size=4).map(tuple)
-    return draw(st.lists(block, min_size=1, max_size=4))
-
-
-def shape_score(t: Layer, s: Layer) -> float:
-    if t.kind != s.kind:
-        return 0.0
-    return math.prod(min(x / y, y / x) for x, y in zip(t.shape, s.shape, strict=True))
-
-
 @settings(max_examples=60, deadline=None)
-@given(networks(), networks())
+@given(networks(4), networks(4))
 def test_both_phases_against_enumeration(target: list[Block], source: list[Block]) -> None:
     blocks = [
         [enumerate_best(np.array([[shape_score(a, b) for b in s] for a in t])) for s in source]

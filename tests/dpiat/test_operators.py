@@ -11,26 +11,17 @@ import timm
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_networks import filled, networks, shape_score
 from torch import nn
 
 from zoo_search import dpiat
 from zoo_search.dpiat import alignment
 from zoo_search.dpiat.bipartite import match_bipartite, match_blocks_bipartite, match_random
-from zoo_search.dpiat.layers import Layer
 from zoo_search.dpiat.matching import match
 from zoo_search.dpiat.operators import OPERATORS
 from zoo_search.dpiat.standardize import Block, standardize
 from zoo_search.dpiat.transfer import MATCHINGS
 from zoo_search.errors import UserError
-
-
-def filled(module: nn.Module, seed: int) -> nn.Module:
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for tensor in itertools.chain(module.parameters(), module.buffers()):
-            if tensor.is_floating_point():
-                tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.1)
-    return module
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
@@ -87,23 +78,6 @@ def test_unknown_names(options: dict[str, str], words: str) -> None:
     assert same(state(target), before)
 
 
-@st.composite
-def networks(draw: st.DrawFn) -> list[Block]:
-    kinds = st.sampled_from(["linear", "conv2d"])
-    shapes = st.tuples(st.integers(1, 4), st.integers(1, 4))
-    layer = st.tuples(kinds, shapes).map(
-        lambda t: Layer("x", t[0], {"weight": torch.empty(t[1], device="meta")})
-    )
-    block = st.lists(layer, min_size=1, max_size=3).map(tuple)
-    return draw(st.lists(block, min_size=1, max_size=3))
-
-
-def score(t: Layer, s: Layer) -> float:
-    if t.kind != s.kind:
-        return 0.0
-    return math.prod(min(x / y, y / x) for x, y in zip(t.shape, s.shape, strict=True))
-
-
 def best_assignment(values: list[list[float]]) -> float:
     """The largest sum over one-to-one assignments, by trying all of them."""
     n, m = len(values), len(values[0])
@@ -117,7 +91,7 @@ def best_assignment(values: list[list[float]]) -> float:
 @settings(max_examples=60, deadline=None)
 @given(networks(), networks())
 def test_bipartite_matchings_are_the_best_assignments(t: list[Block], s: list[Block]) -> None:
-    inner = [[best_assignment([[score(x, y) for y in b] for x in a]) for b in s] for a in t]
+    inner = [[best_assignment([[shape_score(x, y) for y in b] for x in a]) for b in s] for a in t]
     assert match_blocks_bipartite(t, s).score == pytest.approx(best_assignment(inner))
     t_of = {id(x): i for i, block in enumerate(t) for x in block}
     s_of = {id(x): j for j, block in enumerate(s) for x in block}
@@ -140,7 +114,7 @@ def test_random_matching_follows_its_seed_and_the_types() -> None:
     names = [[m.source.name for m in matching.matches] for matching in (one, again, other)]
     assert names[0] == names[1] != names[2]
     assert all(m.target.kind == m.source.kind for m in one.matches)
-    assert all(m.score == pytest.approx(score(m.target, m.source)) for m in one.matches)
+    assert all(m.score == pytest.approx(shape_score(m.target, m.source)) for m in one.matches)
 
 
 def test_clip_norm_keeps_the_variance_of_the_outputs() -> None:
