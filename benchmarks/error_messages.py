@@ -24,6 +24,12 @@ class Malicious:
         return (os.system, ("touch pwned",))
 
 
+def double(module: Any, context: Any) -> None:
+    """Double every weight: an init hook that goes too far."""
+    for parameter in module.parameters():
+        parameter.mul_(2)
+
+
 def load(entry: dict[str, Any]) -> None:
     """Load a zoo of one model."""
     from zoo_search.zoo import load_zoo
@@ -48,6 +54,9 @@ def cases(folder: Path) -> dict[str, Callable[[], object]]:
     from safetensors.torch import save_file
 
     from zoo_search.config import load_job
+    from zoo_search.hooks import as_hooks
+    from zoo_search.reassembly import assemble
+    from zoo_search.zoo import load_zoo
 
     job = folder / "pets.yaml"
     job.write_text(yaml.safe_dump(BASE | {"partition": {"restart": 9}}), encoding="utf-8")
@@ -77,6 +86,17 @@ def cases(folder: Path) -> dict[str, Callable[[], object]]:
         "missing folder": lambda: open_images({"name": "folder", "path": str(folder / "nowhere")}),
         "empty class": lambda: open_images({"name": "folder", "path": str(folder / "empty")}),
         "undecodable image": lambda: open_images({"name": "folder", "path": str(folder / "pets")}),
+        "no weights, and nobody to give some": lambda: load({"arch": "resnet10t", "weights": None}),
+        "unknown init hook": lambda: as_hooks(["dpait"]),
+        "a hook that changes pre-trained weights": lambda: assemble(
+            {"blocks": [{"model": "net", "start": 0, "stop": 2}]},
+            load_zoo(BASE | {"zoo": {"net": {"arch": "resnet10t", "weights": str(weights)}}}),
+            double,
+            num_classes=3,
+        ),
+        "a variant of nothing": lambda: load_job(
+            BASE | {"finetune": {"variants": {"larger": {"of": "reassembly 9", "input_size": 96}}}}
+        ),
         "no network": lambda: load({"arch": "resnet18", "weights": "timm"}),
         "no network, Hugging Face": lambda: load(
             {"arch": "resnet18", "weights": "hf-hub:acme/own-resnet18"}

@@ -54,6 +54,8 @@ def train_all(tasks: Sequence[Task], store: RunStore) -> None:
         UserError: If a training cannot go on, a lane's workers fail too often, or nothing happens
             for long (:class:`zoo_search.engine.Patience`).
     """
+    if not tasks:
+        return
     found = engine.connect()
     for name, value in {**_QUICK, **(_QUICK_LOCAL if found.address == "local" else {})}.items():
         os.environ.setdefault(name, value)
