@@ -8,6 +8,8 @@ from types import SimpleNamespace
 import pytest
 import timm
 import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
@@ -15,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from zoo_search.linegraph import Cut, LineGraph, count, trace
 from zoo_search.linegraph.graph import Node
 from zoo_search.reassembly import BlockRef, Budget, Cost, CostTable, Recipe, Stitch, assemble
+from zoo_search.reassembly.budget import NANOSECONDS
 from zoo_search.reassembly.latency import LatencyTable, Timer, additive_error
 from zoo_search.reassembly.memory import MemoryTable, peak_memory
 from zoo_search.reassembly.network import Pool
@@ -300,6 +303,17 @@ def test_costs_one_after_the_other():
     assert str(Cost(2_000_000, 5_000_000, 1.5, 3_000_000)) == (
         "2 M parameters, 0.005 GMACs, 1.5 ms, 3 MB of activations"
     )
+
+
+@given(st.integers(1, 10**13))
+@example(4_150_230)  # over a million and times a million in floats: 4150229.9999999995
+def test_a_limit_of_milliseconds_admits_what_takes_exactly_that(nanoseconds):
+    latency = nanoseconds / NANOSECONDS
+    same, less = Budget(max_latency_ms=latency), Budget(max_latency_ms=math.nextafter(latency, 0))
+    assert same.limits[0].high == nanoseconds
+    assert less.limits[0].high == nanoseconds - 1
+    assert same.admits(Cost(1, 1, latency))
+    assert not less.admits(Cost(1, 1, latency))
 
 
 def test_budgets_of_latency_and_memory():

@@ -141,11 +141,10 @@ class Budget:
     @property
     def limits(self) -> tuple[Limit, ...]:
         """The limits that there are, in whole units, rounded so that nothing changes."""
-        high_ns = None if self.max_latency_ms is None else self.max_latency_ms * NANOSECONDS
         given = (
             Limit("params", _ceil(self.min_params), _floor(self.max_params)),
             Limit("macs", _ceil(self.min_macs), _floor(self.max_macs)),
-            Limit("latency", 0, _floor(high_ns)),
+            Limit("latency", 0, _nanoseconds(self.max_latency_ms)),
             Limit("memory", 0, _floor(self.max_memory)),
         )
         return tuple(limit for limit in given if limit.low > 0 or limit.high is not None)
@@ -208,6 +207,18 @@ def units(cost: Cost, what: str) -> int:
 
 def _floor(value: float | None) -> int | None:
     return None if value is None else int(value // 1)
+
+
+def _nanoseconds(limit: float | None) -> int | None:
+    """Return the most whole nanoseconds that are, as milliseconds in a float, within a limit.
+
+    A product with a million alone may round to one nanosecond less than a limit that is itself a
+    latency, or to one more.
+    """
+    if limit is None:
+        return None
+    near = int(limit * NANOSECONDS)
+    return max(n for n in (near - 1, near, near + 1) if n / NANOSECONDS <= limit)
 
 
 def _ceil(value: float) -> int:
