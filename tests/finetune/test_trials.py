@@ -176,6 +176,29 @@ def test_only_untouched_winners_are_taken_over(done: Any, tmp_path: Path) -> Non
     assert step._earlier(copy) == {results[2].task: "winners/2"}
 
 
+def fails(module: torch.nn.Module, context: Context) -> None:
+    """A user's hook with a mistake."""
+    raise KeyError("weight")
+
+
+@pytest.mark.parametrize(
+    ("init", "message"),
+    [
+        ("least_squares", r"^finetune\.variants\.larger: .*least_squares changed nothing"),
+        ("test_fails", r"'test_fails' failed on larger \(variant\): KeyError: 'weight'"),
+    ],
+)
+def test_a_variant_that_cannot_be_filled_is_found_before_the_training(
+    job: dict[str, Any], tmp_path: Path, init: str, message: str
+) -> None:
+    zs.register_hook("test_fails")(fails)
+    store = RunStore(tmp_path / "run")
+    variants = {"larger": {"input_size": 48, "init": init}}
+    with pytest.raises(UserError, match=message):
+        tune(job | {"finetune": {**job["finetune"], "variants": variants}}, store)
+    assert store.list("") == []
+
+
 @pytest.mark.slow
 def test_one_more_variant_trains_nothing_else(
     done: Any, job: dict[str, Any], monkeypatch: pytest.MonkeyPatch

@@ -19,7 +19,7 @@ from zoo_search.finetune.entry import Entry, Result, Role
 from zoo_search.finetune.lane import Task, Trained, folder_of, keep_trained, read_trained
 from zoo_search.finetune.networks import Network, networks
 from zoo_search.finetune.recipes import Protocol, TrainRecipe, train_recipe
-from zoo_search.finetune.variants import fill_variant, plan_variant
+from zoo_search.finetune.variants import fill_variant, plan_variant, rehearse
 from zoo_search.reassembly.cost import CostTable
 from zoo_search.store import fingerprint
 from zoo_search.zoo.checkpoint import state_sha256
@@ -66,6 +66,8 @@ def run(
         plan_variant(name, change, named[change.of], len(dataset.classes), job)
         for name, change in job.finetune.variants.items()
     ]
+    for plan in planned:
+        rehearse(plan, named[str(plan.of)], job.seed)
     tasks = tuning.train(made)
     if planned:
         changed = []

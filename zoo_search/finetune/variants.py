@@ -6,6 +6,7 @@ another input size, more layers or other shapes. Its first weights come from the
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import defaultdict
 from collections.abc import Mapping
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from zoo_search.linegraph.graph import LineGraph
     from zoo_search.zoo.models import ZooModel
 
-__all__ = ["carry_over", "change_models", "fill_variant", "plan_variant"]
+__all__ = ["carry_over", "change_models", "fill_variant", "plan_variant", "rehearse"]
 
 
 def plan_variant(
@@ -88,6 +89,17 @@ def fill_variant(planned: Network, winner: Network, task: str, seed: int) -> Net
     check_filled(f"finetune.variants.{entry.name}", net.init_reports)
     reports = list(map(HookReport.as_dict, net.init_reports))
     return replace(planned, reports=reports, start=[*planned.start, task])
+
+
+def rehearse(planned: Network, winner: Network, seed: int) -> None:
+    """Fill a copy of a planned variant from the winner as it is before its fine-tuning.
+
+    So hooks that fail, or fill nothing, are found before the training and not after it.
+
+    Raises:
+        UserError: As :func:`fill_variant`.
+    """
+    fill_variant(replace(planned, net=copy.deepcopy(planned.net)), winner, "", seed)
 
 
 def change_models(
