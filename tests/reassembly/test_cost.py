@@ -244,9 +244,9 @@ class Sleep(nn.Module):
 
 @pytest.fixture
 def sleepers() -> dict[str, LineGraph]:
-    """Two models whose nodes take 2, 4 and 8, and 3, 6 and 12 milliseconds."""
+    """Two models whose nodes take 10, 20 and 40, and 15, 30 and 60 milliseconds."""
     graphs = {}
-    for name, times in (("a", (2, 4, 8)), ("b", (3, 6, 12))):
+    for name, times in (("a", (10, 20, 40)), ("b", (15, 30, 60))):
         cuts = tuple(Cut(i, f"{name}{i}", "nchw", 3, (4, 4)) for i in range(4))
         nodes = tuple(Node(i, f"{name}{i}", Sleep(t), 0, 0) for i, t in enumerate(times))
         graphs[name] = LineGraph(name, (3, 4, 4), nodes, cuts, nn.Identity(), 0, 0)
@@ -259,7 +259,7 @@ def test_latency_adds_up_and_its_error_is_against_the_whole(sleepers):
     table = CostTable(sleepers, 5, ["latency"], latency)
     assert latency.measured == {}  # nothing before it is asked for
     found = table.cost(recipe).latency
-    assert 24.0 <= found < 34.0  # 2 + 4 + 6 + 12, a stitch and a head
+    assert 120.0 <= found < 170.0  # 10 + 20 + 30 + 60, a stitch and a head
     parts = dict(latency.measured)
     assert {key.split()[0] for key in parts} == {"block", "stitch", "head"}
     assert len(parts) == 5  # three blocks, one stitch (b's two are neighbours), one head
