@@ -108,3 +108,42 @@ def test_transfer_writes_weights_that_fit_the_target(tmp_path: Path) -> None:
     pairs = json.loads(done.stdout)
     assert any(pair["score"] == 1 for pair in pairs)
     timm.create_model("resnet14t").load_state_dict(load_file(out), strict=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("resnet10t@{0}", "resnet10t", "--out", "{0}"), "is read from this file"),
+        (("small", "resnet10t", "--job", "{1}", "--out", "{0}"), "is read from this file"),
+        (("resnet10t@{0}", "resnet10t", "--out", "w.bin"), "--out w.bin.*ends in .safetensors"),
+        (("resnet10t@{0}", "resnet10t", "--out", "{2}", "--png", "m.jpg"), "--png m.jpg.*in .png"),
+        (("gone.safetensors", "resnet10t", "--out", "{2}"), "no file or folder 'gone.saf"),
+        (("smal", "resnet10t", "--job", "{1}", "--out", "{2}"), r"zoo \(small\)\. Did you"),
+    ],
+)  # fmt: skip
+def test_transfer_writes_over_nothing_it_reads(
+    tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    import timm
+    from safetensors.torch import save_file
+
+    from zoo_search.errors import UserError
+    from zoo_search.zoo.transfer import transfer_by_name
+
+    weights, job, out = (tmp_path / n for n in ("w.safetensors", "job.yaml", "out.safetensors"))
+    save_file(timm.create_model("resnet10t").state_dict(), weights)
+    entry = f"{{arch: resnet10t, weights: {weights}}}"
+    job.write_text(f"name: a\ndataset: digits\nzoo: {{small: {entry}}}\n", encoding="utf-8")
+    before = weights.read_bytes()
+    source, target, *rest = (word.format(weights, job, out) for word in words)
+    options = dict(zip(rest[::2], map(Path, rest[1::2]), strict=True))
+    with pytest.raises(UserError, match=message):
+        transfer_by_name(
+            source,
+            target,
+            options["--out"],
+            options.get("--job"),
+            picture=options.get("--png"),
+        )
+    assert weights.read_bytes() == before
+    assert not out.exists()

@@ -232,7 +232,7 @@ def transfer(
     operator: Annotated[
         str, typer.Option(help="How values are copied: clip, clip_norm, full or magnitude.")
     ] = "clip",
-    png: Annotated[Path | None, typer.Option(help="Draw the matching into this file.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Draw the matching here (.png).")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Weights for TARGET from SOURCE, a network of another architecture (DPIAT)."""
@@ -352,7 +352,12 @@ def zoo_pretrain(
 
 
 def main() -> None:
-    """Run the command line; what a user can mend is one paragraph and exit code 2."""
+    """Run the command line; what a user can mend is one paragraph and exit code 2.
+
+    Modules in the working directory can be named in run files, as with ``python -m``. They come
+    last, so that none hides an installed one.
+    """
+    sys.path.append(str(Path.cwd()))
     try:
         app()
     except UserError as error:

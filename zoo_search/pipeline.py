@@ -81,17 +81,10 @@ class Run:
     @cached_property
     def zoo(self) -> Zoo:
         """The zoo, pre-trained first where the job asks for it."""
-        from zoo_search.hooks import as_hooks
+        from zoo_search.finetune.ahead import check_ahead
         from zoo_search.zoo import load_zoo, pretrain, untrained
-        from zoo_search.zoo.load import blank
 
-        # What is wrong is found before anything is trained.
-        as_hooks(self.job.init)
-        for name, plain in self.job.finetune.plain.items():
-            as_hooks(plain.init or (), f"finetune.plain.{name}.init")
-            blank(plain, name, self.job, "finetune.plain")
-        for name, variant in self.job.finetune.variants.items():
-            as_hooks(variant.init or (), f"finetune.variants.{name}.init")
+        check_ahead(self.job)
         if untrained(self.job):
             self.connect()
             pretrain(self.job)

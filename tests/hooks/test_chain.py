@@ -129,8 +129,8 @@ def tells_tensors(module: nn.Module, told: Context) -> dict[str, Tensor]:
 @pytest.mark.parametrize(
     ("hook", "words"),
     [
-        (raises, r"hook 'raises' failed on net \(candidate\): ZeroDivisionError: oh no\. Mend"),
-        (leaves_nan, r"'leaves_nan'.* left values that are not finite in 1\.bias"),
+        (raises, r"hook 'raises' failed on net \(candidate\): ZeroDivisionError: oh no \(te"),
+        (leaves_nan, r"'leaves_nan'.* left values that are not finite in 1\.bias\. Fill"),
         (halves_precision, r"'halves_precision'.* changed names, shapes, types"),
         (returns_a_tensor, r"'returns_a_tensor'.* returned what is not JSON \(a Parameter"),
         (touches_data, r"'touches_data'.* changed pre-trained weights"),
@@ -179,14 +179,44 @@ def test_what_a_hook_draws_follows_the_seed() -> None:
 def test_names_that_are_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"init\.1: there is no init hook 'dpait'.*'dpiat'\?"):
         as_hooks(["least_squares", "dpait"])
-    with pytest.raises(UserError, match=r"init\.0: the init hook 'no_such:hook' cannot be imp"):
+    with pytest.raises(UserError, match=r"init\.0: .*'module:no_such:hook': no Python module"):
         as_hooks("module:no_such:hook")
     with pytest.raises(UserError, match="cannot be registered as 'dpiat'"):
         register_hook("dpiat")
     (tmp_path / "own_hooks.py").write_text("number = 3\n", encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(UserError, match="'own_hooks:number' is a int, not a function"):
+    with pytest.raises(UserError, match="'number' of module 'own_hooks' is of type int"):
         as_hooks("module:own_hooks:number")
+
+
+def no_context(module: nn.Module) -> None:
+    """A hook that cannot be called as one."""
+
+
+@pytest.mark.parametrize(
+    ("init", "words"),
+    [
+        ({"hook": "dpiat", "options": {"matchng": "dp"}}, r"^init\.0\.options: .*'matching'\?"),
+        ({"hook": "dpiat", "options": {"matching": ["dp"]}}, r"^init\.0\.options\.matching: There"),
+        ({"hook": "dpiat", "options": {"operator": "clp"}}, r"options\.operator: There.*'clip'\?"),
+        ({"hook": "random", "options": {"x": 1}}, r"^init\.0\.options: .*'random' has none"),
+        ({"hook": "least_squares", "options": {"x": 1}}, r"'least_squares' has none"),
+        ({"hook": "least_squares", "roles": ["zoo"]}, r"^init\.0\.roles: .* in candidate only"),
+        (no_context, r"^init\.0: the init hook 'no_context' takes \(module: 'nn\.Module'\)"),
+    ],
+)
+def test_what_is_wrong_with_a_hook_is_found_when_it_is_named(init: Any, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        as_hooks(init)
+
+
+def test_a_module_that_fails_on_import_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_hooks.py").write_text("1 / 0\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UserError, match="'broken_hooks' fails when it is imported: ZeroDivision"):
+        as_hooks("module:broken_hooks:hook")
 
 
 def test_hooks_of_modules_and_of_installed_packages(
@@ -288,7 +318,7 @@ def test_the_run_file_takes_names_sections_and_a_single_hook() -> None:
             {"zoo": {"lite0": {"arch": "x"}, "b": {"arch": "y", "weights": None, "source": "lit"}}},
             r"zoo\.b\.source: no model of the zoo has weights and this name: 'lit'.*'lite0'\?",
         ),
-        ({"finetune": {"plain": {"a": {"arch": "x"}}}}, "the name 'a' is taken"),
+        ({"finetune": {"plain": {"a": {"arch": "x"}}}}, r"plain\.a: a model of the zoo has this"),
         (
             {"finetune": {"plain": {"c": {"arch": "x", "weights": "pretrained_on:digits"}}}},
             r"finetune\.plain\.c\.weights: 'pretrained_on:digits' is for models of the zoo",
@@ -306,7 +336,11 @@ def test_the_run_file_takes_names_sections_and_a_single_hook() -> None:
             {"finetune": {"variants": {"v": {"models": {"a": {}}}}}},
             r"variants\.v\.models\.a': it changes nothing",
         ),
-        ({"finetune": {"plain": {"random recipe": {"arch": "x"}}}}, "'random recipe' is taken"),
+        ({"finetune": {"plain": {"random recipe": {"arch": "x"}}}}, "search finds has this"),
+        (
+            {"finetune": {"plain": {"p": {"arch": "x"}}, "variants": {"p": {"input_size": 64}}}},
+            r"finetune\.variants\.p: a plain model has this name; choose another",
+        ),
         ({"zoo": {"a@b": {"arch": "x"}}}, "the name 'a@b' holds an @"),
         (
             {"finetune": {"plain": {"c": {"arch": "x", "init": [{"hooks": "dpiat"}]}}}},

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+import zoo_search as zs
 from zoo_search import dpiat
 from zoo_search.config import HookConfig, load_job
 from zoo_search.errors import UserError
@@ -89,12 +90,17 @@ def test_operators_of_dpiat_are_options(files: dict[str, str]) -> None:
     ("init", "words"),
     [
         ([], r"zoo\.new\.weights is null.*none of them has a part in it"),
-        (["least_squares"], r"zoo\.new\.weights is null.*least_squares changed nothing"),
+        (["least_squares"], r"zoo\.new\.weights is null.*none of them has a part in it"),
+        (["test_nothing"], r"zoo\.new\.weights is null.*test_nothing changed nothing. Add dpiat"),
     ],
 )
 def test_a_model_that_nothing_fills_is_refused(
     files: dict[str, str], init: list[str], words: str
 ) -> None:
+    @zs.register_hook("test_nothing")
+    def nothing(module: nn.Module, context: Context) -> None:
+        """Leave it."""
+
     with pytest.raises(UserError, match=words):
         load_zoo(job(files, {"arch": "resnet10t"}, init=init))
 

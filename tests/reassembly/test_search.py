@@ -109,6 +109,21 @@ def test_search_on_ray_scores_as_one_process_does(zoo, partition, space, images)
         assert candidate.scores["naswot"] == score
 
 
+def test_a_hook_that_always_fails_ends_the_search_before_it_begins(zoo, partition, images):
+    labels, called = torch.arange(len(images)) % 4, []
+
+    def fails(module, context):
+        called.append(context.name)
+        raise KeyError("boom")
+
+    with pytest.raises(UserError, match=r"'fails' failed .*KeyError: 'boom' \(test_search\.py"):
+        search(
+            partition, zoo, (images, labels), Budget(**LIMITS), trials=8, sampler="random",
+            init=["random", fails], seed=3, **OPTIONS,
+        )  # fmt: skip
+    assert len(set(called)) == len(called) == 10
+
+
 @pytest.mark.usefixtures("ray_cluster")
 def test_hooks_go_to_the_actors_and_their_reports_come_back(
     zoo, partition, images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

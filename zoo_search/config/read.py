@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +56,16 @@ def _validate(data: dict[str, Any], name: str, node: yaml.Node | None) -> JobCon
     try:
         return JobConfig.model_validate(data)
     except ValidationError as error:
-        raise UserError(
-            " ".join(_explain(name, node, item) for item in error.errors()[:5])
-        ) from None
+        errors = error.errors()
+        found = [item for item in errors if not _follows(item, errors)]
+        raise UserError(" ".join(_explain(name, node, item) for item in found[:5])) from None
+
+
+def _follows(item: Any, errors: Sequence[Any]) -> bool:
+    """Return whether a list is too short only because of what is wrong inside it."""
+    place = item["loc"]
+    inside = (e for e in errors if e is not item and e["loc"][: len(place)] == place)
+    return item["type"] == "too_short" and any(inside)
 
 
 def _explain(name: str, node: yaml.Node | None, item: Any) -> str:

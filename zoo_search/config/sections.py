@@ -6,6 +6,7 @@ configuration back, so that a run directory says exactly what made it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -160,6 +161,12 @@ class FinetuneConfig(Section):
     """Changed winners, fine-tuned from the weights that the winners ended with."""
 
 
+def _check_free(section: str, names: Iterable[str], taken: Mapping[str, str]) -> None:
+    for name in names:
+        if name in taken:
+            raise ValueError(f"{section}.{name}: {taken[name]} has this name; choose another")
+
+
 def _require(place: str, word: str, allowed: list[str], what: str) -> None:
     if word not in allowed:
         raise ValueError(
@@ -207,9 +214,13 @@ class JobConfig(Section):
         plain, variants = self.finetune.plain, self.finetune.variants
         winners = [f"reassembly {place}" for place in range(1, self.finetune.winners + 1)]
         tuned = [*winners, "random recipe", *self.zoo, *plain]
-        others = tuned[: -len(plain)] if plain else tuned
-        for name in [*(n for n in plain if n in others), *(n for n in variants if n in tuned)]:
-            raise ValueError(f"finetune: the name '{name}' is taken; choose another")
+        taken = {
+            **dict.fromkeys(self.zoo, "a model of the zoo"),
+            **dict.fromkeys([*winners, "random recipe"], "what the search finds"),
+        }
+        _check_free("finetune.plain", plain, taken)
+        taken |= dict.fromkeys(plain, "a plain model")
+        _check_free("finetune.variants", variants, taken)
         for name in [n for n in (*self.zoo, *plain, *variants) if "@" in n]:
             raise ValueError(f"the name '{name}' holds an @, which marks models of changed winners")
         for name, entry in plain.items():

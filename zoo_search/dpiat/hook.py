@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from zoo_search.dpiat.report import TransferReport
     from zoo_search.hooks import Context, Filled, Piece
 
-__all__ = ["dpiat"]
+__all__ = ["check_options", "dpiat"]
 
 _OPTIONS = ("matching", "operator")
 
@@ -40,16 +40,28 @@ def dpiat(module: nn.Module, context: Context) -> Filled:
     """
     from zoo_search.hooks import Filled
 
-    for option in context.options:
-        if option not in _OPTIONS:
-            raise UserError(
-                f"The init hook 'dpiat' has no option '{option}'."
-                f"{nearest(option, _OPTIONS)} Allowed: {', '.join(_OPTIONS)}."
-            )
-    check_operators(**context.options)
+    check_options(context.options)
     told = [_fill(piece, context) for piece in context.pieces]
     facts = told[0] if context.role != "candidate" and told else {"pieces": told}
     return Filled(facts, fitted=context.role == "variant")
+
+
+def check_options(options: Mapping[str, Any], where: str = "dpiat") -> None:
+    """Check the hook's options.
+
+    Raises:
+        UserError: If one is unknown, or names no operator of DPIAT.
+    """
+    for option, value in options.items():
+        if option not in _OPTIONS:
+            raise UserError(
+                f"{where}: the init hook 'dpiat' has no option '{option}'."
+                f"{nearest(option, _OPTIONS)} Allowed: {', '.join(_OPTIONS)}."
+            )
+        try:
+            check_operators(**{option: str(value)})
+        except UserError as error:
+            raise UserError(f"{where}.{option}: {error}") from None
 
 
 def _fill(piece: Piece, context: Context) -> dict[str, Any]:

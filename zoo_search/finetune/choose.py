@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from zoo_search.errors import UserError
@@ -27,7 +28,8 @@ def entries(
     - ``single``: as many zoo models within the budget, those whose frozen features classify the
       training images best (proxy ``probe``). No score finds the best single model with certainty;
       as many shots at it as the reassemblies get keeps the comparison fair.
-    - ``random``: one feasible recipe, drawn uniformly, that is not among the winners.
+    - ``random``: one feasible recipe of at least two models, drawn uniformly, that is not among the
+      winners.
     - ``plain``: the architectures of ``finetune.plain``, whatever they cost: with weights under a
       head that is started as all are, without weights filled by the init hooks under a random head.
 
@@ -41,11 +43,15 @@ def entries(
     ranked = best_first(candidates, proxy)
     winners = [c for c in ranked if c.kind == "reassembly"][: job.finetune.winners]
     if not winners:
-        reasons = sorted({c.reason for c in candidates if c.state == "failed"})
+        reasons = Counter(c.reason for c in candidates if c.state == "failed")
+        why = "Widen the budget, or add models to the zoo."
+        if reasons:
+            reason, count = reasons.most_common(1)[0]
+            why = f"{sum(reasons.values())} candidates failed, {count} of them with: {reason}"
+            why += ". Mend that, or choose another proxy." if reason[-1] != "." else ""
         raise UserError(
             f"No reassembly of {store.url} has a score by '{proxy}', so there is nothing to "
-            f"fine-tune. {'Candidates failed with: ' + '; '.join(reasons[:3]) if reasons else ''} "
-            "Widen the budget, add models to the zoo, or choose another proxy."
+            f"fine-tune. {why}"
         )
     chosen = [
         Entry(f"reassembly {place}", "reassembly", c.recipe, dict(c.scores))
@@ -106,7 +112,8 @@ def _random(
     costs = cost_table(zoo, len(dataset.classes), job.budget, store)
     space = Space(partition, costs, Budget.of(job.budget))
     taken = {c.recipe.key for c in winners}
-    for recipe in space.sample(len(taken) + 1, job.seed):
-        if recipe.key not in taken:
+    # Each zoo model is at most one recipe of the space.
+    for recipe in space.sample(len(taken) + len(zoo) + 1, job.seed):
+        if recipe.key not in taken and len(recipe.runs) > 1:
             return [Entry("random recipe", "random", recipe, {})]
     return []

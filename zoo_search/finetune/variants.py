@@ -29,11 +29,19 @@ from zoo_search.reassembly.assemble import build_network
 from zoo_search.reassembly.recipe import BlockRef, Recipe
 
 if TYPE_CHECKING:
-    from zoo_search.config import JobConfig, VariantConfig
+    from zoo_search.config import JobConfig, VariantConfig, ZooEntry
     from zoo_search.linegraph.graph import LineGraph
     from zoo_search.zoo.models import ZooModel
 
-__all__ = ["carry_over", "change_models", "fill_variant", "plan_variant", "rehearse"]
+__all__ = [
+    "carry_over",
+    "change_models",
+    "changed_entry",
+    "fill_variant",
+    "plan_variant",
+    "rehearse",
+    "sized",
+]
 
 
 def plan_variant(
@@ -131,16 +139,10 @@ def change_models(
             f"{place}: '{change.of}' holds no block of {', '.join(change.models)}, so that nothing "
             f"would change. Change one of its models, {', '.join(models)}, or give an input_size."
         )
-    size = change.input_size or job.input_size
-    config = job.model_copy(update={"input_size": size})
-    changed = {}
+    config, changed = sized(job, change), {}
+    size = config.input_size
     for model in models.values():
-        other = change.models.get(model.name)
-        kwargs = {**model.spec.kwargs, **(other.kwargs if other else {})}
-        if change.input_size is not None and "img_size" in kwargs:
-            kwargs["img_size"] = change.input_size
-        arch = (other.arch if other else None) or model.spec.arch
-        spec = model.spec.model_copy(update={"arch": arch, "kwargs": kwargs, "weights": None})
+        spec = changed_entry(model.spec, model.name, change)
         module = blank(spec, model.name, config, f"{place}.models")
         transform = model.transform if size is None else replace(model.transform, size=(size, size))
         changed[model.name] = replace(
@@ -154,6 +156,27 @@ def change_models(
             init=(),
         )
     return changed
+
+
+def sized(job: JobConfig, change: VariantConfig) -> JobConfig:
+    """Return the run at the input size of a change."""
+    return job.model_copy(update={"input_size": change.input_size or job.input_size})
+
+
+def changed_entry(entry: ZooEntry, name: str, change: VariantConfig) -> ZooEntry:
+    """Return the entry of a changed model, without weights.
+
+    Args:
+        entry: The model's own entry.
+        name: Its name.
+        change: What changes.
+    """
+    other = change.models.get(name)
+    kwargs = {**entry.kwargs, **(other.kwargs if other else {})}
+    if change.input_size is not None and "img_size" in kwargs:
+        kwargs["img_size"] = change.input_size
+    arch = (other.arch if other else None) or entry.arch
+    return entry.model_copy(update={"arch": arch, "kwargs": kwargs, "weights": None})
 
 
 def carry_over(

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import time
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from zoo_search.config import HookRole
 from zoo_search.errors import UserError, first_line
 from zoo_search.hooks.context import Context, Filled, HookReport
 from zoo_search.hooks.guard import Guard
 from zoo_search.hooks.registry import BoundHook
 
-__all__ = ["check_filled", "start"]
+__all__ = ["check_filled", "check_part", "start"]
 
 
 def start(
@@ -38,6 +41,21 @@ def start(
     return tuple(_call(module, context, hook) for hook in hooks if context.role in hook.roles)
 
 
+def check_part(place: str, role: HookRole, hooks: Iterable[BoundHook]) -> None:
+    """Check, before anything is built, that some hook has a part in a role.
+
+    Args:
+        place: Where the network stands in the run file, for the message.
+        role: What the network is.
+        hooks: In order.
+
+    Raises:
+        UserError: If there is none.
+    """
+    if not any(role in hook.roles for hook in hooks):
+        raise _unfilled(place, "none of them has a part in it")
+
+
 def check_filled(place: str, reports: Sequence[HookReport]) -> None:
     """Check that hooks have filled a whole network, or that random values are asked for.
 
@@ -50,17 +68,23 @@ def check_filled(place: str, reports: Sequence[HookReport]) -> None:
     """
     if any(report.changed or report.hook == "random" for report in reports):
         return
-    where = f"{place}: this network has no weights, and the hooks of init have to fill it, but"
     called = [report.hook for report in reports]
     if "dpiat" in called:
         raise UserError(
-            f"{where} dpiat found no model of the zoo that has weights to give. Give at least one "
-            "a source such as timm, or add random to init for a start from scratch."
+            f"{place}: {_TASK} dpiat found no model of the zoo that has weights to give. Give at "
+            "least one a source such as timm, or add random to init for a start from scratch."
         )
-    why = f"{', '.join(called)} changed nothing" if called else "none of them has a part in it"
-    raise UserError(
-        f"{where} {why}. Add dpiat to init (it takes weights from the most similar network that "
-        "has some), or random for a start from scratch."
+    words = f"{', '.join(called)} changed nothing" if called else "none of them has a part in it"
+    raise _unfilled(place, words)
+
+
+_TASK = "this network has no weights, and the hooks of init have to fill it, but"
+
+
+def _unfilled(place: str, why: str) -> UserError:
+    return UserError(
+        f"{place}: {_TASK} {why}. Add dpiat to init (it takes weights from the most similar "
+        "network that has some), or random for a start from scratch."
     )
 
 
@@ -81,7 +105,8 @@ def _call(module: nn.Module, context: Context, hook: BoundHook) -> HookReport:
             raise
         raise UserError(
             f"The init hook '{hook.name}' failed on {context.name} ({context.role}): "
-            f"{type(error).__name__}: {first_line(error)}. Mend the hook, or leave it out of init."
+            f"{type(error).__name__}: {first_line(error)}{_line(error)}. Mend the hook, or leave "
+            "it out of init."
         ) from error
     seconds = time.perf_counter() - began
     where = f"The init hook '{hook.name}', called on {context.name} ({context.role}),"
@@ -105,10 +130,18 @@ def _call(module: nn.Module, context: Context, hook: BoundHook) -> HookReport:
     )
 
 
+def _line(error: BaseException) -> str:
+    """Say where in the hook an error came from: the first line outside of this file."""
+    for frame in traceback.extract_tb(error.__traceback__):
+        if frame.filename != __file__:
+            return f" ({Path(frame.filename).name}, line {frame.lineno})"
+    return ""
+
+
 def _guard(module: nn.Module, context: Context) -> Guard:
     donors = [donor for piece in context.pieces for donor in piece.donors.values()]
     free = [piece.module for piece in context.pieces]
-    # Scoring goes on after a candidate that failed, with the same blocks; elsewhere the run ends.
+    # Scoring goes on with the same blocks after a candidate that failed; elsewhere the run ends.
     return Guard([module, *donors], free, copies=context.role == "candidate")
 
 
@@ -123,7 +156,9 @@ def _check(where: str, before: Mapping[str, Tensor], after: Mapping[str, Tensor]
         )
     wrong = [n for n, t in after.items() if t.is_floating_point() and not t.isfinite().all()]
     if wrong:
-        raise UserError(f"{where} left values that are not finite in {wrong[0]}.")
+        raise UserError(
+            f"{where} left values that are not finite in {wrong[0]}. Fill in finite numbers."
+        )
 
 
 def _filled(said: object, where: str) -> Filled:

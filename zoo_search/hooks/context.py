@@ -122,6 +122,8 @@ class HookReport:
         if self.hook == "least_squares" and self.facts.get("r2"):
             r2 = ("unknown" if x is None else f"{x:.2f}" for x in self.facts["r2"])
             return f"{words}, R² of the stitches {', '.join(r2)}"
+        if self.hook == "random" and not self.changed:
+            return f"random, all {self.values:,} values as they were drawn from the seed"
         return words
 
 

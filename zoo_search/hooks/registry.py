@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from torch import nn
 from zoo_search.config import HOOK_ROLES, HookConfig, HookRole
 from zoo_search.errors import UserError, first_line, nearest
 from zoo_search.hooks.context import Context, Filled
+from zoo_search.named import PREFIX, import_named
 
 __all__ = ["BoundHook", "Hook", "Init", "as_hooks", "hooks_identity", "register_hook"]
 
@@ -24,11 +24,21 @@ Hook = Callable[[nn.Module, Context], Filled | Mapping[str, Any] | None]
 """Starts the pieces of a module in place; may return facts for the report."""
 
 _GROUP = "zoo_search.hooks"
-_MODULE = "module:"
+
+
+@dataclass(frozen=True)
+class _Own:
+    """A hook that comes with zoo-search: where it is, who checks its options, its roles."""
+
+    path: str
+    check: str | None = None
+    roles: tuple[HookRole, ...] = HOOK_ROLES
+
+
 _OURS = {
-    "dpiat": "zoo_search.dpiat.hook:dpiat",
-    "least_squares": "zoo_search.reassembly.starts:least_squares",
-    "random": "zoo_search.hooks.random_start:keep_random",
+    "dpiat": _Own("zoo_search.dpiat.hook:dpiat", check="zoo_search.dpiat.hook:check_options"),
+    "least_squares": _Own("zoo_search.reassembly.starts:least_squares", roles=("candidate",)),
+    "random": _Own("zoo_search.hooks.random_start:keep_random"),
 }
 _REGISTERED: dict[str, Hook] = {}
 
@@ -115,7 +125,8 @@ def as_hooks(init: Init, where: str = "init") -> tuple[BoundHook, ...]:
         where: Where it is written, for messages.
 
     Raises:
-        UserError: If there is no such hook; names the nearest one.
+        UserError: If there is no such hook (names the nearest one), it does not take its options,
+            has no part in its roles, or cannot be called with a module and a context.
     """
     items = [init] if isinstance(init, str) or not isinstance(init, Sequence) else init
     return tuple(_bind(item, f"{where}.{place}") for place, item in enumerate(items))
@@ -140,43 +151,59 @@ def _bind(item: One, where: str) -> BoundHook:
                 "Allowed keys: hook, roles, options."
             ) from None
     if isinstance(item, HookConfig):
-        return BoundHook(item.hook, _find(item.hook, where), item.roles, item.options)
+        if item.hook in _OURS:
+            return _bind_own(item, _OURS[item.hook], where)
+        call = _callable(item.hook, _find(item.hook, where), where)
+        return BoundHook(item.hook, call, item.roles, item.options)
     if not callable(item):
         raise UserError(
             f"{where}: a {type(item).__name__} is no init hook. Give a name, a mapping with the "
             "key 'hook', or a function of (module, context)."
         )
-    return BoundHook(getattr(item, "__name__", type(item).__name__), item)
+    name = getattr(item, "__name__", type(item).__name__)
+    return BoundHook(name, _callable(name, item, where))
+
+
+def _bind_own(item: HookConfig, own: _Own, where: str) -> BoundHook:
+    roles = tuple(role for role in item.roles if role in own.roles)
+    if not roles:
+        raise UserError(
+            f"{where}.roles: the init hook '{item.hook}' has a part in {', '.join(own.roles)} only."
+        )
+    if own.check is not None:
+        import_named(own.check, where)(item.options, f"{where}.options")
+    elif item.options:
+        raise UserError(f"{where}.options: the init hook '{item.hook}' has none. Leave them out.")
+    return BoundHook(item.hook, import_named(own.path, where), roles, item.options)
+
+
+def _callable(name: str, call: Hook, where: str) -> Hook:
+    """Check that a user's hook takes the two arguments that it will get."""
+    try:
+        signature = inspect.signature(call)
+    except (TypeError, ValueError):  # built in, without a signature
+        return call
+    try:
+        signature.bind(None, None)
+    except TypeError as error:
+        raise UserError(
+            f"{where}: the init hook '{name}' takes {signature}, but is called with a module and "
+            f"a context ({first_line(error)}). Write it as: def hook(module, context)."
+        ) from None
+    return call
 
 
 def _find(name: str, where: str) -> Hook:
     if name in _REGISTERED:
         return _REGISTERED[name]
-    if name in _OURS:
-        return _load(_OURS[name], where)
-    if name.startswith(_MODULE):
-        return _load(name.removeprefix(_MODULE), where)
+    place = f"{where}: the init hook '{name}'"
+    if name.startswith(PREFIX):
+        return import_named(name, place)
     installed = {point.name: point for point in entry_points(group=_GROUP)}
     if name in installed:
-        return _load(installed[name].value, where)
+        return import_named(installed[name].value, place)
     known = [*_OURS, *_REGISTERED, *installed]
     raise UserError(
         f"{where}: there is no init hook '{name}'.{nearest(name, known)} Allowed: "
         f"{', '.join(known)}, or 'module:package.mod:function' for a function of your own."
     )
-
-
-def _load(path: str, where: str) -> Hook:
-    """Import ``package.mod:function``."""
-    module, _, attribute = path.partition(":")
-    try:
-        found: Hook = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"{where}: the init hook '{path}' cannot be imported ({error}). Write "
-            "'module:package.mod:function', and start zoo-search where the module lies (its folder "
-            "must be on PYTHONPATH)."
-        ) from None
-    if not callable(found):
-        raise UserError(f"{where}: '{path}' is a {type(found).__name__}, not a function.")
-    return found

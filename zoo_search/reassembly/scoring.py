@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from zoo_search.errors import UserError, first_line
-from zoo_search.hooks import Init
+from zoo_search.hooks import Init, as_hooks
 from zoo_search.linegraph.graph import LineGraph
 from zoo_search.reassembly.assemble import assemble
 from zoo_search.reassembly.cache import TensorCache
@@ -19,7 +19,7 @@ from zoo_search.reassembly.features import Images, StitchFitter, StitchKeeper
 from zoo_search.reassembly.proxies import Batches, score
 from zoo_search.reassembly.recipe import HasGraph, Recipe, graph_of
 
-__all__ = ["Outcome", "Scorer", "ScoringModel", "Task", "scoring_zoo"]
+__all__ = ["Outcome", "Scorer", "ScoringModel", "Task", "rehearse", "scoring_zoo"]
 
 _CACHE_BYTES = 2**29  # each of the two caches of a scorer
 
@@ -137,6 +137,40 @@ class Scorer:
                 reasons.append(_say(proxy, error))
         init = [report.as_dict() for report in net.init_reports]
         return Outcome(scores, "; ".join(reasons), time.perf_counter() - started, init)
+
+
+def rehearse(task: Task, recipes: Sequence[Recipe]) -> None:
+    """Start candidates where a hook is the user's, until one works.
+
+    So a hook that fails on whatever it is given is found before the search, and not as the reason
+    of every candidate.
+
+    Args:
+        task: How candidates are scored.
+        recipes: Candidates to try, at least one.
+
+    Raises:
+        UserError: If none works: what was wrong with the first.
+    """
+    if all(hook.ours for hook in as_hooks(task.init) if "candidate" in hook.roles):
+        return
+    fitter = StitchFitter(task.zoo, _head_of(task.images, task.fit_images), keeper=task.keeper)
+    errors = []
+    for recipe in recipes:
+        try:
+            assemble(
+                recipe,
+                task.zoo,
+                task.init,
+                num_classes=task.num_classes,
+                seed=task.seed,
+                fitter=fitter,
+                copy_blocks=False,
+            )
+            return
+        except UserError as error:
+            errors.append(error)
+    raise errors[0]
 
 
 def _head_of(images: Images, count: int) -> Images:

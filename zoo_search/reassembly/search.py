@@ -16,7 +16,7 @@ from zoo_search.reassembly.cost import Budget, CostTable
 from zoo_search.reassembly.proxies import check_proxies, conditions
 from zoo_search.reassembly.recipe import HasGraph
 from zoo_search.reassembly.samplers import SAMPLERS, check_sampler
-from zoo_search.reassembly.scoring import Task, scoring_zoo
+from zoo_search.reassembly.scoring import Task, rehearse, scoring_zoo
 from zoo_search.reassembly.space import PartitionLike, Space
 from zoo_search.reassembly.target import load_target
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from zoo_search.linegraph.graph import LineGraph
 
 __all__ = ["SAMPLERS", "SearchResult", "conditions_of", "run_search", "search"]
+
+
+_REHEARSED = 10  # candidates that a user's hook must all fail on to be taken for broken
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,7 @@ def run_search(
 
     Raises:
         UserError: If the sampler or a proxy is unknown, no recipe is feasible, the storage cannot
-            be opened, or the target has too few different images.
+            be opened, the target has too few different images, or a user's init hook fails.
     """
     from zoo_search import engine
     from zoo_search.progress import progress
@@ -149,6 +152,7 @@ def run_search(
     if study.expected:
         from zoo_search.reassembly.tuning import run_trials
 
+        rehearse(task, space.sample(_REHEARSED, task.seed))
         for hook in as_hooks(task.init):
             engine.ship(hook.call)
         have = engine.connect()

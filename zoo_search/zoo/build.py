@@ -7,7 +7,6 @@ callable of the user's that returns a plain torch module.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,16 +15,16 @@ from torch import Tensor, nn
 
 from zoo_search.config import ZooEntry
 from zoo_search.errors import UserError, first_line, nearest
+from zoo_search.named import PREFIX, import_named
 
 __all__ = ["build", "family_of", "is_timm", "own_size", "pretrained_cfg_of"]
 
-_FACTORY = "module:"
 _DEFAULT_SIZE = 224
 
 
 def is_timm(entry: ZooEntry) -> bool:
     """Return whether the entry's architecture is a timm name."""
-    return not entry.arch.startswith(_FACTORY)
+    return not entry.arch.startswith(PREFIX)
 
 
 def build(
@@ -84,7 +83,7 @@ def own_size(entry: ZooEntry) -> int:
 def family_of(entry: ZooEntry) -> str:
     """Return the model family: timm's module of the architecture, or the factory's module."""
     if not is_timm(entry):
-        return entry.arch.removeprefix(_FACTORY).partition(":")[0].rpartition(".")[2]
+        return entry.arch.removeprefix(PREFIX).partition(":")[0].rpartition(".")[2]
     import timm
 
     module: str = timm.model_entrypoint(entry.arch.partition(".")[0]).__module__
@@ -154,22 +153,8 @@ def _size_kwargs(entry: ZooEntry, place: str, input_size: int | None) -> dict[st
 
 def _from_factory(entry: ZooEntry, place: str) -> nn.Module:
     """Import ``package.mod`` and call ``factory(**kwargs)``."""
-    path, _, attribute = entry.arch.removeprefix(_FACTORY).partition(":")
     where = f"{place}.arch '{entry.arch}'"
-    if not path or not attribute:
-        raise UserError(f"{where}: write 'module:package.mod:factory', with both colons.")
-    try:
-        factory = getattr(importlib.import_module(path), attribute)
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"{where}: no Python module '{error.name}' can be imported. Install the package, or "
-            "start zoo-search where the module lies (its folder must be on PYTHONPATH)."
-        ) from None
-    except AttributeError:
-        names = [n for n in dir(importlib.import_module(path)) if not n.startswith("_")]
-        raise UserError(
-            f"{where}: module '{path}' has no '{attribute}'.{nearest(attribute, names)}"
-        ) from None
+    factory = import_named(entry.arch, where)
     try:
         module = factory(**entry.kwargs)
     except TypeError as error:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo_search.config import JobConfig, ZooEntry, load_job
-from zoo_search.errors import UserError
+from zoo_search.errors import UserError, nearest
 from zoo_search.store import RunStore
-from zoo_search.zoo.build import build
+from zoo_search.zoo.build import build, is_timm
 from zoo_search.zoo.load import load_zoo
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ __all__ = ["transfer_by_name"]
 
 _BARE = {"name": "transfer", "dataset": "digits", "zoo": {"none": {"arch": "none"}}}
 _KEY = "zoo_search"  # of the header of a weights file: the zoo entry, as JSON
+_FILES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".npz")
 
 
 def transfer_by_name(
@@ -43,15 +44,15 @@ def transfer_by_name(
             ``ARCH@FILE``, a timm name and its weights; else a timm name (its hub weights).
         target: The same. Models of the zoo and timm names start from random values, networks from
             files and folders from their own; they stay where nothing is copied.
-        out: File to write.
+        out: File to write (``.safetensors``); none that a network is read from.
         job: Run file whose zoo the names may mean.
         matching: Name of the matching operator.
         operator: Name of the transfer operator.
-        picture: PNG file for a picture of the matching.
+        picture: File for a picture of the matching (``.png``).
 
     Raises:
-        UserError: If a name is unknown, the source's weights are missing, nothing fits, or an
-            operator is unknown.
+        UserError: If a name is unknown, the source's weights are missing, nothing fits, an
+            operator is unknown, or a file to write has another ending or would be overwritten.
     """
     from safetensors.torch import save
 
@@ -59,6 +60,10 @@ def transfer_by_name(
 
     config = load_job(job if job is not None else _BARE)
     zoo = config.zoo if job is not None else {}
+    kept = [str(zoo[word].weights) for word in (source, target) if word in zoo]
+    _check_output("--out", out, ".safetensors", [source, target, *kept])
+    if picture is not None:
+        _check_output("--png", picture, ".png", [])
     giver, _ = _network(source, zoo, config, fill=True)
     taker, entry = _network(target, zoo, config, fill=False)
     report = dpiat.transfer(giver, taker, matching, operator, seed=config.seed)
@@ -69,6 +74,22 @@ def transfer_by_name(
 
         _write(picture, matching_picture(giver, taker, matching, config.seed, (source, target)))
     return report
+
+
+def _check_output(option: str, path: Path, suffix: str, words: Sequence[str]) -> None:
+    """Check a file to write before anything is done."""
+    if path.suffix != suffix:
+        raise UserError(
+            f"{option} {path}: this file is written as {suffix[1:]}, and is to be read as that "
+            f"again. Give it a name that ends in {suffix}."
+        )
+    for word in words:
+        read = Path(word.partition("@")[2] or word)
+        if path.resolve() in (read.resolve(), (read / "model.safetensors").resolve()):
+            raise UserError(
+                f"{option} {path}: '{word}' is read from this file, and would be lost. Write to "
+                "another one."
+            )
 
 
 def _network(
@@ -83,16 +104,37 @@ def _network(
     if entry is None:
         arch, at, file = word.partition("@")
         own = bool(at) or Path(word).is_file()
-        if at:
-            entry = ZooEntry(arch=arch, weights=file)
+        if own:
+            entry = ZooEntry(arch=arch, weights=file) if at else _described(Path(word))
         else:
-            entry = _described(Path(word)) if own else ZooEntry(arch=word)
+            entry = _timm_entry(word, zoo)
     if fill or own:
         alone = config.model_copy(update={"zoo": {word: entry}})
         module: nn.Module = load_zoo(alone)[word].module
     else:
         module = build(entry, word, config.input_size, config.seed)
     return module, entry.model_dump(mode="json", include={"arch", "kwargs"})
+
+
+def _timm_entry(word: str, zoo: Mapping[str, ZooEntry]) -> ZooEntry:
+    """The entry of a timm name, or an error that says what the word could have been."""
+    import timm
+
+    entry = ZooEntry(arch=word)
+    if not is_timm(entry) or timm.is_model(word.partition(".")[0]):
+        return entry
+    if word.endswith(_FILES) or "/" in word:
+        raise UserError(
+            f"There is no file or folder '{word}'. Give a file that 'zoo-search transfer' wrote, "
+            "ARCH@FILE for any other weights, or the folder of a winner."
+        )
+    models = f", and no model of the zoo ({', '.join(zoo)})" if zoo else ""
+    raise UserError(
+        f"There is no network '{word}': it is no file, no name that timm {timm.__version__} knows"
+        f"{models}.{nearest(word, [*zoo, *timm.list_models()])} Give a timm name, ARCH@FILE, a "
+        "file that 'zoo-search transfer' wrote, the folder of a winner, or, with --job, a model of "
+        "a run file's zoo."
+    )
 
 
 def _described(path: Path) -> ZooEntry:
