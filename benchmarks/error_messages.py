@@ -30,6 +30,11 @@ def double(module: Any, context: Any) -> None:
         parameter.mul_(2)
 
 
+def fails(module: Any, context: Any) -> None:
+    """Ask for an option that is not there: an init hook with a mistake."""
+    context.options["scale"]
+
+
 def load(entry: dict[str, Any]) -> None:
     """Load a zoo of one model."""
     from zoo_search.zoo import load_zoo
@@ -57,6 +62,7 @@ def cases(folder: Path) -> dict[str, Callable[[], object]]:
     from zoo_search.hooks import as_hooks
     from zoo_search.reassembly import assemble
     from zoo_search.zoo import load_zoo
+    from zoo_search.zoo.transfer import transfer_by_name
 
     job = folder / "pets.yaml"
     job.write_text(yaml.safe_dump(BASE | {"partition": {"restart": 9}}), encoding="utf-8")
@@ -93,6 +99,18 @@ def cases(folder: Path) -> dict[str, Callable[[], object]]:
             load_zoo(BASE | {"zoo": {"net": {"arch": "resnet10t", "weights": str(weights)}}}),
             double,
             num_classes=3,
+        ),
+        "an option that a hook does not have": lambda: as_hooks(
+            {"hook": "dpiat", "options": {"matchng": "dp"}}
+        ),
+        "a hook that fails": lambda: assemble(
+            {"blocks": [{"model": "net", "start": 0, "stop": 2}]},
+            load_zoo(BASE | {"zoo": {"net": {"arch": "resnet10t", "weights": str(weights)}}}),
+            fails,
+            num_classes=3,
+        ),
+        "a transfer onto its own source": lambda: transfer_by_name(
+            f"resnet10t@{weights}", "resnet14t", weights
         ),
         "a variant of nothing": lambda: load_job(
             BASE | {"finetune": {"variants": {"larger": {"of": "reassembly 9", "input_size": 96}}}}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +88,25 @@ def test_the_doctor_examines_everything(private_home: Path) -> None:
     assert checks["torch with torchvision"]["state"] == "ok"
     assert "match" in checks["torch with torchvision"]["found"]
     assert done.returncode == (2 if any(c["state"] == "bad" for c in checks.values()) else 0)
+
+
+def test_a_module_in_the_working_directory_can_be_named(tmp_path: Path) -> None:
+    """As the installed command does it, which has not the working directory in its path."""
+    code = "def ones(module, context):\n    for t in module.parameters():\n        t.fill_(1.0)\n"
+    (tmp_path / "hooks_here.py").write_text(code, encoding="utf-8")
+    (tmp_path / "job.yaml").write_text(
+        "name: a\ndataset: digits\ninput_size: 32\ninit: module:hooks_here:ones\n"
+        "zoo: {a: {arch: resnet10t, weights: null}}\n",
+        encoding="utf-8",
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "zoo_search", "zoo", "list", "job.yaml", "--json"],
+        capture_output=True, text=True, cwd=tmp_path, timeout=300, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)
+    assert "module:hooks_here:ones" in row["weights"]
 
 
 def test_transfer_writes_weights_that_fit_the_target(tmp_path: Path) -> None:

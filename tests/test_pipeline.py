@@ -93,7 +93,10 @@ def test_reports_of_hooks_are_kept_with_models_candidates_and_winners(done: Any)
         assert (report["hook"], report["role"]) == ("least_squares", "candidate")
         assert len(report["facts"]["r2"]) == row["recipe"].count("+")
     for result in done.store.read_json("winners.json")["results"]:
-        assert result["init"][0]["facts"]["head"] is True
+        *parts, own = result["init"]
+        assert own["facts"]["head"] is True
+        models = {block["model"] for block in result["recipe"]["blocks"]}
+        assert [part["name"] for part in parts] == ["grown"] * ("grown" in models)
     assert "least_squares, " in done.store.read_text("report.html")
 
 

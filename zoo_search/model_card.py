@@ -30,7 +30,7 @@ def model_card(config: Mapping[str, Any]) -> str:
             ("model", "from cut", "to cut"),
             [(b["model"], b["start"], b["stop"]) for b in config["recipe"]["blocks"]],
         ),
-        "Cut 0 is the image; between blocks of different models a stitching layer was trained.",
+        _cuts(config["recipe"]["blocks"]),
         "## Parents",
         _table(
             ("name", "architecture", "weights", "licence"),
@@ -39,7 +39,8 @@ def model_card(config: Mapping[str, Any]) -> str:
                 for name, p in config["parents"].items()
             ],
         ),
-        "The network holds weights of every parent: keep to all of their licences.",
+        "Keep to the licences of all parents, and of the networks that a parent's weights came "
+        "from (column 'weights').",
         *_start(facts),
         *_results(facts),
         "## How to load",
@@ -55,18 +56,33 @@ def _intro(config: Mapping[str, Any]) -> str:
     size = ""
     if "params" in facts:
         size = f", {facts['params'] / 1e6:.2f} M parameters, {facts['macs'] / 1e6:.1f} M MACs"
-    kind = "reassembled from" if len(config["parents"]) > 1 else "made from"
-    target = f", fine-tuned on {facts['dataset']}" if facts.get("protocols") else ""
+    target = f", trained on {facts['dataset']}" if facts.get("protocols") else ""
     return (
-        f"An image classifier with {len(config['classes'])} classes, {kind} pre-trained models"
-        f"{target}{size}."
+        f"An image classifier with {len(config['classes'])} classes: {_kind(config)}{target}{size}."
     )
+
+
+def _kind(config: Mapping[str, Any]) -> str:
+    parents, facts = config["parents"], config["metadata"]
+    if facts.get("role") == "variant":
+        return f"a changed form of the network '{facts['of']}'"
+    if len(parents) > 1:
+        return "reassembled from blocks of several models"
+    (parent,) = parents.values()
+    return f"the architecture {parent['arch']}"
+
+
+def _cuts(blocks: Sequence[Mapping[str, Any]]) -> str:
+    words = "Cut 0 is the image"
+    if len(blocks) > 1:
+        words += "; between blocks that are no neighbours of one model stands a stitching layer"
+    return f"{words}."
 
 
 def _start(facts: Mapping[str, Any]) -> list[str]:
     from zoo_search.hooks import HookReport
 
-    lines = [f"- {HookReport(**report)}" for report in facts.get("init", ())]
+    lines = [f"- {HookReport(**report).line}" for report in facts.get("init", ())]
     if facts.get("of"):
         lines.insert(0, f"- a changed form of the network '{facts['of']}'")
     return ["## How it started", "\n".join(lines)] if lines else []

@@ -279,7 +279,7 @@ _TABLE = [
     ),
     Step(
         "report",
-        1,
+        2,
         ("finetune",),
         lambda run: [
             _results("zoo", "similarity", "partition", "reassemble", "finetune")(run),

@@ -28,7 +28,8 @@ def test_a_reassembly_that_loses_is_reported_so() -> None:
     assert told.beats_single is False
     assert told.beats_random is True
     assert "does not beat the best single model at equal cost: lite0 reaches 90.0%" in told.text
-    assert "beats a random recipe at equal cost, dice with 70.0%, by 10.0%." in told.text
+    assert ", 10.0 points more." in told.text
+    assert "beats a random recipe at equal cost, dice with 70.0%, by 10.0 points." in told.text
 
 
 def test_a_small_lead_is_level_and_no_victory() -> None:
@@ -39,7 +40,7 @@ def test_a_small_lead_is_level_and_no_victory() -> None:
     # sqrt((.905 * .095 + .9 * .1) / 1000) = 0.01327
     assert told.beats_single is False
     assert "level with the best single model" in told.text
-    assert "+0.5% is within the noise of 1000 images (standard error 1.3%)" in told.text
+    assert "+0.5 points is within the noise of 1000 images (standard error 1.3)." in told.text
 
 
 def test_an_equal_score_is_no_victory() -> None:
@@ -73,9 +74,8 @@ def test_plain_models_and_changed_winners_are_told_and_win_nothing() -> None:
         test_images=1000,
     )
     assert told.winner == "r1"
-    assert (
-        "It beats the best plain model, b0 (4.02 M parameters) with 80.0%, by 10.0%." in told.text
-    )
+    beaten = "It beats the best plain model, b0 (4.02 M parameters) with 80.0%, by 10.0 points."
+    assert beaten in told.text
     assert "Changed into wider (3.68 M parameters), r1 goes from 90.0% to 99.0%." in told.text
     assert "same (1.00 M parameters), r1 goes from 90.0% to 90.5%, which is within" in told.text
     assert told.beats_single is None

@@ -11,6 +11,7 @@ from zoo_search.hooks import HookReport, hooks_identity
 from zoo_search.reassembly.assemble import assemble
 from zoo_search.reassembly.features import StitchFitter
 from zoo_search.reassembly.network import ReassembledNet
+from zoo_search.reassembly.recipe import Recipe
 from zoo_search.reassembly.target import load_target
 
 if TYPE_CHECKING:
@@ -78,12 +79,12 @@ def networks(
             entry,
             net,
             {name: models[name] for name in entry.recipe.models},
-            [*_filling(entry), *map(HookReport.as_dict, net.init_reports)],
+            [*_filling(entry.recipe, models), *map(HookReport.as_dict, net.init_reports)],
             [hooks_identity(init, "candidate"), job.search.fit_images],
         )
     return [replace(made[entry.recipe.key], entry=entry) for entry in entries]
 
 
-def _filling(entry: Entry) -> list[Mapping[str, Any]]:
-    """Return the reports of the hooks that filled the models that only this entry has."""
-    return [report for model in entry.models.values() for report in model.init]
+def _filling(recipe: Recipe, models: Mapping[str, ZooModel]) -> list[Mapping[str, Any]]:
+    """Return the reports of the hooks that filled models of a recipe."""
+    return [report for name in dict.fromkeys(recipe.models) for report in models[name].init]

@@ -152,7 +152,7 @@ def change_models(
             module=module,
             transform=transform,
             weights_hash="",
-            source=f"from '{change.of}' by the hooks of init",
+            source=f"{model.name} ({model.source}), as trained in '{change.of}'",
             init=(),
         )
     return changed

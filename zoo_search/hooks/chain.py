@@ -127,6 +127,7 @@ def _call(module: nn.Module, context: Context, hook: BoundHook) -> HookReport:
         fitted=filled.fitted,
         seconds=round(seconds, 6),
         facts=filled.facts,
+        name=context.name,
     )
 
 

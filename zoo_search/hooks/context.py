@@ -98,6 +98,7 @@ class HookReport:
         fitted: See :class:`Filled`.
         seconds: How long it took.
         facts: What the hook told.
+        name: What it was called on: a model's or a variant's name, or a recipe.
     """
 
     hook: str
@@ -107,10 +108,16 @@ class HookReport:
     fitted: bool
     seconds: float
     facts: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return {**vars(self), "facts": dict(self.facts)}
+
+    @property
+    def line(self) -> str:
+        """A line for people, among those on the network that the model is a part of."""
+        return f"its part {self.name}: {self}" if self.role == "zoo" else str(self)
 
     def __str__(self) -> str:
         """A line for people."""

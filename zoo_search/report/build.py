@@ -133,7 +133,7 @@ def _row(result: Mapping[str, Any], proxy: str) -> dict[str, Any]:
         "blocks": blocks,
         "score": result["scores"].get(proxy),
         "seconds": sum(record["seconds"] for record in result["protocols"].values()),
-        "started": [str(HookReport(**report)) for report in result["init"]],
+        "started": [HookReport(**report).line for report in result["init"]],
     }
 
 

@@ -95,8 +95,10 @@ def _compare(what: str, name: str, ours: float, theirs: float, images: int) -> t
     if abs(lead) <= 2 * error:
         return False, (
             f"It is level with {what}, {name} with {theirs:.1%}: the difference of "
-            f"{lead:+.1%} is within the noise of {images} images (standard error {error:.1%})."
+            f"{100 * lead:+.1f} points is within the noise of {images} images (standard error "
+            f"{100 * error:.1f})."
         )
     if lead > 0:
-        return True, f"It beats {what}, {name} with {theirs:.1%}, by {lead:.1%}."
-    return False, f"It does not beat {what}: {name} reaches {theirs:.1%}, {-lead:.1%} more."
+        return True, f"It beats {what}, {name} with {theirs:.1%}, by {100 * lead:.1f} points."
+    more = f"{-100 * lead:.1f} points more"
+    return False, f"It does not beat {what}: {name} reaches {theirs:.1%}, {more}."
