@@ -5,13 +5,12 @@ import sys
 
 import pytest
 
+FIRST = ("pass", "import zoo_search.partition.step as step", "import zoo_search.similarity.api")
 
-@pytest.mark.parametrize(
-    "first",
-    ["pass", "import zoo_search.partition.step as step", "import zoo_search.similarity.api"],
-)
-def test_a_package_that_shares_its_name_with_a_function_is_both(first: str) -> None:
-    code = f"""
+
+def test_a_package_that_shares_its_name_with_a_function_is_both() -> None:
+    """Whatever is imported first; the three processes run side by side."""
+    code = """
 import torch, torchvision
 {first}
 import zoo_search as zs
@@ -22,8 +21,16 @@ print(len(zs.partition(table, k=2, eps=0.5, restarts=2).blocks))
 import zoo_search.partition.step as again
 print(again.__name__)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stdout.split() == ["2", "zoo_search.partition.step"], done.stderr
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", code.format(first=first)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for first in FIRST
+    ]  # fmt: skip
+    for process in started:
+        out, error = process.communicate(timeout=300)
+        assert out.split() == ["2", "zoo_search.partition.step"], error
 
 
 def test_every_public_name_is_there() -> None:

@@ -85,6 +85,7 @@ def test_measured_costs_survive_the_file_and_are_there_only_where_asked_for():
     assert not {"latency_ms", "memory"} & set(to_table([plain], ["naswot"], {}).column_names)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_run_keeps_such_a_budget(licensed, partition, target, tmp_path, zoo):
     search = SearchConfig(trials=4, sampler="random", batches=1, batch_size=8, fit_images=16)

@@ -19,7 +19,10 @@ SIZES = [16, 16, 18]
 
 
 @pytest.mark.usefixtures("ray_cluster")
-@pytest.mark.parametrize(("metric", "dtype"), [("cka", "float16"), ("lr", "float32")])
+@pytest.mark.parametrize(
+    ("metric", "dtype"),
+    [("cka", "float16"), pytest.param("lr", "float32", marks=pytest.mark.slow)],
+)
 def test_the_disk_that_was_foreseen_is_the_disk_that_is_used(
     zoo, subset, tmp_path: Path, metric: str, dtype: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

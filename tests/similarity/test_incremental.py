@@ -71,6 +71,7 @@ def test_each_change_costs_its_own_grams_and_its_own_pairs(
     assert np.abs(rebuilt.table.values - left.table.values).max() < 1e-6
 
 
+@pytest.mark.slow
 def test_parts_that_cannot_be_used_are_made_again_and_no_others(zoo, subset, tmp_path) -> None:
     store = RunStore(tmp_path)
     whole = make(zoo, subset, CONFIG, 0, store)

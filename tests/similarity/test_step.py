@@ -67,6 +67,7 @@ def test_too_few_images_before_any_work(zoo, tmp_path: Path) -> None:
         compute(zoo, few, CONFIG, 0, RunStore(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_prefix_token_stands_for_a_cut_on_request(zoo, subset, tmp_path: Path) -> None:
     """The rule is recorded, and it is the other rule's value that differs, at token cuts only."""
     only = {"vit": zoo["vit"]}
