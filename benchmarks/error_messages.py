@@ -42,6 +42,15 @@ def load(entry: dict[str, Any]) -> None:
     load_zoo(BASE | {"zoo": {"net": entry}})
 
 
+def assemble_with(hook: Callable[..., Any], weights: Path) -> None:
+    """Assemble two nodes of a ResNet under an init hook."""
+    from zoo_search.reassembly import assemble
+    from zoo_search.zoo import load_zoo
+
+    zoo = load_zoo(BASE | {"zoo": {"net": {"arch": "resnet10t", "weights": str(weights)}}})
+    assemble({"blocks": [{"model": "net", "start": 0, "stop": 2}]}, zoo, hook, num_classes=3)
+
+
 def open_images(config: dict[str, Any]) -> None:
     """Open a data set and decode its training images."""
     from zoo_search.config import DatasetConfig
@@ -60,13 +69,12 @@ def cases(folder: Path) -> dict[str, Callable[[], object]]:
 
     from zoo_search.config import load_job
     from zoo_search.hooks import as_hooks
-    from zoo_search.reassembly import assemble
-    from zoo_search.zoo import load_zoo
     from zoo_search.zoo.transfer import transfer_by_name
 
     job = folder / "pets.yaml"
     job.write_text(yaml.safe_dump(BASE | {"partition": {"restart": 9}}), encoding="utf-8")
     weights = folder / "resnet10t.safetensors"
+    torch.manual_seed(0)
     save_file(timm.create_model("resnet10t").state_dict(), weights)
     evil = folder / "evil.pth"
     torch.save({"weight": Malicious()}, evil)
@@ -94,21 +102,11 @@ def cases(folder: Path) -> dict[str, Callable[[], object]]:
         "undecodable image": lambda: open_images({"name": "folder", "path": str(folder / "pets")}),
         "no weights, and nobody to give some": lambda: load({"arch": "resnet10t", "weights": None}),
         "unknown init hook": lambda: as_hooks(["dpait"]),
-        "a hook that changes pre-trained weights": lambda: assemble(
-            {"blocks": [{"model": "net", "start": 0, "stop": 2}]},
-            load_zoo(BASE | {"zoo": {"net": {"arch": "resnet10t", "weights": str(weights)}}}),
-            double,
-            num_classes=3,
-        ),
+        "a hook that changes pre-trained weights": lambda: assemble_with(double, weights),
         "an option that a hook does not have": lambda: as_hooks(
             {"hook": "dpiat", "options": {"matchng": "dp"}}
         ),
-        "a hook that fails": lambda: assemble(
-            {"blocks": [{"model": "net", "start": 0, "stop": 2}]},
-            load_zoo(BASE | {"zoo": {"net": {"arch": "resnet10t", "weights": str(weights)}}}),
-            fails,
-            num_classes=3,
-        ),
+        "a hook that fails": lambda: assemble_with(fails, weights),
         "a transfer onto its own source": lambda: transfer_by_name(
             f"resnet10t@{weights}", "resnet14t", weights
         ),

@@ -16,6 +16,7 @@ from zoo_search.linegraph.graph import LineGraph
 from zoo_search.reassembly.assemble import assemble
 from zoo_search.reassembly.cache import TensorCache
 from zoo_search.reassembly.features import Images, StitchFitter, StitchKeeper
+from zoo_search.reassembly.network import ReassembledNet
 from zoo_search.reassembly.proxies import Batches, score
 from zoo_search.reassembly.recipe import HasGraph, Recipe, graph_of
 
@@ -119,15 +120,7 @@ class Scorer:
         started = time.perf_counter()
         task, scores, reasons = self.task, {}, []
         try:
-            net = assemble(
-                recipe,
-                task.zoo,
-                task.init,
-                num_classes=task.num_classes,
-                seed=task.seed,
-                fitter=self.fitter,
-                copy_blocks=False,
-            )
+            net = _assembled(task, recipe, self.fitter)
         except (UserError, RuntimeError, ValueError) as error:
             return Outcome({}, _say("assembly", error), time.perf_counter() - started)
         for proxy in task.proxies:
@@ -158,19 +151,24 @@ def rehearse(task: Task, recipes: Sequence[Recipe]) -> None:
     errors = []
     for recipe in recipes:
         try:
-            assemble(
-                recipe,
-                task.zoo,
-                task.init,
-                num_classes=task.num_classes,
-                seed=task.seed,
-                fitter=fitter,
-                copy_blocks=False,
-            )
+            _assembled(task, recipe, fitter)
             return
         except UserError as error:
             errors.append(error)
     raise errors[0]
+
+
+def _assembled(task: Task, recipe: Recipe, fitter: StitchFitter) -> ReassembledNet:
+    """Return the network of a candidate, on the zoo's own blocks."""
+    return assemble(
+        recipe,
+        task.zoo,
+        task.init,
+        num_classes=task.num_classes,
+        seed=task.seed,
+        fitter=fitter,
+        copy_blocks=False,
+    )
 
 
 def _head_of(images: Images, count: int) -> Images:
