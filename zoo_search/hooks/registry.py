@@ -173,7 +173,7 @@ def _bind_own(item: HookConfig, own: _Own, where: str) -> BoundHook:
     if own.check is not None:
         import_named(own.check, where)(item.options, f"{where}.options")
     elif item.options:
-        raise UserError(f"{where}.options: the init hook '{item.hook}' has none. Leave them out.")
+        raise UserError(f"{where}.options: the init hook '{item.hook}' takes none. Leave them out.")
     return BoundHook(item.hook, import_named(own.path, where), roles, item.options)
 
 
