@@ -11,6 +11,7 @@ import timm
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from random_networks import filled
 from torch import nn
 
 from zoo_search import dpiat
@@ -28,12 +29,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 def randomise(module: nn.Module, seed: int) -> nn.Module:
     """Random values everywhere, the running statistics included."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for tensor in itertools.chain(module.parameters(), module.buffers()):
-            if tensor.is_floating_point():
-                tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.1)
-    for part in module.modules():
+    for part in filled(module, seed).modules():
         if isinstance(part, nn.BatchNorm2d):
             part.num_batches_tracked.fill_(seed)
     return module

@@ -20,6 +20,8 @@ from zoo_search.hooks.registry import BoundHook
 
 __all__ = ["check_filled", "check_part", "start"]
 
+_TASK = "this network has no weights, and the hooks of init have to fill it, but"
+
 
 def start(
     module: nn.Module, context: Context, hooks: Iterable[BoundHook]
@@ -76,9 +78,6 @@ def check_filled(place: str, reports: Sequence[HookReport]) -> None:
         )
     words = f"{', '.join(called)} changed nothing" if called else "none of them has a part in it"
     raise _unfilled(place, words)
-
-
-_TASK = "this network has no weights, and the hooks of init have to fill it, but"
 
 
 def _unfilled(place: str, why: str) -> UserError:

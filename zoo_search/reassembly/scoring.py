@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from zoo_search.errors import UserError, first_line
-from zoo_search.hooks import Init, as_hooks
+from zoo_search.hooks import Init
 from zoo_search.linegraph.graph import LineGraph
 from zoo_search.reassembly.assemble import assemble
 from zoo_search.reassembly.cache import TensorCache
@@ -133,10 +133,10 @@ class Scorer:
 
 
 def rehearse(task: Task, recipes: Sequence[Recipe]) -> None:
-    """Start candidates where a hook is the user's, until one works.
+    """Start candidates, as their scoring would, until one works.
 
-    So a hook that fails on whatever it is given is found before the search, and not as the reason
-    of every candidate.
+    So a user's hook that fails on whatever it is given is found before the search, and not as the
+    reason of every candidate.
 
     Args:
         task: How candidates are scored.
@@ -145,8 +145,6 @@ def rehearse(task: Task, recipes: Sequence[Recipe]) -> None:
     Raises:
         UserError: If none works: what was wrong with the first.
     """
-    if all(hook.ours for hook in as_hooks(task.init) if "candidate" in hook.roles):
-        return
     fitter = StitchFitter(task.zoo, _head_of(task.images, task.fit_images), keeper=task.keeper)
     errors = []
     for recipe in recipes:

@@ -152,8 +152,10 @@ def run_search(
     if study.expected:
         from zoo_search.reassembly.tuning import run_trials
 
-        rehearse(task, space.sample(_REHEARSED, task.seed))
-        for hook in as_hooks(task.init):
+        hooks = as_hooks(task.init)
+        if any(not hook.ours and "candidate" in hook.roles for hook in hooks):
+            rehearse(task, space.sample(_REHEARSED, task.seed))
+        for hook in hooks:
             engine.ship(hook.call)
         have = engine.connect()
         gpu = have.gpus > 0

@@ -12,6 +12,7 @@ from zoo_search.errors import UserError, nearest
 from zoo_search.store import RunStore
 from zoo_search.zoo.build import build, is_timm
 from zoo_search.zoo.load import load_zoo
+from zoo_search.zoo.weights import SUFFIXES
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,7 +23,6 @@ __all__ = ["transfer_by_name"]
 
 _BARE = {"name": "transfer", "dataset": "digits", "zoo": {"none": {"arch": "none"}}}
 _KEY = "zoo_search"  # of the header of a weights file: the zoo entry, as JSON
-_FILES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".npz")
 
 
 def transfer_by_name(
@@ -80,8 +80,8 @@ def _check_output(option: str, path: Path, suffix: str, words: Sequence[str]) ->
     """Check a file to write before anything is done."""
     if path.suffix != suffix:
         raise UserError(
-            f"{option} {path}: this file is written as {suffix[1:]}, and is to be read as that "
-            f"again. Give it a name that ends in {suffix}."
+            f"{option} {path}: the file is written in the format {suffix[1:]}. Give it a name that "
+            f"ends in {suffix}."
         )
     for word in words:
         read = Path(word.partition("@")[2] or word)
@@ -123,7 +123,7 @@ def _timm_entry(word: str, zoo: Mapping[str, ZooEntry]) -> ZooEntry:
     entry = ZooEntry(arch=word)
     if not is_timm(entry) or timm.is_model(word.partition(".")[0]):
         return entry
-    if word.endswith(_FILES) or "/" in word:
+    if word.endswith(SUFFIXES) or "/" in word:
         raise UserError(
             f"There is no file or folder '{word}'. Give a file that 'zoo-search transfer' wrote, "
             "ARCH@FILE for any other weights, or the folder of a winner."

@@ -18,9 +18,10 @@ from zoo_search.errors import UserError, first_line
 from zoo_search.zoo import checkpoint, hub
 from zoo_search.zoo.build import build, is_timm
 
-__all__ = ["Source", "load_weights", "resolve"]
+__all__ = ["SUFFIXES", "Source", "load_weights", "resolve"]
 
-_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".ckpt")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".ckpt")
+"""Endings of files that hold weights."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def resolve(entry: ZooEntry, name: str) -> Iterator[Source]:
             raise UserError(
                 f"{where}: there is no file '{weights}' (seen from {Path.cwd()}). Allowed: timm, "
                 "hf-hub:ORG/NAME, package:NAME/FILE, pretrained_on:DATASET, null, or the path or "
-                f"URI of a file that ends in {', '.join(_SUFFIXES[:4])}."
+                f"URI of a file that ends in {', '.join(SUFFIXES[:4])}."
             )
         yield Source(path, weights)
 
@@ -140,7 +141,7 @@ def _in_package(reference: str, where: str) -> Source:
         if path.is_file():
             return Source(path, f"package:{reference}", license=_package_license(package))
     files = sorted(
-        str(f.relative_to(root)) for root in roots for f in root.rglob("*") if f.suffix in _SUFFIXES
+        str(f.relative_to(root)) for root in roots for f in root.rglob("*") if f.suffix in SUFFIXES
     )
     raise UserError(
         f"{where}: package '{package}' has no file '{inside}'. "
