@@ -5,22 +5,28 @@
 PYTHON ?= python3
 UV     := 0.13.8
 BIN    := .venv/bin
-EXTRAS := demo,dashboard,export,hf,dev
+EXTRAS := demo,dashboard,export,hf,wandb,mlflow,dev
 READY  := .venv/.ready
+# A process a core; tests/conftest.py says which tests go together.
+SHARED := -n auto --dist loadscope --no-loadscope-reorder
 
-.PHONY: demo test test-slow test-cluster lint format clean
+.PHONY: demo test test-slow test-cluster test-exhaustive lint format clean
 
 demo: $(READY)
 	$(BIN)/zoo-search run jobs/digits.yaml
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SHARED) -o faulthandler_timeout=400
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow $(SHARED) --timeout=900
 
 test-cluster: $(READY)
-	$(BIN)/python -m pytest -m cluster
+	$(BIN)/python -m pytest -m cluster --timeout=900
+
+# All cases of what CI samples: architectures at their own size, metrics, the compiler.
+test-exhaustive: $(READY)
+	$(BIN)/python -m pytest -m exhaustive $(SHARED) --timeout=900
 
 lint: $(READY)
 	$(BIN)/ruff check .

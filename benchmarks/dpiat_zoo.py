@@ -63,7 +63,7 @@ def main() -> None:
             for row in rank(zoo, train, 10, "probe", config):
                 probes.setdefault(row["model"], {}).setdefault(init, []).append(row["score"])
             if init == "dpiat":
-                facts |= {name: dict(m.init[0]["facts"]) for name, m in zoo.items() if m.init}
+                facts |= {name: dict(m.init[0].facts) for name, m in zoo.items() if m.init}
     print("| model | donor | similarity | filled | probe with DPIAT | probe at random |")
     print("| --- | --- | ---: | ---: | ---: | ---: |")
     for name, found in probes.items():

@@ -44,7 +44,7 @@ def load(entry: dict[str, Any]) -> None:
 
 def assemble_with(hook: Callable[..., Any], weights: Path) -> None:
     """Assemble two nodes of a ResNet under an init hook."""
-    from zoo_search.reassembly import assemble
+    from zoo_search.networks import assemble
     from zoo_search.zoo import load_zoo
 
     zoo = load_zoo(BASE | {"zoo": {"net": {"arch": "resnet10t", "weights": str(weights)}}})
@@ -59,6 +59,14 @@ def open_images(config: dict[str, Any]) -> None:
     open_dataset(DatasetConfig(**config)).select("train").load((16, 16))
 
 
+def pack_into(source: Path, out: Path) -> None:
+    """Write an image folder as tar shards."""
+    from zoo_search.config import DatasetConfig
+    from zoo_search.data.pack import pack
+
+    pack(DatasetConfig(name="folder", path=str(source), max_bad=1), out)
+
+
 def cases(folder: Path) -> dict[str, Callable[[], object]]:
     """Return each mistake as a call that raises; files are made inside ``folder``."""
     import timm
@@ -67,9 +75,9 @@ def cases(folder: Path) -> dict[str, Callable[[], object]]:
     from PIL import Image
     from safetensors.torch import save_file
 
+    from zoo_search.cli.transfer import transfer
     from zoo_search.config import load_job
     from zoo_search.hooks import as_hooks
-    from zoo_search.zoo.transfer import transfer_by_name
 
     job = folder / "pets.yaml"
     job.write_text(yaml.safe_dump(BASE | {"partition": {"restart": 9}}), encoding="utf-8")
@@ -87,6 +95,10 @@ def cases(folder: Path) -> dict[str, Callable[[], object]]:
     Image.new("RGB", (8, 8)).save(folder / "empty" / "cat" / "0.png")
     for index in range(3):
         (folder / "pets" / "dog" / f"{index}.png").write_bytes(b"not an image")
+    pack_into(folder / "pets", folder / "shards")
+    (folder / "cut").mkdir()
+    shard = (folder / "shards" / "train-000000.tar").read_bytes()
+    (folder / "cut" / "train-000000.tar").write_bytes(shard[:5000])
     return {
         "unknown key": lambda: load_job(job),
         "unknown architecture": lambda: load({"arch": "resnet81"}),
@@ -100,6 +112,12 @@ def cases(folder: Path) -> dict[str, Callable[[], object]]:
         "missing folder": lambda: open_images({"name": "folder", "path": str(folder / "nowhere")}),
         "empty class": lambda: open_images({"name": "folder", "path": str(folder / "empty")}),
         "undecodable image": lambda: open_images({"name": "folder", "path": str(folder / "pets")}),
+        "a shard that is cut short": lambda: open_images(
+            {"name": "webdataset", "path": str(folder / "cut")}
+        ),
+        "a pack into a folder of other things": lambda: pack_into(
+            folder / "pets", folder / "empty"
+        ),
         "no weights, and nobody to give some": lambda: load({"arch": "resnet10t", "weights": None}),
         "unknown init hook": lambda: as_hooks(["dpait"]),
         "a hook that changes pre-trained weights": lambda: assemble_with(double, weights),
@@ -107,7 +125,7 @@ def cases(folder: Path) -> dict[str, Callable[[], object]]:
             {"hook": "dpiat", "options": {"matchng": "dp"}}
         ),
         "a hook that fails": lambda: assemble_with(fails, weights),
-        "a transfer onto its own source": lambda: transfer_by_name(
+        "a transfer onto its own source": lambda: transfer(
             f"resnet10t@{weights}", "resnet14t", weights
         ),
         "a variant of nothing": lambda: load_job(
@@ -122,7 +140,7 @@ def cases(folder: Path) -> dict[str, Callable[[], object]]:
 
 def main() -> None:
     """Write the messages as Markdown."""
-    from zoo_search.errors import UserError
+    from zoo_search.core.errors import UserError
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--report", type=Path)

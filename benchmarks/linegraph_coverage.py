@@ -45,7 +45,7 @@ def examine(name: str) -> dict[str, Any]:
     import timm
     import torch
 
-    from zoo_search.errors import UserError
+    from zoo_search.core.errors import UserError
     from zoo_search.linegraph import count, trace
 
     with torch.device("meta"):

@@ -26,11 +26,12 @@ import numpy as np
 from plain_kl import plain_kl
 from zoo_tables import EPS, RESTARTS, K, problem_of, zoo_like
 
-from zoo_search.partition.bound import upper_bound
-from zoo_search.partition.lagrange import lagrangian_bound
-from zoo_search.partition.polish import polish
-from zoo_search.partition.problem import from_table
-from zoo_search.partition.restarts import METHODS, Restarts, restart_seeds, run_restarts
+from zoo_search.partitions.bounds.lagrange import lagrangian_bound
+from zoo_search.partitions.bounds.simple import upper_bound
+from zoo_search.partitions.problem.definition import PartitionProblem, from_table
+from zoo_search.partitions.search import find_restarts
+from zoo_search.partitions.solvers.polish import finalists, improve, polish
+from zoo_search.partitions.solvers.restarts import METHODS, Restarts, restart_seeds, run_restarts
 
 
 def cpu(work: Callable[[], Any]) -> tuple[float, Any]:
@@ -38,6 +39,11 @@ def cpu(work: Callable[[], Any]) -> tuple[float, Any]:
     start = time.process_time()
     result = work()
     return time.process_time() - start, result
+
+
+def polished(problem: PartitionProblem, found: Restarts) -> Restarts:
+    """Return restarts with the best few improved."""
+    return improve(found, polish(problem, "exact", finalists("exact", found)))
 
 
 def speed(args: argparse.Namespace) -> dict[str, Any]:
@@ -60,7 +66,7 @@ def speed(args: argparse.Namespace) -> dict[str, Any]:
         "mean objective, kl": float(ours.objectives.mean()),
     }
     found = run_restarts(problem, "exact", seeds)
-    row["swap search"] = cpu(lambda: polish(problem, "exact", found))[0]
+    row["swap search"] = cpu(lambda: polished(problem, found))[0]
     print("part 1: CPU seconds of 200 restarts")
     for name, value in row.items():
         print(f"  {name:26} {value:10.3f}")
@@ -75,9 +81,9 @@ def objectives(args: argparse.Namespace) -> dict[str, Any]:
         problem, seeds = problem_of(seed, noise=args.noise), restart_seeds(seed, RESTARTS)
         found = {name: run_restarts(problem, name, seeds) for name in METHODS}
         more = run_restarts(problem, "exact", restart_seeds(10_000 + seed, args.more))
-        swapped = polish(problem, "exact", found["exact"]).objectives.max()
-        longer = polish(problem, "exact", more).objectives.max()
-        first = polish(problem, "exact", _first(found["exact"])).objectives.max()
+        swapped = polished(problem, found["exact"]).objectives.max()
+        longer = polished(problem, more).objectives.max()
+        first = polished(problem, _first(found["exact"])).objectives.max()
         best = max(swapped, longer, *(f.objectives.max() for f in found.values()))
         row = {
             "table": seed,
@@ -116,20 +122,25 @@ def gaps(args: argparse.Namespace) -> dict[str, Any]:
     for seed in range(args.tables):
         for noise in args.noises:
             problem = problem_of(seed, noise=noise)
-            found = polish(
-                problem, "exact", run_restarts(problem, "exact", restart_seeds(seed, RESTARTS))
-            )
+            found = find_restarts(problem, "exact", restart_seeds(seed, RESTARTS))
             best = float(found.objectives.max())
             simple = upper_bound(problem)
-            seconds, bound = cpu(lambda p=problem, b=best: lagrangian_bound(p, b, args.seconds))
-            after = {t: min(v for s, v in bound.history if s <= t) for t in (1, 5, args.seconds)}
+            told = [(0.0, simple)]  # seconds, and the best bound then
+
+            def note(spent: float, value: float, told: Any = told) -> None:
+                told.append((spent, value))
+
+            seconds, bound = cpu(
+                lambda p=problem, b=best, note=note: lagrangian_bound(p, b, args.seconds, note)
+            )
+            after = {t: min(v for s, v in told if s <= t) for t in (1, 5, args.seconds)}
             row = {"table": seed, "noise": noise, "simple": 1 - best / simple}
             row |= {f"after {t:g} s": 1 - best / v for t, v in after.items()}
             row |= {"final": 1 - best / bound.value, "steps": bound.steps, "CPU s": seconds,
                     "settled": bound.settled}  # fmt: skip
             if 1 - best / bound.value > 1e-5:  # is the search or the relaxation to blame?
                 more = run_restarts(problem, "exact", restart_seeds(10_000 + seed, args.more))
-                longer = float(polish(problem, "exact", more).objectives.max())
+                longer = float(polished(problem, more).objectives.max())
                 row["longer search adds"] = longer / best - 1
             rows.append(row)
             print("  " + ", ".join(

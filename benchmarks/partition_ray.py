@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from zoo_tables import RESTARTS, problem_of
 
-from zoo_search import engine
-from zoo_search.partition.restarts import restart_seeds, run_restarts
-from zoo_search.partition.step import spread
+from zoo_search import cluster
+from zoo_search.partitions.executor import OnHosts
+from zoo_search.partitions.solvers.restarts import restart_seeds, run_restarts
 
 
 def on_ray(models: int) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def child(address: str, models: int) -> dict[str, Any]:
     """Time the restarts here and on the cluster at ``address``; three times, in turns."""
     problem, seeds = problem_of(0, models), restart_seeds(0, RESTARTS)
     start = time.perf_counter()
-    joined = engine.connect(address, num_cpus=2 if address == "local" else None)
+    joined = cluster.connect(address, num_cpus=2 if address == "local" else None)
     connected = time.perf_counter() - start
     here, there, two = [], [], []
     same = True
@@ -79,7 +79,8 @@ def child(address: str, models: int) -> dict[str, Any]:
         here.append(time.perf_counter() - start)
         for workers, times in ((1, there), (2, two)):
             start = time.perf_counter()
-            far = spread(problem, "exact", seeds, workers=workers, worth_a_worker=0.0)
+            with OnHosts(problem, workers, worth=0.0) as hosts:
+                far = hosts.run(run_restarts, "exact", seeds, 25, lambda share: None)
             times.append(time.perf_counter() - start)
             same &= bool(np.array_equal(far.objectives, near.objectives))
             same &= bool(np.array_equal(far.best.cuts, near.best.cuts))

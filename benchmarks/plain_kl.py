@@ -10,7 +10,7 @@ import random
 from collections.abc import Sequence
 from itertools import pairwise
 
-from zoo_search.partition.problem import PartitionProblem
+from zoo_search.partitions.problem.definition import PartitionProblem
 
 Block = tuple[int, int, int]  # model, start, stop
 PATIENCE = 3

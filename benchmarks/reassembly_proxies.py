@@ -18,12 +18,13 @@ import numpy as np
 from reassembly_demo import Demo, load_demo
 from scipy.stats import kendalltau
 
-from zoo_search.finetune.recipes import train_recipe
-from zoo_search.finetune.train import accuracy, train
-from zoo_search.reassembly import Recipe, assemble
-from zoo_search.reassembly.features import StitchFitter
+from zoo_search.networks import Recipe, assemble
+from zoo_search.networks.fitter import StitchFitter
 from zoo_search.reassembly.proxies import PROXIES
 from zoo_search.reassembly.scoring import Scorer
+from zoo_search.training.images import InMemory
+from zoo_search.training.schedules import get_schedule
+from zoo_search.training.train import accuracy, train
 
 _DRAWS = 2000
 
@@ -80,10 +81,9 @@ def fine_tuned(demo: Demo, recipe: Recipe) -> dict[str, float]:
     """Return the accuracy on the test images after FROZEN-TUNING and after FULL-TUNING."""
     job, zoo, first = demo.job, demo.zoo, recipe.blocks[0].model
     transform = zoo[first].transform
-    how = (transform.size, transform.interpolation, transform.crop_pct)
-    data = {
-        split: demo.dataset.select(split, seed=job.seed).load(*how) for split in ("train", "test")
-    }
+    loaded = [demo.dataset.select(s, seed=job.seed).load(transform.view) for s in ("train", "test")]
+    images, test = (InMemory(one.images, one.labels) for one in loaded)
+    asked = job.finetune.schedule
     classes = len(demo.dataset.classes)
     fitter = StitchFitter(zoo, demo.task.images, chained=True)
     net = assemble(
@@ -93,15 +93,14 @@ def fine_tuned(demo: Demo, recipe: Recipe) -> dict[str, float]:
     for protocol in ("frozen", "full"):
         train(
             net,
-            data["train"].images,
-            data["train"].labels,
+            images,
             num_classes=classes,
             transform=transform,
-            recipe=train_recipe(job.finetune.recipe),
+            schedule=get_schedule(asked.name, **asked.overruled()),
             protocol=protocol,
             seed=job.seed,
         )
-        tuned[protocol] = accuracy(net, data["test"].images, data["test"].labels, transform)
+        tuned[protocol] = accuracy(net, test, transform)
     return tuned
 
 

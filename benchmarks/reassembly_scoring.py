@@ -16,10 +16,11 @@ import torch
 from reassembly_demo import load_demo
 from torch import Tensor
 
-from zoo_search.reassembly import Budget, ReassembledNet, Recipe, assemble
-from zoo_search.reassembly.features import Joint
-from zoo_search.reassembly.recipe import merge
-from zoo_search.reassembly.scoring import Scorer, Task
+from zoo_search.costs import Budget
+from zoo_search.networks import ReassembledNet, Recipe, assemble
+from zoo_search.networks.fitter import Joint
+from zoo_search.networks.recipe import merge
+from zoo_search.reassembly.scoring import Scorer, ScoringTask
 
 Kept = tuple[dict[str, Tensor], float]
 
@@ -71,7 +72,7 @@ def cpu(work: Callable[[], Any]) -> float:
     return time.process_time() - start
 
 
-def score_all(task: Task, recipes: Sequence[Recipe], kept: Memory | None = None) -> None:
+def score_all(task: ScoringTask, recipes: Sequence[Recipe], kept: Memory | None = None) -> None:
     """Score recipes as an actor of the search does."""
     scorer = Scorer(replace(task, keeper=kept))
     for recipe in recipes:
@@ -79,7 +80,7 @@ def score_all(task: Task, recipes: Sequence[Recipe], kept: Memory | None = None)
         assert outcome.scores, outcome.reason
 
 
-def networks(task: Task, recipes: Sequence[Recipe], kept: Memory) -> list[ReassembledNet]:
+def networks(task: ScoringTask, recipes: Sequence[Recipe], kept: Memory) -> list[ReassembledNet]:
     """Return the networks with the stitches that are there."""
     fitter = Scorer(replace(task, keeper=kept)).fitter
     return [
@@ -89,7 +90,7 @@ def networks(task: Task, recipes: Sequence[Recipe], kept: Memory) -> list[Reasse
 
 
 @torch.inference_mode()
-def forward_all(task: Task, nets: Sequence[ReassembledNet]) -> None:
+def forward_all(task: ScoringTask, nets: Sequence[ReassembledNet]) -> None:
     """Run every network on every batch; what networks have in common from the image on, once."""
     batches = Scorer(task).batches
     for batch in batches:

@@ -24,14 +24,15 @@ from typing import Any
 
 from reassembly_demo import load_demo
 
-from zoo_search.reassembly import Recipe, Space
-from zoo_search.reassembly.samplers import make_sampler
-from zoo_search.reassembly.scoring import Scorer, Task
+from zoo_search.networks import Recipe
+from zoo_search.reassembly import Space
+from zoo_search.reassembly.samplers import SAMPLERS
+from zoo_search.reassembly.scoring import Scorer, ScoringTask
 
 PROXY = "naswot"
 
 
-def score_all(space: Space, task: Task, path: Path) -> dict[str, float]:
+def score_all(space: Space, task: ScoringTask, path: Path) -> dict[str, float]:
     """Score every recipe of the space that the file does not hold yet; null is a failure."""
     recipes = space.enumerate()
     known = _read(path)
@@ -65,7 +66,7 @@ def replay(
     name: str, space: Space, scores: Mapping[str, float], seed: int, most: int
 ) -> tuple[list[float], float]:
     """Return the best score after each evaluation, and the sampler's seconds a recipe."""
-    sampler = make_sampler(name, space, most, seed)
+    sampler = SAMPLERS.get(name, "--sampler")(space, most, seed)
     taken: dict[str, Recipe] = {}
     best, found, spent = -math.inf, [], 0.0
     zoo = list(space.zoo)

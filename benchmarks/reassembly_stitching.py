@@ -18,8 +18,8 @@ from PIL import Image
 from torch import Tensor
 
 import zoo_search as zs
-from zoo_search.reassembly import BlockRef, Recipe, assemble
-from zoo_search.reassembly.features import Images, prepare
+from zoo_search.networks import BlockRef, Recipe, assemble
+from zoo_search.networks.target_images import Images, as_input
 from zoo_search.zoo.models import ZooModel
 
 PHOTOGRAPHS = (
@@ -134,7 +134,7 @@ def top_1(net: torch.nn.Module, model: ZooModel, images: Images) -> Tensor:
     """Return the top-1 classes."""
     assert isinstance(images, dict)
     parts = images[model.name].split(64)
-    ready = (prepare(x, model.graph.input_size, model.transform) for x in parts)
+    ready = (as_input(x, model.graph.input_size, model.transform) for x in parts)
     return torch.cat([net(x).argmax(1) for x in ready])
 
 

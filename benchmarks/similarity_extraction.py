@@ -1,4 +1,4 @@
-"""Part 3 of ``similarity.py``: images to Gram parts against a bare loop ``model(batch)``.
+"""Part 3 of ``similarity.py``: images to Gram files against a bare loop ``model(batch)``.
 
 The measured code is the actor's own, called without Ray, so that it runs wherever torch, timm and
 pyarrow are. Both take turns on batches of the same decoded images; with ``--ray`` the whole pool
@@ -20,21 +20,15 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from zoo_search.config import SimilarityConfig
+from zoo_search.data.preprocess import Preprocess
 from zoo_search.linegraph import LineGraph, trace
-from zoo_search.similarity.extract import CHUNK, GramActor, Normaliser, Settings
-from zoo_search.similarity.features import evaluating
+from zoo_search.similarities.estimators.features import evaluating, images_at_once
+from zoo_search.similarities.estimators.registry import get_metric
+from zoo_search.similarities.passes.extract import Extractor, ModelJob
 
 Images = npt.NDArray[np.uint8]
-
-
-class Standard:
-    """ImageNet's normalisation."""
-
-    def normalize(self, images: torch.Tensor) -> torch.Tensor:
-        """Return float32 images from uint8 ones."""
-        mean = torch.tensor((0.485, 0.456, 0.406), device=images.device).view(1, 3, 1, 1)
-        std = torch.tensor((0.229, 0.224, 0.225), device=images.device).view(1, 3, 1, 1)
-        return images.to(torch.float32).div(255).sub(mean).div(std)
+CHUNK = images_at_once("avg", 0)
 
 
 def decode(file: bytes, size: int) -> Images:
@@ -94,15 +88,15 @@ def one_model(
     args: argparse.Namespace,
 ) -> dict[str, float]:
     """Time the bare loop and the actor's way on the same batch, in turns."""
-    transform = Standard()
-    actor = GramActor(Settings("cka", precision=args.precision), args.threads)
+    transform = Preprocess((args.size, args.size))
+    actor = Extractor(SimilarityConfig(precision=args.precision), get_metric("cka"), args.threads)
     actor.hold(graph.name, graph, transform)  # on CUDA: moves the modules, channels last
     model.to(device)
     ids = [str(i) for i in range(len(images))]
     on_device = [_chunk(images, start, device) for start in range(0, len(images), CHUNK)]
     work: dict[str, Callable[[], Any]] = {
         "bare": lambda: bare_loop(model, images, transform, device, args.precision),
-        "ours": lambda: actor.part("", 0, ids, images),
+        "ours": lambda: actor.gram_file("", 0, ids, images),
         "transfer": lambda: [_chunk(images, s, device) for s in range(0, len(images), CHUNK)],
         "forward": lambda: _forward(model, on_device, transform, device, args.precision),
         "nodes": lambda: _forward(graph.features, on_device, transform, device, args.precision),
@@ -127,24 +121,28 @@ def with_ray(model: nn.Module, graph: LineGraph, images: Images, args: argparse.
     os.environ.setdefault("RAY_worker_niceness", "0")  # by default Ray's workers give way
     import ray
 
-    from zoo_search import engine
-    from zoo_search.similarity.gather import ImageBatch
-    from zoo_search.similarity.pool import Job, Pool
+    from zoo_search import cluster
+    from zoo_search.cluster.hosts import Hosts
+    from zoo_search.similarities.passes.first import run_windows, start_pool
+    from zoo_search.similarities.passes.images import ImageBatch
 
-    have = engine.connect("local")
-    transform = Standard()
+    have = cluster.connect("local")
+    transform = Preprocess((args.size, args.size))
     count = 2 * have.cpus
-    pool = Pool(Settings("cka", precision=args.precision), have.gpus or have.cpus)
-    job = {graph.name: Job((graph, transform), "", range(count))}
+    job = {graph.name: ModelJob(graph, transform, "", range(count))}
+    hosts = Hosts()
+    config = SimilarityConfig(precision=args.precision)
+    pool = start_pool(hosts, have.gpus or have.cpus, job, config, get_metric("cka"))
     ids = [str(i) for i in range(len(images))]
     batches = [ImageBatch(i, ids, ray.put(images)) for i in range(count)]
-    list(pool.run(job, iter([batches[: len(pool)]])))  # starts the processes, loads the model
+    # Starts the processes, loads the model.
+    list(run_windows(pool, job, iter([batches[: len(pool)]])))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     before = torch.get_num_threads()
     torch.set_num_threads(have.cpus)
     ratios = []
     for _ in range(args.repeats):
-        ours = _seconds(lambda: list(pool.run(job, iter([batches]))), device)
+        ours = _seconds(lambda: list(run_windows(pool, job, iter([batches]))), device)
         bare = [
             _seconds(lambda: bare_loop(model, images, transform, device, args.precision), device)
             for _ in range(count)
@@ -152,13 +150,14 @@ def with_ray(model: nn.Module, graph: LineGraph, images: Images, args: argparse.
         ratios.append(sum(bare) / ours)
     torch.set_num_threads(before)
     pool.close()
+    hosts.close()
     return statistics.median(ratios)
 
 
 def bare_loop(
     model: nn.Module,
     images: Images,
-    transform: Normaliser,
+    transform: Preprocess,
     device: torch.device,
     precision: str,
 ) -> None:
@@ -175,7 +174,7 @@ def bare_loop(
 def _forward(
     model: Callable[[torch.Tensor], torch.Tensor],
     chunks: list[torch.Tensor],
-    transform: Normaliser,
+    transform: Preprocess,
     device: torch.device,
     precision: str,
 ) -> None:

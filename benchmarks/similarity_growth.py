@@ -14,20 +14,20 @@ import pyarrow as pa
 
 from zoo_search.config import SimilarityConfig, ZooEntry
 from zoo_search.data.base import VisionDataset
+from zoo_search.data.preprocess import Preprocess
 from zoo_search.data.sources.arrays import ArrayReader
 from zoo_search.zoo.models import ZooModel
-from zoo_search.zoo.preprocess import Preprocess
 
 SIZE = 32
 
 
 def growth(args: argparse.Namespace) -> dict[str, Any]:
     """Part 4: every number of models with every number of images, each from nothing."""
-    from zoo_search import engine
-    from zoo_search.similarity.step import ARTIFACT, make
-    from zoo_search.store import RunStore
+    from zoo_search import cluster
+    from zoo_search.core.store import RunStore
+    from zoo_search.similarities.step import ARTIFACT, compute
 
-    have = engine.connect("local")
+    have = cluster.connect("local")
     print(f"part 4: {have.cpus} CPUs, tiny models, batches of 256")
     data = noise(max(args.growth_images))
     config = SimilarityConfig(batch_size=256)
@@ -41,12 +41,12 @@ def growth(args: argparse.Namespace) -> dict[str, Any]:
             try:
                 subset, store = data.select(limit=images), RunStore(folder)
                 start = time.perf_counter()
-                made = make(part, subset, config, 0, store)
+                made = compute(part, subset, config, 0, store)
                 whole = time.perf_counter() - start
                 facts = [path.stat() for path in (folder / "grams").rglob("*.parquet")]
                 store.remove(ARTIFACT)
                 start = time.perf_counter()
-                make(part, subset, config, 0, store)
+                compute(part, subset, config, 0, store)
                 products = time.perf_counter() - start
             finally:
                 shutil.rmtree(folder)

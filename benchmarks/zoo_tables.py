@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from zoo_search.partition.limits import smallest_eps
-from zoo_search.partition.problem import PartitionProblem, from_table
-from zoo_search.similarity.table import ModelCuts, SimilarityTable
+from zoo_search.partitions.problem.definition import PartitionProblem, from_table
+from zoo_search.partitions.problem.limits import smallest_eps
+from zoo_search.similarities.table import ModelCuts, SimilarityTable
 
 K, EPS, RESTARTS = 4, 0.2, 200
 

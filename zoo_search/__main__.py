@@ -1,5 +1,5 @@
 """``python -m zoo_search``: the command line."""
 
-from zoo_search.cli import main
+from zoo_search.cli.app import main
 
 main()

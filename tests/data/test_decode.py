@@ -12,6 +12,7 @@ from PIL import Image
 from timm.data.transforms_factory import transforms_imagenet_eval
 
 from zoo_search.data.decode import DecodeError, decode, to_rgb
+from zoo_search.data.view import View
 
 
 def encode(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
@@ -40,7 +41,7 @@ def test_resize_is_timms_eval_transform(
     reference = transforms_imagenet_eval(
         size, crop_pct=crop_pct, interpolation=interpolation, normalize=False
     )(image)
-    ours = torch.from_numpy(decode(encode(image), size, interpolation, crop_pct))
+    ours = torch.from_numpy(decode(encode(image), View(size, interpolation, crop_pct)))
     assert torch.equal(ours, torch.as_tensor(reference))
 
 
@@ -82,32 +83,34 @@ CLEAR_PALETTE.putpalette([0, 0, 255] + [0] * 765)
     ],
 )
 def test_every_mode_becomes_rgb(raw: Any, expected: tuple[int, int, int]) -> None:
-    pixels = decode(raw, (6, 6))
+    pixels = decode(raw, View((6, 6)))
     assert pixels.shape == (3, 6, 6)
     assert pixels.dtype == np.uint8
     assert (pixels == np.asarray(expected, np.uint8)[:, None, None]).all()
 
 
 def test_cmyk_jpeg() -> None:
-    pixels = decode(encode(solid("CMYK", (0, 255, 255, 0)), "JPEG", quality=95), (4, 4)).astype(int)
+    pixels = decode(
+        encode(solid("CMYK", (0, 255, 255, 0)), "JPEG", quality=95), View((4, 4))
+    ).astype(int)
     assert abs(pixels - np.asarray([255, 0, 0])[:, None, None]).max() < 25
 
 
 def test_16_bit_grey_keeps_its_range() -> None:
     """PIL's own convert cuts at 255; here the whole ramp maps onto the whole ramp."""
     ramp = np.linspace(0, 65535, 256).round().astype(np.uint16)[None].repeat(256, 0)
-    pixels = decode(encode(Image.fromarray(ramp)), (256, 256))
+    pixels = decode(encode(Image.fromarray(ramp)), View((256, 256)))
     assert np.array_equal(pixels[0, 0], np.arange(256))
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "I;16"])
 def test_one_pixel(mode: str) -> None:
-    pixels = decode(encode(Image.new(mode, (1, 1))), (32, 32), crop_pct=0.875)
+    pixels = decode(encode(Image.new(mode, (1, 1))), View((32, 32), crop_pct=0.875))
     assert pixels.shape == (3, 32, 32)
 
 
 def test_long_strip_stays_small() -> None:
-    pixels = decode(encode(Image.new("RGB", (30000, 1), (10, 20, 30))), (64, 64))
+    pixels = decode(encode(Image.new("RGB", (30000, 1), (10, 20, 30))), View((64, 64)))
     assert (pixels == np.asarray([10, 20, 30])[:, None, None]).all()
 
 
@@ -135,4 +138,4 @@ def test_exif_orientation() -> None:
 )
 def test_what_is_no_image_says_why(raw: Any, reason: str) -> None:
     with pytest.raises(DecodeError, match=reason):
-        decode(raw, (8, 8))
+        decode(raw, View((8, 8)))

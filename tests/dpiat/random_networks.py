@@ -40,3 +40,19 @@ def filled(module: nn.Module, seed: int) -> nn.Module:
             if tensor.is_floating_point():
                 tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.1)
     return module
+
+
+def state(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def randomise(module: nn.Module, seed: int) -> nn.Module:
+    """Random values everywhere, the running statistics included."""
+    for part in filled(module, seed).modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.num_batches_tracked.fill_(seed)
+    return module

@@ -11,21 +11,17 @@ import timm
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_networks import filled, networks, shape_score
+from random_networks import filled, networks, same, shape_score
 from torch import nn
 
 from zoo_search import dpiat
+from zoo_search.core.errors import UserError
 from zoo_search.dpiat import alignment
 from zoo_search.dpiat.bipartite import match_bipartite, match_blocks_bipartite, match_random
 from zoo_search.dpiat.matching import match
-from zoo_search.dpiat.operators import OPERATORS
+from zoo_search.dpiat.operators import OPERATORS, centre_crops
 from zoo_search.dpiat.standardize import Block, standardize
 from zoo_search.dpiat.transfer import MATCHINGS
-from zoo_search.errors import UserError
-
-
-def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 def state(module: nn.Module) -> dict[str, torch.Tensor]:
@@ -203,3 +199,23 @@ def test_values_are_cast_to_the_target(dtype: torch.dtype, width: int) -> None:
     start = (5 - width) // 2
     assert target.weight.dtype == dtype
     assert torch.equal(target.weight[start : start + width], source.weight.to(dtype))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=0, max_size=3))
+def test_crops_are_those_of_the_appendix(sizes: list[tuple[int, int]]) -> None:
+    """Appendix A.2, one index at a time, counted from 1 as there."""
+
+    def g(j: int, x: int, y: int) -> int:
+        return j + (x - y) // 2 if x > y else j
+
+    t_shape, s_shape = [t for t, _ in sizes], [s for _, s in sizes]
+    source = torch.rand(s_shape)
+    expected, got = torch.zeros(t_shape), torch.zeros(t_shape)
+    for index in itertools.product(*(range(1, min(t, s) + 1) for t, s in sizes)):
+        into = tuple(g(j, t, s) - 1 for j, (t, s) in zip(index, sizes, strict=True))
+        out_of = tuple(g(j, s, t) - 1 for j, (t, s) in zip(index, sizes, strict=True))
+        expected[into] = source[out_of]
+    into_crop, out_of_crop = centre_crops(t_shape, s_shape)
+    got[into_crop] = source[out_of_crop]
+    assert torch.equal(got, expected)

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from zoo_search import dpiat
+from zoo_search.core.errors import UserError
 from zoo_search.dpiat.matching import match
 from zoo_search.dpiat.standardize import standardize
-from zoo_search.errors import UserError
 
 
 def meta(arch: str) -> nn.Module:

@@ -9,8 +9,8 @@ import torchvision
 from torch import nn
 from torchvision.ops.misc import FrozenBatchNorm2d
 
+from zoo_search.core.errors import UserError
 from zoo_search.dpiat.standardize import standardize
-from zoo_search.errors import UserError
 
 
 def names(module: nn.Module) -> list[list[str]]:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from zoo_search.config import JobConfig, load_job
-from zoo_search.errors import UserError
-from zoo_search.finetune.entry import Entry
+from zoo_search.core.errors import UserError
+from zoo_search.finetune.entries import Entry
 from zoo_search.finetune.networks import Network
 from zoo_search.finetune.variants import carry_over, fill_variant, plan_variant
-from zoo_search.reassembly import BlockRef, Recipe, assemble
+from zoo_search.networks import BlockRef, Recipe, assemble
 from zoo_search.zoo import Zoo, load_zoo
 
 VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 6, "num_heads": 2}
@@ -30,13 +30,11 @@ RECIPE = Recipe((BlockRef("res", 0, 4), BlockRef("vit", 3, 5), BlockRef("res", 6
 
 
 @pytest.fixture(scope="module")
-def job(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder, zoo = tmp_path_factory.mktemp("weights"), {}
-    for seed, (name, (arch, kwargs)) in enumerate(ZOO.items()):
-        torch.manual_seed(seed)
-        path = folder / f"{name}.safetensors"
-        save_file(timm.create_model(arch, **kwargs).state_dict(), path)
-        zoo[name] = {"arch": arch, "kwargs": kwargs, "weights": str(path)}
+def job(weights_file: Callable[..., str]) -> dict[str, Any]:
+    zoo = {
+        name: {"arch": arch, "kwargs": kwargs, "weights": weights_file(arch, seed, **kwargs)}
+        for seed, (name, (arch, kwargs)) in enumerate(ZOO.items())
+    }
     return {"name": "t", "dataset": "digits", "input_size": 32, "zoo": zoo}
 
 
@@ -53,7 +51,7 @@ def trained(zoo: Zoo, recipe: Recipe = RECIPE) -> Network:
         for parameter in net.parameters():
             parameter.add_(0.01 * torch.randn(parameter.shape, generator=generator))
     models = {name: zoo[name] for name in recipe.models}
-    return Network(Entry("reassembly 1", "reassembly", recipe), net, models, [], [])
+    return Network(Entry("reassembly 1", "reassembly", recipe), net, models, (), [])
 
 
 def changed(job: dict[str, Any], **change: Any) -> JobConfig:
@@ -99,7 +97,7 @@ def test_a_deeper_model_is_cut_at_the_same_share_of_the_way(job: dict[str, Any],
     # (stride 16, 2 of 2); ResNet-34 has 3, 4, 6, 3 blocks: cuts 7 and 13.
     assert [(b.start, b.stop) for b in planned.entry.recipe.blocks] == [(0, 7), (4, 7), (13, 16)]
     report = filled.reports[0]
-    assert (report["hook"], report["role"], report["facts"]["source"]) == (
+    assert (report.hook, report.role, report.facts["source"]) == (
         "dpiat", "variant", "reassembly 1",
     )  # fmt: skip
     own = filled.net.state_dict()

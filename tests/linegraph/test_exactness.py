@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -25,11 +26,13 @@ def randomised(name: str, **kwargs: Any) -> nn.Module:
     return model
 
 
-def check(model: nn.Module, graph: LineGraph, images: Tensor) -> None:
-    """Compare features and logits at batch sizes 1, 2 and 5, and the layouts' round trips."""
+def check(
+    model: nn.Module, graph: LineGraph, images: Tensor, batches: tuple[int, ...] = (1, 2, 5)
+) -> None:
+    """Compare features and logits at these batch sizes, and the layouts' round trips."""
     resized = F.interpolate(images, graph.input_size[1:], mode="bilinear", antialias=True)
     with torch.no_grad():
-        for batch in (1, 2, 5):
+        for batch in batches:
             x = resized[:batch].clone()
             features = graph.features(x)
             expected = model.forward_features(x)  # type: ignore[operator]
@@ -40,7 +43,7 @@ def check(model: nn.Module, graph: LineGraph, images: Tensor) -> None:
         for cut, (_, tensor) in zip(graph.cuts, graph.activations(x), strict=True):
             assert tuple(tensor.shape[1:]) == cut.shape, cut
             grid, prefix = to_nchw(tensor, cut)
-            assert tuple(grid.shape) == (5, cut.channels, *cut.grid)
+            assert tuple(grid.shape) == (batches[-1], cut.channels, *cut.grid)
             assert torch.equal(from_nchw(grid, prefix, cut), tensor)
 
 
@@ -52,20 +55,28 @@ def test_small_architectures(
     check(model, trace(model, (3, size, size), name), photographs)
 
 
-@pytest.mark.slow
+def sample(names: Iterable[str]) -> list[Any]:
+    """Mark every other one as slow, and the others as exhaustive."""
+    marks = (pytest.mark.slow, pytest.mark.exhaustive)
+    return [pytest.param(name, marks=marks[i % 2]) for i, name in enumerate(sorted(names))]
+
+
+@pytest.mark.parametrize("name", sample(ARCHITECTURES.keys() - ONE_SIZE))
+def test_architectures(name: str, photographs: Tensor) -> None:
+    size, kwargs = ARCHITECTURES[name], {}
+    if size is None:
+        size, kwargs = 160, {"img_size": 160}
+    model = randomised(name, **kwargs)
+    check(model, trace(model, (3, size, size), name), photographs, batches=(1, 3))
+
+
+@pytest.mark.exhaustive
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_architectures(name: str, photographs: Tensor) -> None:
+def test_architectures_at_their_own_size(name: str, photographs: Tensor) -> None:
     model = randomised(name)
     own = tuple(model.pretrained_cfg["input_size"])  # type: ignore[index]
     check(model, trace(model, own, name), photographs)
-    if name in ONE_SIZE:
-        return
-    other = ARCHITECTURES[name]
-    if other is None:
-        other = 160
-        model = randomised(name, img_size=other)
-    check(model, trace(model, (3, other, other), name), photographs)
 
 
 def test_the_list_is_wide_enough() -> None:
@@ -74,7 +85,7 @@ def test_the_list_is_wide_enough() -> None:
     assert len({timm.model_entrypoint(name).__module__ for name in names}) >= 40
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", [n for n, size in ARCHITECTURES.items() if size is None])
 def test_built_for_one_size(name: str) -> None:
     """The list spares no model a second size that it would take."""

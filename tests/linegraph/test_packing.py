@@ -8,7 +8,7 @@ import torch
 
 from zoo_search.linegraph import trace
 from zoo_search.linegraph.packing import PackMaps, PackTokens, UnpackMaps, UnpackTokens
-from zoo_search.reassembly.stitch import Stitch
+from zoo_search.networks.stitch import Stitch
 
 
 @pytest.mark.parametrize("sizes", [[(3, 8, 8), (5, 4, 4)], [(2, 11, 7), (4, 6, 4), (1, 3, 2)]])

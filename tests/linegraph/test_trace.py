@@ -11,7 +11,7 @@ import torch
 from linegraph_coverage import NODE_COUNTS
 from torch import Tensor, nn
 
-from zoo_search.errors import UserError
+from zoo_search.core.errors import UserError
 from zoo_search.linegraph import trace
 
 

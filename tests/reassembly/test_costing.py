@@ -1,32 +1,38 @@
 """Budgets of latency, memory and licences in a run: what is measured, kept, said and written."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
 
 from zoo_search.config import BudgetConfig, HookConfig, SearchConfig, load_job
-from zoo_search.errors import UserError
-from zoo_search.reassembly import BlockRef, Budget, Candidate, Recipe, Space, rank, step
-from zoo_search.reassembly.candidates import from_table, to_table
-from zoo_search.reassembly.costing import LATENCY, cost_table, prepare
-from zoo_search.report import measured_columns, ranking
-from zoo_search.store import RunStore
+from zoo_search.core.errors import UserError
+from zoo_search.core.store import RunStore
+from zoo_search.costs import Budget
+from zoo_search.reassembly import Space, rank, step
+from zoo_search.reassembly.costing import (
+    LATENCY,
+    budget_of,
+    cost_table,
+    measure_costs,
+    open_space,
+)
+from zoo_search.report import ranking
+from zoo_search.zoo import ZooModel
 
 LIMITS = {
     "max_params": 5.0e6, "max_latency_ms": 1e4, "max_memory": 4e5, "licenses": ["MIT"],
     "latency_threads": 1,
 }  # fmt: skip
-LICENCES = {"cnn": "MIT", "vit": "mit", "mlp": "gpl-3.0", "swin": "mit"}
+
+LICENSES = {"cnn": "MIT", "vit": "mit", "mlp": "gpl-3.0", "swin": "mit"}
 
 
 @pytest.fixture
-def licensed(zoo) -> dict[str, SimpleNamespace]:
-    return {
-        name: SimpleNamespace(**vars(model), license=LICENCES[name], identity=name)
-        for name, model in zoo.items()
-    }
+def licensed(zoo) -> dict[str, ZooModel]:
+    return {name: replace(model, license=LICENSES[name]) for name, model in zoo.items()}
 
 
 def test_latencies_are_kept_and_taken_again(licensed, partition, tmp_path, capsys):
@@ -34,9 +40,8 @@ def test_latencies_are_kept_and_taken_again(licensed, partition, tmp_path, capsy
     config = BudgetConfig(**LIMITS)
 
     def prepared(config: BudgetConfig) -> tuple[Space, dict]:
-        table = cost_table(licensed, 4, config, store)
-        space = Space(partition, table, Budget.of(config))
-        return space, prepare(space, licensed, 0, store)
+        space = open_space(partition, licensed, 4, config, store)
+        return space, measure_costs(space, licensed, 0, store)
 
     space, facts = prepared(config)
     assert facts["left_out"] == {"mlp": "gpl-3.0"}
@@ -62,8 +67,8 @@ def test_latencies_are_kept_and_taken_again(licensed, partition, tmp_path, capsy
 def test_nothing_is_measured_that_is_not_asked_for(licensed, partition, tmp_path):
     store = RunStore(tmp_path)
     config = BudgetConfig(max_params=5e6)
-    space = Space(partition, cost_table(licensed, 4, config, store), Budget.of(config))
-    assert prepare(space, licensed, 0, store) == {}
+    space = open_space(partition, licensed, 4, config, store)
+    assert measure_costs(space, licensed, 0, store) == {}
     assert not store.exists(LATENCY)
     assert space.costs.latency.measured == {}
     cost = space.cost(space.sample(1)[0])
@@ -72,17 +77,6 @@ def test_nothing_is_measured_that_is_not_asked_for(licensed, partition, tmp_path
     cost = Space(partition, asked, Budget()).cost(space.sample(1)[0])
     assert cost.latency is None
     assert cost.memory > 0
-
-
-def test_measured_costs_survive_the_file_and_are_there_only_where_asked_for():
-    recipe = Recipe((BlockRef("m", 0, 2),))
-    plain = Candidate(0, recipe, "zoo", 10, 20, {"naswot": 1.5}, "complete", "", 0.1)
-    full = Candidate(1, recipe, "zoo", 10, 20, {"naswot": 1.0}, "complete", "", 0.1, 2.5, 2**40)
-    table = to_table([plain, full], ["naswot"], {})
-    assert table.column("latency_ms").to_pylist() == [None, 2.5]
-    assert table.column("memory").to_pylist() == [None, 2**40]
-    assert from_table(table) == [plain, full]
-    assert not {"latency_ms", "memory"} & set(to_table([plain], ["naswot"], {}).column_names)
 
 
 @pytest.mark.slow
@@ -97,7 +91,7 @@ def test_a_run_keeps_such_a_budget(licensed, partition, target, tmp_path, zoo):
         search=search,
     )
     store = RunStore(tmp_path / "run")
-    store.write_text("job.yaml", "search: {proxies: [naswot]}")
+    store.write_text("job.yaml", "name: small\nzoo: {cnn: {arch: x}}\ndataset: digits\n")
     found = step.run(partition, licensed, target, 4, job, store)
     table = pq.read_table(tmp_path / "run" / "candidates.parquet")
     assert {"latency_ms", "memory"} <= set(table.column_names)
@@ -106,8 +100,9 @@ def test_a_run_keeps_such_a_budget(licensed, partition, target, tmp_path, zoo):
     metadata = json.loads(table.schema.metadata[b"zoo_search"])
     assert metadata["left_out"] == {"mlp": "gpl-3.0"}
     assert metadata["latency"]["error_worst"] >= metadata["latency"]["error_median"] >= 0
-    rows = ranking(store)
-    assert list(measured_columns(rows)) == ["latency_ms", "memory"]
+    ranked = ranking(store)
+    rows = ranked.rows()
+    assert [column.field for column in ranked.measured.values()] == ["latency_ms", "memory"]
     by_id = {c.id: c for c in found}
     for row in rows:
         candidate = by_id[row["id"]]
@@ -119,7 +114,7 @@ def test_a_run_keeps_such_a_budget(licensed, partition, target, tmp_path, zoo):
 def test_the_run_file_takes_the_limits_and_names_a_wrong_one():
     run = {"name": "a", "zoo": {"m": {"arch": "resnet10t"}}, "dataset": "digits"}
     job = load_job(run | {"budget": LIMITS})
-    assert Budget.of(job.budget) == Budget(
+    assert budget_of(job.budget) == Budget(
         max_params=5e6, max_latency_ms=1e4, max_memory=4e5, licenses=("MIT",)
     )
     with pytest.raises(UserError, match="Did you mean 'max_latency_ms'"):

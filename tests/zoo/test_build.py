@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from zoo_search.config import ZooEntry
-from zoo_search.errors import UserError
+from zoo_search.core.errors import UserError
 from zoo_search.zoo.build import build, family_of, own_size
 
 FACTORY = """
@@ -35,24 +34,24 @@ def factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_unknown_architecture_names_the_nearest() -> None:
     with pytest.raises(UserError, match=r"zoo\.a\.arch.*'resnett18'.*Did you mean 'resnet18'"):
-        build(ZooEntry(arch="resnett18"), "a")
+        build("resnett18", {}, "zoo.a")
 
 
 def test_unknown_tag_names_the_known_ones() -> None:
     with pytest.raises(UserError, match=r"no weights 'a1_in2k' for 'resnet18'.*a1_in1k"):
-        build(ZooEntry(arch="resnet18.a1_in2k"), "a")
-    assert isinstance(build(ZooEntry(arch="test_resnet.r160_in1k"), "a"), nn.Module)
+        build("resnet18.a1_in2k", {}, "zoo.a")
+    assert isinstance(build("test_resnet.r160_in1k", {}, "zoo.a"), nn.Module)
 
 
 def test_wrong_kwargs_are_named() -> None:
     with pytest.raises(UserError, match=r"cannot build 'test_resnet'.*no_such_thing"):
-        build(ZooEntry(arch="test_resnet", kwargs={"no_such_thing": 3}), "a")
+        build("test_resnet", {"no_such_thing": 3}, "zoo.a")
 
 
 def test_same_seed_same_weights_and_global_state_untouched() -> None:
-    entry = ZooEntry(arch="test_vit", kwargs={"num_classes": 3})
+    arch, kwargs = "test_vit", {"num_classes": 3}
     before = torch.random.get_rng_state()
-    a, b, c = (build(entry, "a", seed=s).state_dict() for s in (1, 1, 2))
+    a, b, c = (build(arch, kwargs, "zoo.a", seed=s).state_dict() for s in (1, 1, 2))
     assert torch.equal(before, torch.random.get_rng_state())
     assert all(torch.equal(a[k], b[k]) for k in a)
     assert any(not torch.equal(a[k], c[k]) for k in a)
@@ -60,33 +59,33 @@ def test_same_seed_same_weights_and_global_state_untouched() -> None:
 
 @pytest.mark.parametrize("arch", ["vit_tiny_patch16_224", "test_vit", "test_resnet"])
 def test_run_level_size(arch: str) -> None:
-    module = build(ZooEntry(arch=arch), "a", input_size=64)
+    module = build(arch, {}, "zoo.a", input_size=64)
     with torch.no_grad():
         assert module(torch.zeros(1, 3, 64, 64)).shape == (1, 1000)
 
 
 def test_own_size_and_conflict() -> None:
-    entry = ZooEntry(arch="vit_tiny_patch16_224", kwargs={"img_size": 96})
-    assert own_size(entry) == 96
-    assert own_size(ZooEntry(arch="test_resnet")) == 160
+    arch, kwargs = "vit_tiny_patch16_224", {"img_size": 96}
+    assert own_size(arch, kwargs) == 96
+    assert own_size("test_resnet", {}) == 160
     with pytest.raises(UserError, match=r"img_size is 96 but the run's input_size is 64"):
-        build(entry, "a", input_size=64)
+        build(arch, kwargs, "zoo.a", input_size=64)
 
 
 def test_whatever_the_architecture_raises_is_told() -> None:
-    entry = ZooEntry(arch="vit_tiny_patch16_224", kwargs={"patch_size": 0})
+    arch, kwargs = "vit_tiny_patch16_224", {"patch_size": 0}
     with pytest.raises(UserError, match=r"cannot build 'vit_tiny_patch16_224'.*own is 224"):
-        build(entry, "a", input_size=64)
+        build(arch, kwargs, "zoo.a", input_size=64)
 
 
 def test_family() -> None:
-    assert family_of(ZooEntry(arch="regnetx_002")) == "regnet"
-    assert family_of(ZooEntry(arch="vit_tiny_patch16_224.augreg_in21k")) == "vision_transformer"
-    assert family_of(ZooEntry(arch="module:my.own.nets:tiny")) == "nets"
+    assert family_of("regnetx_002") == "regnet"
+    assert family_of("vit_tiny_patch16_224.augreg_in21k") == "vision_transformer"
+    assert family_of("module:my.own.nets:tiny") == "nets"
 
 
 def test_factory(factory: str) -> None:
-    module = build(ZooEntry(arch=f"{factory}:tiny", kwargs={"width": 6}), "a")
+    module = build(f"{factory}:tiny", {"width": 6}, "zoo.a")
     assert module[0].out_channels == 6
     assert not module.training
 
@@ -103,4 +102,4 @@ def test_factory(factory: str) -> None:
 )
 def test_factory_errors(factory: str, arch: str, kwargs: dict[str, int], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        build(ZooEntry(arch=arch, kwargs=kwargs), "a")
+        build(arch, kwargs, "zoo.a")

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from zoo_search.errors import UserError
+from zoo_search.core.errors import UserError
 from zoo_search.zoo.checkpoint import (
     describe_mismatch,
     in_key_order,

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
-from zoo_search.cli import app
+from zoo_search.cli.app import app
 from zoo_search.zoo import inspect_model, load_zoo
 from zoo_search.zoo.listing import detail_rows
 

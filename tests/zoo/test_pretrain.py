@@ -11,10 +11,12 @@ import torch
 from safetensors.torch import load_file
 
 from zoo_search.config import DatasetConfig
+from zoo_search.core.errors import UserError
 from zoo_search.data import open_dataset
-from zoo_search.errors import UserError
-from zoo_search.zoo import load_zoo, pretrain, pretrained
-from zoo_search.zoo.training import TrainSettings, accuracy, train_classifier
+from zoo_search.training.images import InMemory
+from zoo_search.training.schedules import FROM_SCRATCH
+from zoo_search.training.train import accuracy
+from zoo_search.zoo import load_zoo, pretrain
 
 NET = {"arch": "test_resnet", "weights": "pretrained_on:digits"}
 OTHER = {**NET, "kwargs": {"drop_rate": 0.1}}
@@ -40,7 +42,7 @@ def test_train_cache_load(cache: Path) -> None:
     assert report.weights.parent == cache
     assert sorted(p.suffix for p in cache.iterdir()) == [".json", ".safetensors"]
     facts = json.loads(report.weights.with_suffix(".json").read_text())
-    assert (facts["epochs"], facts["dataset"]) == (TrainSettings().epochs, "digits")
+    assert (facts["epochs"], facts["dataset"]) == (FROM_SCRATCH[0].epochs_full, "digits")
     assert facts["seconds"] > 0
 
     model = load_zoo(job)["a"]
@@ -49,8 +51,8 @@ def test_train_cache_load(cache: Path) -> None:
     assert model.transform.crop_pct == 1.0  # as it was trained
     fit = model.transform
     test = open_dataset(DatasetConfig(name="digits", seed=0)).select("test")
-    images = test.load(fit.size, fit.interpolation, fit.crop_pct)
-    again = accuracy(model.module, images.images, images.labels, fit.normalize)
+    images = test.load(fit.view)
+    again = accuracy(model.module, InMemory(images.images, images.labels), fit)
     assert again == pytest.approx(report.test_accuracy)
 
     stamp = report.weights.stat().st_mtime_ns
@@ -63,10 +65,10 @@ def test_train_cache_load(cache: Path) -> None:
         load_zoo(_job(a=OTHER))
 
 
+@pytest.mark.slow
 def test_side_by_side_on_ray_gives_the_same_weights(
     cache: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pretrained, "TrainSettings", lambda: TrainSettings(epochs=1))
     together = pretrain(_job(a=NET, b=OTHER))
     assert list(together) == ["a", "b"]
     weights = {name: load_file(r.weights) for name, r in together.items()}
@@ -88,25 +90,3 @@ def test_names_and_classes_are_checked() -> None:
         pretrain(_job(a={**NET, "kwargs": {"num_classes": 7}}))
     with pytest.raises(UserError, match=r"zoo\.a\.weights 'pretrained_on:digitz'.*digits"):
         pretrain(_job(a={**NET, "weights": "pretrained_on:digitz"}))
-
-
-def test_loop_lowers_the_loss_and_is_repeatable() -> None:
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(64) % 2
-    images = torch.randint(0, 100, (64, 3, 8, 8), generator=generator, dtype=torch.uint8)
-    images[labels == 1] += 100
-    runs = []
-    for _ in range(2):
-        torch.manual_seed(0)
-        net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 2))
-        losses: list[float] = []
-        settings = TrainSettings(epochs=30, batch_size=16)
-        normalize = lambda x: x.float() / 50 - 2  # noqa: E731
-        train_classifier(
-            net, images, labels, normalize, settings, lambda _, loss, to=losses: to.append(loss)
-        )
-        assert losses[-1] < losses[0]
-        assert not net.training
-        assert accuracy(net, images, labels, normalize) == 1.0
-        runs.append(net[1].weight.detach())
-    assert torch.equal(*runs)

@@ -4,11 +4,12 @@ from zoo_search.config.entries import (
     HOOK_ROLES,
     HookConfig,
     HookRole,
+    Hooks,
     PlainEntry,
     VariantConfig,
     ZooEntry,
 )
-from zoo_search.config.read import load_job
+from zoo_search.config.read import JobSource, load_job, read_job
 from zoo_search.config.sections import (
     BudgetConfig,
     DatasetConfig,
@@ -26,7 +27,9 @@ __all__ = [
     "FinetuneConfig",
     "HookConfig",
     "HookRole",
+    "Hooks",
     "JobConfig",
+    "JobSource",
     "PartitionConfig",
     "PlainEntry",
     "SearchConfig",
@@ -34,4 +37,5 @@ __all__ = [
     "VariantConfig",
     "ZooEntry",
     "load_job",
+    "read_job",
 ]

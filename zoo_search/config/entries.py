@@ -4,30 +4,14 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-__all__ = [
-    "HOOK_ROLES",
-    "HookConfig",
-    "HookRole",
-    "Hooks",
-    "ModelChange",
-    "PlainEntry",
-    "Section",
-    "VariantConfig",
-    "ZooEntry",
-]
+from zoo_search.config.section import Section
 
 HookRole = Literal["zoo", "plain", "candidate", "variant"]
 HOOK_ROLES: tuple[HookRole, ...] = typing.get_args(HookRole)
-
-
-class Section(BaseModel):
-    """A part of the run file: frozen, and without unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class HookConfig(Section):
@@ -40,11 +24,11 @@ class HookConfig(Section):
     """What it is called for: models of the zoo without weights (``zoo``), plain architectures that
     are only fine-tuned (``plain``), stitches and heads of reassembled networks (``candidate``),
     changed winners (``variant``)."""
-    options: dict[str, Any] = {}
+    options: dict[str, object] = Field(default_factory=dict)
     """What the hook itself understands; ``dpiat``: ``matching`` and ``operator``."""
 
 
-def _as_list(value: Any) -> Any:
+def _as_list(value: object) -> object:
     """Let a single hook stand without a list, and a hook without options by its name."""
     items = [value] if isinstance(value, str | Mapping) else value
     if not isinstance(items, list | tuple):
@@ -60,7 +44,7 @@ class ZooEntry(Section):
 
     arch: str
     """A timm name, or ``module:package.mod:factory``."""
-    kwargs: dict[str, Any] = {}
+    kwargs: dict[str, object] = Field(default_factory=dict)
     weights: str | None = "timm"
     """``timm``, ``hf-hub:ORG/NAME``, ``package:NAME/FILE``, ``pretrained_on:DATASET``, a path or
     URI, or null: then the hooks of ``init`` fill them; DPIAT from the most similar model."""
@@ -90,7 +74,7 @@ class ModelChange(Section):
     """What is another architecture in a changed winner."""
 
     arch: str | None = None
-    kwargs: dict[str, Any] = {}
+    kwargs: dict[str, object] = Field(default_factory=dict)
     """Laid over those of the model."""
 
     @model_validator(mode="after")
@@ -106,7 +90,7 @@ class VariantConfig(Section):
     of: str = "reassembly 1"
     """Name of the fine-tuned network that it starts from, as in the report."""
     input_size: Annotated[int, Field(ge=8)] | None = None
-    models: dict[str, ModelChange] = {}
+    models: dict[str, ModelChange] = Field(default_factory=dict)
     """By model: another architecture of its family, or other arguments; those that the winner's
     recipe does not hold are left aside."""
     init: Hooks | None = None

@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import inspect
 import typing
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from zoo_search.config.section import Section
 from zoo_search.config.sections import JobConfig
-from zoo_search.errors import UserError, nearest
+from zoo_search.core.errors import Note, UserError, nearest
 
-__all__ = ["load_job"]
+if typing.TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+    from zoo_search.core.store import RunStore
+
+JobSource = str | Path | Mapping[str, object] | JobConfig
+"""A run file by its path, a mapping of the same form, or a validated configuration."""
+
+_Loc = Sequence[int | str]
 
 
-def load_job(source: str | Path | Mapping[str, Any] | JobConfig) -> JobConfig:
+def load_job(source: JobSource) -> JobConfig:
     """Read and validate a run file (a path), or validate a mapping of the same form.
+
+    A key that has another name today is read under its old one, with a
+    :class:`~zoo_search.core.errors.Note` that says the new one.
 
     Raises:
         UserError: If the file is missing, is no YAML, or breaks a rule: the message names the
@@ -37,6 +49,20 @@ def load_job(source: str | Path | Mapping[str, Any] | JobConfig) -> JobConfig:
             f"The run file {path} cannot be read ({reason}). Give the path of a "
             "YAML file; jobs/digits.yaml is an example."
         ) from None
+    return _read(text, str(path))
+
+
+def read_job(store: RunStore) -> JobConfig:
+    """Return the configuration that a run directory keeps, in ``job.yaml``.
+
+    Keys that an earlier version wrote under other names are read without a word.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Note)
+        return _read(store.read_text("job.yaml"), store.path("job.yaml"))
+
+
+def _read(text: str, path: str) -> JobConfig:
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         data = yaml.safe_load(text)
@@ -49,30 +75,70 @@ def load_job(source: str | Path | Mapping[str, Any] | JobConfig) -> JobConfig:
         ) from None
     if not isinstance(data, dict):
         raise UserError(f"{path} holds no mapping; a run file starts with keys such as 'name:'.")
-    return _validate(data, str(path), node)
+    return _validate(data, path, node)
 
 
-def _validate(data: dict[str, Any], name: str, node: yaml.Node | None) -> JobConfig:
+def _validate(data: Mapping[str, object], name: str, node: yaml.Node | None) -> JobConfig:
     try:
-        return JobConfig.model_validate(data)
+        return JobConfig.model_validate(_with_new_names(data, JobConfig, node, name))
     except ValidationError as error:
         errors = error.errors()
         found = [item for item in errors if not _follows(item, errors)]
         raise UserError(" ".join(_explain(name, node, item) for item in found[:5])) from None
 
 
-def _follows(item: Any, errors: Sequence[Any]) -> bool:
+def _with_new_names(
+    data: Mapping[str, object],
+    section: type[Section],
+    node: yaml.Node | None,
+    name: str,
+    place: tuple[str, ...] = (),
+) -> dict[str, object]:
+    """Return a section of a run file under the names of today, and say which are old.
+
+    In ``node``, which is the whole file as it was read, keys are renamed, too, so that later
+    messages find their line.
+    """
+    today = {old: new for new, old in section.renamed().items()}
+    found = {}
+    for key, value in data.items():
+        new = today.get(key, key)
+        if new != key:
+            before, after = ".".join((*place, key)), ".".join((*place, new))
+            where = _where(name, node, (*place, key))
+            if new in data:
+                raise UserError(
+                    f"{where}: '{before}' is the old name of '{after}', and both are given. Leave "
+                    f"out '{before}'."
+                )
+            told = f"{where}: '{before}' is called '{after}' now. The old name is still read."
+            warnings.warn(told, Note, stacklevel=2)
+            at = _node_at(node, (*place, key))
+            if at is not None and at.value == key:
+                at.value = new
+        inner = section.model_fields[new].annotation if new in section.model_fields else None
+        if isinstance(value, Mapping) and inspect.isclass(inner) and issubclass(inner, Section):
+            value = _with_new_names(value, inner, node, name, (*place, new))
+        found[new] = value
+    return found
+
+
+def _where(name: str, node: yaml.Node | None, loc: _Loc) -> str:
+    found = _node_at(node, loc)
+    return name if found is None else f"{name}, line {found.start_mark.line + 1}"
+
+
+def _follows(item: ErrorDetails, errors: Sequence[ErrorDetails]) -> bool:
     """Return whether a list is too short only because of what is wrong inside it."""
     place = item["loc"]
     inside = (e for e in errors if e is not item and e["loc"][: len(place)] == place)
     return item["type"] == "too_short" and any(inside)
 
 
-def _explain(name: str, node: yaml.Node | None, item: Any) -> str:
+def _explain(name: str, node: yaml.Node | None, item: ErrorDetails) -> str:
     loc = tuple(part for part in item["loc"] if part != "function-before")
     place = ".".join(str(part) for part in loc)
-    line = _line_of(node, loc)
-    where = f"{name}, line {line}" if line else name
+    where = _where(name, node, loc)
     if item["type"] == "extra_forbidden":
         known = _known_keys(loc[:-1])
         section = f"'{'.'.join(map(str, loc[:-1]))}'" if len(loc) > 1 else "the top level"
@@ -90,9 +156,9 @@ def _explain(name: str, node: yaml.Node | None, item: Any) -> str:
     return f"{where}: '{place}': {message[:1].lower()}{message[1:]}{shown}."
 
 
-def _known_keys(loc: tuple[Any, ...]) -> list[str]:
+def _known_keys(loc: _Loc) -> list[str]:
     """Return the keys allowed in the section at ``loc``, walking the models' annotations."""
-    model: type[BaseModel] = JobConfig
+    model: type[Section] = JobConfig
     for part in loc:
         field = model.model_fields.get(str(part))
         section = _section_of(field.annotation) if field is not None else None
@@ -100,9 +166,9 @@ def _known_keys(loc: tuple[Any, ...]) -> list[str]:
     return list(model.model_fields)
 
 
-def _section_of(annotation: Any) -> type[BaseModel] | None:
+def _section_of(annotation: object) -> type[Section] | None:
     """Return the section class inside an annotation such as ``dict[str, ZooEntry]``."""
-    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+    if inspect.isclass(annotation) and issubclass(annotation, Section):
         return annotation
     for inner in reversed(typing.get_args(annotation)):
         found = _section_of(inner)
@@ -111,18 +177,17 @@ def _section_of(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-def _line_of(node: yaml.Node | None, loc: tuple[Any, ...]) -> int | None:
-    """Return the 1-based line of the key at ``loc``, or of its nearest enclosing section."""
-    line = None
+def _node_at(node: yaml.Node | None, loc: _Loc) -> yaml.Node | None:
+    """Return the key at ``loc``, or that of its nearest enclosing section."""
+    found = None
     for part in loc:
         if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                if key.value == str(part):
-                    line, node = key.start_mark.line + 1, value
-                    break
-            else:
-                return line
+            inside = {key.value: (key, value) for key, value in node.value}
+            if str(part) not in inside:
+                return found
+            found, node = inside[str(part)]
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-    return line
+            if part >= len(node.value):
+                return found
+            found = node = node.value[part]
+    return found

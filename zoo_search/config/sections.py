@@ -6,46 +6,36 @@ configuration back, so that a run directory says exactly what made it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
     Field,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
-from zoo_search.config.entries import (
-    HookConfig,
-    Hooks,
-    PlainEntry,
-    Section,
-    VariantConfig,
-    ZooEntry,
-)
-from zoo_search.engine import PATIENCE
-from zoo_search.errors import nearest
+from zoo_search.config.entries import HookConfig, Hooks, PlainEntry, VariantConfig, ZooEntry
+from zoo_search.config.section import LATE, UNHASHED, Renamed, Section
+from zoo_search.core.errors import nearest
+from zoo_search.core.timeout import TIMEOUT
 
-__all__ = [
-    "BudgetConfig",
-    "DatasetConfig",
-    "FinetuneConfig",
-    "JobConfig",
-    "PartitionConfig",
-    "SearchConfig",
-    "SimilarityConfig",
-]
-
-Metric = Literal["cka", "cka_biased", "rbf_cka", "lr"]
 Protocol = Literal["frozen", "full"]
+Workers = Annotated[Annotated[int, Field(ge=1)] | None, UNHASHED]
 
 
 class DatasetConfig(Section):
     """The target images and how they are split."""
 
     name: str
-    """``digits``, ``mnist5k``, ``folder``, ``parquet``, ``torchvision:NAME`` or ``hf:NAME``."""
+    """``digits``, ``mnist5k``, ``folder``, ``parquet``, ``webdataset``, ``torchvision:NAME``,
+    ``hf:NAME``, a registered name, or ``module:package.mod:function``."""
     path: str | None = None
     per_class: Annotated[int, Field(ge=1)] | None = None
     """Labelled training images a class; the rest is held out for the test."""
@@ -60,7 +50,9 @@ class DatasetConfig(Section):
 class SimilarityConfig(Section):
     """DeRy section 3.2, Definition 3: how alike two cuts are."""
 
-    metric: Metric = "cka"
+    metric: str = "cka"
+    """``cka``, ``cka_biased``, ``rbf_cka``, ``lr``, a registered name, or
+    ``module:package.mod:function``."""
     batch_size: Annotated[int, Field(ge=4)] = 256
     fraction: Annotated[float, Field(gt=0, le=1)] = 0.05
     """Share of the training images (DeRy section 4: 1/20)."""
@@ -72,11 +64,11 @@ class SimilarityConfig(Section):
     """Of the forward pass; Gram matrices are made in fp32."""
     gram_dtype: Literal["float16", "float32"] = "float16"
     """Precision in which Gram matrices are stored."""
-    compile: bool = False
+    compile: Annotated[bool, UNHASHED] = False
     """Compile each block of a model with ``torch.compile`` before it runs."""
-    window_mb: Annotated[int, Field(ge=1)] = 256
+    window_mb: Annotated[int, Field(ge=1), UNHASHED] = 256
     """Decoded images in the object store at once, in 10^6 bytes; at least one batch."""
-    workers: Annotated[int, Field(ge=1)] | None = None
+    workers: Workers = None
     """Ray actors; default: one a CPU, or one a GPU where there are GPUs."""
 
 
@@ -92,7 +84,7 @@ class PartitionConfig(Section):
     """The blocks of a model lie in K different sets."""
     certify: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
     """Seconds to spend on a tight upper bound; 0: a fixed number of steps, about a second."""
-    workers: Annotated[int, Field(ge=1)] | None = None
+    workers: Workers = None
     """Ray actors; default: one a CPU."""
 
 
@@ -130,8 +122,10 @@ class SearchConfig(Section):
     """DeRy section 3.3 and "Implementation details": candidates and their training-free scores."""
 
     trials: Annotated[int, Field(ge=1)] = 500
-    sampler: Literal["random", "tpe", "nsga2", "cpsat"] = "tpe"
-    storage: str | None = None
+    sampler: str = "tpe"
+    """``random``, ``tpe``, ``nsga2``, ``cpsat``, a registered name, or
+    ``module:package.mod:function``."""
+    storage: Annotated[str | None, UNHASHED] = None
     """Optuna storage of the study, such as ``sqlite:///study.db``; default: a journal file in the
     run directory."""
     proxies: Annotated[tuple[str, ...], Field(min_length=1)] = ("naswot",)
@@ -140,8 +134,53 @@ class SearchConfig(Section):
     """Target images that the least-squares stitches are fitted on."""
     batches: Annotated[int, Field(ge=1)] = 5
     batch_size: Annotated[int, Field(ge=2)] = 32
-    workers: Annotated[int, Field(ge=1)] | None = None
+    workers: Workers = None
     """Ray actors; default: one a CPU, or one a GPU where there are GPUs."""
+
+
+Augment = Literal["none", "light", "rand_augment"]
+
+
+class ScheduleConfig(Section):
+    """A schedule by name, and what of it is overruled; null stands for what the schedule says.
+
+    In a run file the name alone will do.
+    """
+
+    name: Literal["few-shot", "dery-short", "dery-full", "timm"] = "few-shot"
+    """``few-shot`` for some tens of images a class, ``dery-short`` and ``dery-full`` as in DeRy
+    section 4 (100 and 300 epochs, batch 1,024), ``timm`` as dery-short with batch 128."""
+    lr_frozen: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    lr_full: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    block_lr: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    epochs_frozen: Annotated[int, Field(ge=1)] | None = None
+    epochs_full: Annotated[int, Field(ge=1)] | None = None
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    warmup: Annotated[float, Field(ge=0, lt=1)] | None = None
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] | None = None
+    augment: Augment | None = None
+    augment_frozen: Augment | None = None
+    """In FROZEN-TUNING; with ``none`` the features before the first stitch are computed once."""
+    flip: Annotated[float, Field(ge=0, le=1)] | None = None
+    mixup: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    cutmix: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    erase: Annotated[float, Field(ge=0, le=1)] | None = None
+    max_grad_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    step_limit: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    beta2: Annotated[float, Field(ge=0, lt=1)] | None = None
+    orthogonal: bool | None = None
+    ema: Annotated[float, Field(ge=0, lt=1)] | None = None
+
+    def overruled(self) -> dict[str, object]:
+        """Return the values that differ from the schedule's."""
+        return {k: v for k, v in self if k != "name" and v is not None}
+
+    @model_serializer(mode="wrap")
+    def _dump(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> Any:
+        return {"name": self.name, **self.overruled()} if self.overruled() else self.name
+
+
+Range = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
 
 
 class FinetuneConfig(Section):
@@ -149,22 +188,65 @@ class FinetuneConfig(Section):
 
     winners: Annotated[int, Field(ge=1)] = 3
     protocol: Annotated[tuple[Protocol, ...], Field(min_length=1)] = ("frozen", "full")
-    recipe: Literal["few-shot", "timm"] = "few-shot"
+    schedule: Annotated[ScheduleConfig, Renamed("recipe")] = ScheduleConfig()
+    """How long and how fast: a name, or a name and what of it is overruled."""
     epochs: Annotated[int, Field(ge=1)] | None = None
-    """Epochs of each protocol; default: the recipe's."""
+    """Epochs of each protocol; default: the schedule's."""
     batch_size: Annotated[int, Field(ge=1)] | None = None
-    lr: Annotated[float, Field(gt=0)] | None = None
+    """Images a step, of all workers together; default: the schedule's."""
+    lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    workers: Annotated[Annotated[int, Field(ge=1)] | Range | None, UNHASHED, LATE] = None
+    """Processes that train one network together, or the least and the most of them on a cluster
+    that grows and shrinks; default: one, or as many as there are GPUs for each network."""
+    gpus_per_worker: Annotated[float, Field(gt=0, le=1), UNHASHED, LATE] = 1.0
+    """Where there are GPUs; below 1, so many networks share one."""
+    precision: Annotated[Literal["auto", "fp32", "bf16"], LATE] = "auto"
+    """Of the forward pass; auto: bf16 on GPUs that compute in it."""
+    accumulate: Annotated[int, Field(ge=1), LATE] = 1
+    """Parts in which a worker's share of a step goes through the network; the batch of a step stays
+    what it is. Doubled where a device has no room."""
+    sync_bn: Annotated[bool, LATE] = False
+    """Statistics of batch norms over all workers of a network; needs GPUs."""
+    compile: Annotated[bool, UNHASHED, LATE] = False
+    """Compile each network with ``torch.compile`` before it is trained."""
+    keep_decoded: Annotated[float, Field(ge=0, le=1), UNHASHED, LATE] = 0.3
+    """Share of the object store's memory that decoded images may take; what does not fit is read
+    and decoded again in each epoch."""
+    validation: Annotated[float, Field(ge=0, lt=1), LATE] = 0.0
+    """Share of the training images that is held out: the curves show the accuracy on them."""
     baselines: tuple[Literal["best_single", "random"], ...] = ("best_single", "random")
     plain: dict[str, PlainEntry] = Field(default_factory=dict)
     """Architectures to fine-tune beside the winners ("what if I trained X instead?")."""
     variants: dict[str, VariantConfig] = Field(default_factory=dict)
     """Changed winners, fine-tuned from the weights that the winners ended with."""
+    log: Annotated[tuple[Literal["wandb", "mlflow"], ...], UNHASHED, LATE] = ()
+    """Services that get the curves beside TensorBoard, whose files are always written."""
 
+    @field_validator("log", mode="before")
+    @classmethod
+    def _one_log(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
 
-def _check_free(section: str, names: Iterable[str], taken: Mapping[str, str]) -> None:
-    for name in names:
-        if name in taken:
-            raise ValueError(f"{section}.{name}: {taken[name]} has this name; choose another")
+    @field_validator("schedule", mode="before")
+    @classmethod
+    def _schedule_by_name(cls, value: object) -> object:
+        if isinstance(value, str):
+            return {"name": value}
+        if not isinstance(value, Mapping | ScheduleConfig):
+            raise ValueError("give a name, or a mapping such as {name: dery-short, mixup: 0.2}")
+        return value
+
+    @field_validator("workers", mode="wrap")
+    @classmethod
+    def _one_number_or_two(cls, value: object, handler: ValidatorFunctionWrapHandler) -> object:
+        wrong = "give a whole number from 1 up, or the least and the most, such as [2, 8]"
+        try:
+            found = handler(value)
+        except ValidationError:  # it names each form that a value may have, as if it were a place
+            raise ValueError(wrong) from None
+        if isinstance(found, tuple) and found[0] > found[1]:
+            raise ValueError(f"{list(found)} has its smaller number last: {wrong}")
+        return found
 
 
 def _require(place: str, word: str, allowed: list[str], what: str) -> None:
@@ -182,7 +264,9 @@ class JobConfig(Section):
     seed: int = 0
     input_size: Annotated[int, Field(ge=8)] | None = None
     """Every model is traced at this size; default: each model's own."""
-    patience: Annotated[float, Field(gt=0, allow_inf_nan=False)] = PATIENCE
+    timeout: Annotated[float, Field(gt=0, allow_inf_nan=False), UNHASHED, Renamed("patience")] = (
+        TIMEOUT
+    )
     """Seconds that a step waits for a cluster that makes no progress at all."""
     zoo: Annotated[dict[str, ZooEntry], Field(min_length=1)]
     dataset: DatasetConfig
@@ -200,7 +284,7 @@ class JobConfig(Section):
 
     @field_validator("dataset", mode="before")
     @classmethod
-    def _dataset_by_name(cls, value: Any) -> Any:
+    def _dataset_by_name(cls, value: object) -> object:
         return {"name": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
@@ -218,9 +302,13 @@ class JobConfig(Section):
             **dict.fromkeys(self.zoo, "a model of the zoo"),
             **dict.fromkeys([*winners, "random recipe"], "what the search finds"),
         }
-        _check_free("finetune.plain", plain, taken)
-        taken |= dict.fromkeys(plain, "a plain model")
-        _check_free("finetune.variants", variants, taken)
+        for section, names in (("plain", plain), ("variants", variants)):
+            for name in names:
+                if name in taken:
+                    raise ValueError(
+                        f"finetune.{section}.{name}: {taken[name]} has this name; choose another"
+                    )
+            taken |= dict.fromkeys(plain, "a plain model")
         for name in [n for n in (*self.zoo, *plain, *variants) if "@" in n]:
             raise ValueError(f"the name '{name}' holds an @, which marks models of changed winners")
         for name, entry in plain.items():
@@ -251,6 +339,7 @@ class JobConfig(Section):
             "model of the zoo has weights and this name",
         )
 
-    def to_yaml(self) -> str:
-        """Return the configuration as YAML with every default filled in."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, width=100)
+    def to_yaml(self, *, first_names: bool = False) -> str:
+        """Return the whole configuration as YAML, or as :meth:`identity` names its fields."""
+        dumped = self.identity(unhashed=True) if first_names else self.model_dump(mode="json")
+        return yaml.safe_dump(dumped, sort_keys=False, width=100)

@@ -3,12 +3,14 @@
 from zoo_search.data.base import Images, Split, Subset, VisionDataset
 from zoo_search.data.decode import DecodeError, decode
 from zoo_search.data.opening import open_dataset
+from zoo_search.data.view import View
 
 __all__ = [
     "DecodeError",
     "Images",
     "Split",
     "Subset",
+    "View",
     "VisionDataset",
     "decode",
     "open_dataset",

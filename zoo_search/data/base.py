@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute
 
+from zoo_search.core.errors import UserError, require
+from zoo_search.core.identity import digest_of, ranks
 from zoo_search.data import splits
-from zoo_search.data.loading import Skipped, load_images
-from zoo_search.data.sources import Reader
-from zoo_search.errors import UserError
+from zoo_search.data.loading import load_images
+from zoo_search.data.on_ray import rows_of
+from zoo_search.data.selection import Ints, Selection, Skipped
+from zoo_search.data.sources.listing import Reader
+from zoo_search.data.view import Size, View, as_view
 
 if TYPE_CHECKING:
     import ray.data
     import torch
 
-__all__ = ["Images", "Split", "Subset", "VisionDataset", "digest_of"]
-
 Split = Literal["train", "test"]
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Decoded images.
-
-    Attributes:
-        ids: Sample ids.
-        images: ``uint8`` [N, 3, H, W], RGB.
-        labels: ``int64`` [N].
-    """
+    """Decoded images, ``uint8`` [N, 3, H, W], RGB, with sample ids and labels, ``int64`` [N]."""
 
     ids: list[str]
     images: torch.Tensor
@@ -44,63 +37,90 @@ class Images:
         return len(self.ids)
 
 
-@dataclass(frozen=True, eq=False)
-class Subset:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Subset(Selection):
     """A choice of images of one split, in a fixed, seeded order that mixes the classes.
 
     Attributes:
-        ids: Sample ids.
-        labels: ``int64`` [N], positions in ``classes``.
-        classes: Names of the classes.
+        classes: Names of the classes; :attr:`labels` are positions here.
         fingerprint: Hash of the data set's fingerprint and of the ids in their order.
-        skipped: Images of this subset that could not be decoded so far, with the reason.
     """
 
-    ids: list[str]
-    labels: Ints
     classes: tuple[str, ...]
     fingerprint: str
-    reader: Reader = field(repr=False)
-    max_bad: float = 0.01
-    skipped: Skipped = field(default_factory=Skipped, repr=False)
 
-    def __len__(self) -> int:
-        return len(self.ids)
+    def first(self, count: int | None) -> Subset:
+        """Return the first so many images, under the same fingerprint; None stands for all."""
+        if count is None or count >= len(self):
+            return self
+        return replace(self, ids=self.ids[:count], labels=self.labels[:count])
+
+    def hold_out(self, share: float, seed: int) -> tuple[Subset, Subset]:
+        """Split into what is left and a stratified ``share`` of the images, at least one.
+
+        A class keeps one image or more.
+
+        Raises:
+            UserError: If no class has two images.
+        """
+        rank = ranks(self.ids, seed, "hold out")
+        # Of each class the image of highest rank stays.
+        last = {
+            label: i
+            for i, label in sorted(enumerate(self.labels.tolist()), key=lambda p: rank[p[0]])
+        }
+        free = np.asarray(
+            [i for i in range(len(self)) if last[int(self.labels[i])] != i], dtype=np.int64
+        )
+        if not len(free):
+            raise UserError(
+                f"finetune.validation: no class of the {len(self)} training images has two images, "
+                "so that none can be held out. Add images, or leave validation out."
+            )
+        wanted = min(len(free), max(1, round(share * len(self))))
+        held = np.sort(free[splits.choose(self.labels[free], rank[free], wanted)])
+        left = np.setdiff1d(np.arange(len(self)), held)
+        return self._at(left, "left"), self._at(held, "held out")
+
+    def _at(self, positions: Ints, what: str) -> Subset:
+        ids = [self.ids[i] for i in positions]
+        return replace(
+            self,
+            ids=ids,
+            labels=self.labels[positions],
+            skipped=Skipped(),
+            fingerprint=digest_of([self.fingerprint, what, *ids]),
+        )
 
     def load(
-        self, size: tuple[int, int], interpolation: str = "bicubic", crop_pct: float = 1.0
+        self, view: View | Size, interpolation: str = "bicubic", crop_pct: float = 1.0
     ) -> Images:
         """Decode every image in this process, in the order of :attr:`ids`.
 
         Images that cannot be decoded are left out and named in :attr:`skipped`.
 
-        Args:
-            size: Height and width in pixels.
-            interpolation: ``nearest``, ``bilinear`` or ``bicubic``.
-            crop_pct: Share of the resized image that the centre crop keeps, a side.
+        ``view`` says how; or it is height and width alone, and the rest of a view stands beside.
 
         Raises:
             UserError: If more than the share ``max_bad`` of the images cannot be decoded.
         """
         import torch  # here, so that the workers that only decode do not wait for it
 
-        pixels, good = load_images(self, size, interpolation, crop_pct)
+        pixels, good = load_images(self, as_view(view, interpolation, crop_pct))
         ids = [name for name, ok in zip(self.ids, good, strict=True) if ok]
         return Images(ids, torch.from_numpy(pixels), torch.from_numpy(self.labels[good]))
 
     def rows(
-        self, size: tuple[int, int], interpolation: str = "bicubic", crop_pct: float = 1.0
+        self, view: View | Size, interpolation: str = "bicubic", crop_pct: float = 1.0
     ) -> ray.data.Dataset:
         """Return the images as a lazy Ray data set that reads and decodes on the workers.
 
         Columns ``id`` (string), ``label`` (int64) and ``image`` (uint8 [3, H, W]), with the same
         pixels as :meth:`load`; the order of the rows is free. Joins or starts a cluster through
-        :func:`zoo_search.engine.connect`. Arguments as for :meth:`load`; too many undecodable
+        :func:`zoo_search.cluster.connect`. Arguments as for :meth:`load`; too many undecodable
         images end the run of the data set with a :class:`UserError` inside Ray's own exception.
         """
-        from zoo_search.data.rays import rows
-
-        return rows(self, size, interpolation, crop_pct)
+        return rows_of(self, as_view(view, interpolation, crop_pct))
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +128,6 @@ class VisionDataset:
     """Labelled images with a training and a test split.
 
     Attributes:
-        name: The name in the configuration.
         classes: Names of the classes; a label is a position here.
         fingerprint: SHA-256 over name, classes, ids, labels, splits and content.
         index: Table ``id: string, label: int32, split: string`` (``train`` or ``test``).
@@ -140,13 +159,12 @@ class VisionDataset:
             split: ``train`` or ``test``. Search and similarity take ``train`` only.
             fraction: Share of the split's images, at least one image.
             limit: Most images to take.
-            seed: Seed of choice and order.
+            seed: Of choice and order.
 
         Raises:
             UserError: If the split is unknown or has no images.
         """
-        if split not in ("train", "test"):
-            raise UserError(f"There is no split '{split}'. Allowed: train, test.")
+        require(split, ("train", "test"), f"There is no split '{split}'.")
         part = self.index.filter(pa.compute.equal(self.index["split"], split))
         if not part.num_rows:
             raise UserError(
@@ -156,7 +174,7 @@ class VisionDataset:
         ids: list[str] = part["id"].to_pylist()
         labels = part["label"].to_numpy().astype(np.int64)
         total = splits.how_many(len(ids), fraction, limit)
-        chosen = splits.choose(labels, splits.ranks(ids, seed, "select"), total)
+        chosen = splits.choose(labels, ranks(ids, seed, "select"), total)
         names = [ids[i] for i in chosen]
         return Subset(
             ids=names,
@@ -166,11 +184,3 @@ class VisionDataset:
             reader=self.reader,
             max_bad=self.max_bad,
         )
-
-
-def digest_of(parts: list[Any]) -> str:
-    """Return SHA-256 over the parts, each closed by a byte that no part holds."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(str(part).encode() + b"\0")
-    return digest.hexdigest()

@@ -13,17 +13,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-__all__ = ["INTERPOLATIONS", "DecodeError", "Pixels", "Raw", "decode", "resize_crop", "to_rgb"]
+from zoo_search.data.view import Size, View
 
 Raw = bytes | np.ndarray | Image.Image
 """What a reader hands over: a file's bytes, an array [H, W], [H, W, C], or a PIL image."""
 Pixels = npt.NDArray[np.uint8]
 
-INTERPOLATIONS = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-}
 _LONGEST = 16  # a strip is cut to this many times its short side before it is enlarged
 
 
@@ -31,25 +26,16 @@ class DecodeError(Exception):
     """The bytes are no image that can be decoded; the message gives the reason."""
 
 
-def decode(
-    raw: Raw, size: tuple[int, int], interpolation: str = "bicubic", crop_pct: float = 1.0
-) -> Pixels:
-    """Return the pixels of one stored image at one size.
+def decode(raw: Raw, view: View) -> Pixels:
+    """Return the pixels of one stored image at one size, ``uint8`` [3, H, W] in RGB.
 
-    Args:
-        raw: A file's bytes, an array (``bool``, ``uint8`` or ``uint16``; [H, W] or [H, W, C] with
-            1, 3 or 4 channels), or a PIL image.
-        size: Height and width in pixels.
-        interpolation: ``nearest``, ``bilinear`` or ``bicubic``.
-        crop_pct: Share of the resized image that the centre crop keeps, a side.
-
-    Returns:
-        ``uint8`` array [3, H, W] in RGB.
+    It is a file's bytes, an array (``bool``, ``uint8`` or ``uint16``; [H, W] or [H, W, C] with 1, 3
+    or 4 channels), or a PIL image.
 
     Raises:
         DecodeError: If the bytes or the array are no image of a known kind.
     """
-    image = resize_crop(to_rgb(raw), size, interpolation, crop_pct)
+    image = resize_crop(to_rgb(raw), view)
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
 
@@ -76,24 +62,24 @@ def to_rgb(raw: Raw) -> Image.Image:
         raise DecodeError(f"{type(error).__name__}: {error}") from error
 
 
-def resize_crop(
-    image: Image.Image, size: tuple[int, int], interpolation: str = "bicubic", crop_pct: float = 1.0
-) -> Image.Image:
-    """Resize the shorter side to ``size / crop_pct``, then crop the centre to ``size`` (H, W).
+def shrink(image: Image.Image, side: int) -> Image.Image:
+    """Resize the shorter side to ``side`` pixels (bicubic); what is not longer stays as it is."""
+    if min(image.size) <= side:
+        return image
+    return image.resize(_resized(image.size, (side, side), 1.0), Image.Resampling.BICUBIC)
 
-    Raises:
-        KeyError: If the interpolation is not one of :data:`INTERPOLATIONS`.
-    """
-    method = INTERPOLATIONS[interpolation]
-    image = _shorten(image)
-    width, height = _resized(image.size, size, crop_pct)
+
+def resize_crop(image: Image.Image, view: View) -> Image.Image:
+    """Resize the shorter side to ``size / crop_pct``, then crop the centre to ``size`` (H, W)."""
+    image, size = _shorten(image), view.size
+    width, height = _resized(image.size, size, view.crop_pct)
     if (width, height) != image.size:
-        image = image.resize((width, height), method)
+        image = image.resize((width, height), Image.Resampling[view.interpolation.upper()])
     top, left = round((height - size[0]) / 2.0), round((width - size[1]) / 2.0)
     return image.crop((left, top, left + size[1], top + size[0]))
 
 
-def _resized(old: tuple[int, int], size: tuple[int, int], crop_pct: float) -> tuple[int, int]:
+def _resized(old: tuple[int, int], size: Size, crop_pct: float) -> tuple[int, int]:
     """Return width and height before the crop, rounded as timm and torchvision round them."""
     width, height = old
     scaled = (math.floor(size[0] / crop_pct), math.floor(size[1] / crop_pct))
@@ -119,11 +105,11 @@ def _shorten(image: Image.Image) -> Image.Image:
 def _open(raw: Raw) -> Image.Image:
     if isinstance(raw, Image.Image):
         return raw
-    if isinstance(raw, bytes | bytearray | memoryview):
-        if not len(raw):
-            raise DecodeError("the file is empty")
-        return Image.open(io.BytesIO(raw))
-    return _from_array(raw)
+    if isinstance(raw, np.ndarray):
+        return _from_array(raw)
+    if not len(raw):
+        raise DecodeError("the file is empty")
+    return Image.open(io.BytesIO(raw))
 
 
 def _from_array(array: npt.NDArray[np.generic]) -> Image.Image:

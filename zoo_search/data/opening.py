@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
 
 from zoo_search.config import DatasetConfig
+from zoo_search.core.errors import UserError, some
+from zoo_search.core.identity import digest_of, ranks
 from zoo_search.data import splits
-from zoo_search.data.base import Ints, VisionDataset, digest_of
-from zoo_search.data.sources import Listing, list_source
-from zoo_search.errors import UserError
+from zoo_search.data.base import VisionDataset
+from zoo_search.data.selection import Ints
+from zoo_search.data.sources import SOURCES, Listing
 
-__all__ = ["open_dataset"]
+
+def list_images(config: DatasetConfig) -> Listing:
+    """List every image of a data set, its labels checked; decodes none.
+
+    Raises:
+        UserError: If the data set is unknown, missing, or has a class with too few images.
+    """
+    listing = SOURCES.get(config.name, "dataset.name")(config)
+    _check_classes(config, listing, np.asarray(listing.labels, dtype=np.int64))
+    return listing
+
+
+def listing_hash(
+    config: DatasetConfig, listing: Listing, rows: Iterable[tuple[str, int, str]]
+) -> str:
+    """Return SHA-256 over name, classes, content, the source's code, and (id, label, split)s."""
+    parts: list[object] = [config.name, *listing.classes, listing.content]
+    parts += SOURCES.identity([config.name], "dataset.name").values()
+    return digest_of(chain(parts, chain.from_iterable(rows)))
 
 
 def open_dataset(config: DatasetConfig, seed: int = 0) -> VisionDataset:
@@ -28,10 +49,9 @@ def open_dataset(config: DatasetConfig, seed: int = 0) -> VisionDataset:
     Raises:
         UserError: If the data set is unknown, missing, or has a class with too few images.
     """
-    listing = list_source(config)
+    listing = list_images(config)
     seed = config.seed if config.seed is not None else seed
     labels = np.asarray(listing.labels, dtype=np.int64)
-    _check_classes(config, listing, labels)
     split = _split(config, listing, labels, seed)
     keep = [i for i, part in enumerate(split) if part]
     ids = [listing.ids[i] for i in keep]
@@ -42,17 +62,15 @@ def open_dataset(config: DatasetConfig, seed: int = 0) -> VisionDataset:
             "split": pa.array([split[i] for i in keep], pa.string()),
         }
     )
-    parts: list[Any] = [config.name, *listing.classes, listing.content]
-    for i in keep:
-        parts += (listing.ids[i], labels[i], split[i])
+    made_of = listing_hash(config, listing, ((listing.ids[i], labels[i], split[i]) for i in keep))
     return VisionDataset(
-        config.name, listing.classes, digest_of(parts), index, listing.reader, config.max_bad
+        config.name, listing.classes, made_of, index, listing.reader, config.max_bad
     )
 
 
 def _split(config: DatasetConfig, listing: Listing, labels: Ints, seed: int) -> list[str]:
     """Return ``train``, ``test`` or an empty string (unused) for each image."""
-    rank = splits.ranks(listing.ids, seed, "split")
+    rank = ranks(listing.ids, seed, "split")
     if listing.splits is None:
         test = splits.split_off_test(labels, rank, config.per_class)
     else:
@@ -80,14 +98,13 @@ def _check_classes(config: DatasetConfig, listing: Listing, labels: Ints) -> Non
         labels = labels[np.asarray(listing.splits) == "train"]
     counts = np.bincount(labels, minlength=len(listing.classes))
     needed = config.per_class or 1
-    short = [(name, n) for name, n in zip(listing.classes, counts, strict=True) if n < needed]
+    classes = zip(listing.classes, counts, strict=True)
+    short = [f"'{name}' ({n})" for name, n in classes if n < needed]
     if not short:
         return
-    named = ", ".join(f"'{name}' ({n})" for name, n in short[:5])
-    more = f" and {len(short) - 5} more" if len(short) > 5 else ""
     want = f"fewer than per_class: {needed} training images" if config.per_class else "no images"
     cure = "lower dataset.per_class, " if config.per_class else ""
     raise UserError(
-        f"dataset '{config.name}': these classes have {want}: {named}{more}. "
+        f"dataset '{config.name}': these classes have {want}: {some(short, ', ', ' and')}. "
         f"Add images to them, {cure}or remove the classes."
     )

@@ -7,27 +7,11 @@ image that joins a folder moves the others as little as possible.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["TEST_SHARE", "choose", "how_many", "ranks", "split_off_test"]
-
 TEST_SHARE = 0.2
 Ints = npt.NDArray[np.int64]
-
-
-def ranks(ids: Sequence[str], seed: int, purpose: str) -> npt.NDArray[np.uint64]:
-    """Return a pseudo-random rank for each id: BLAKE2b of the purpose, the seed and the id."""
-    keyed = hashlib.blake2b(f"{purpose}:{seed}:".encode(), digest_size=8)
-    values = np.empty(len(ids), dtype=np.uint64)
-    for i, name in enumerate(ids):
-        digest = keyed.copy()
-        digest.update(name.encode())
-        values[i] = int.from_bytes(digest.digest(), "little")
-    return values
 
 
 def choose(labels: Ints, rank: npt.NDArray[np.uint64], total: int) -> Ints:
@@ -35,12 +19,8 @@ def choose(labels: Ints, rank: npt.NDArray[np.uint64], total: int) -> Ints:
 
     First one image of each class, the largest classes first; the rest in proportion to the
     classes' sizes by Webster's method (the image in place p of a class of n has the priority
-    (p + 1/2) / n), which makes a smaller choice part of every larger one.
-
-    Args:
-        labels: Class of each image, [N].
-        rank: From :func:`ranks`, [N].
-        total: Images to choose; all of them if there are no more.
+    (p + 1/2) / n), which makes a smaller choice part of every larger one. ``labels`` and ``rank``
+    (:func:`zoo_search.core.identity.ranks`) are [N].
     """
     order, place, size = _within_class(labels, rank)
     priority = np.where(place == 0, -size.astype(np.float64), (place + 0.5) / size)

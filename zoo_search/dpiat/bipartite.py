@@ -8,11 +8,8 @@ import numpy as np
 
 from zoo_search.dpiat.alignment import Pairs, Scores
 from zoo_search.dpiat.layers import Layer
-from zoo_search.dpiat.matching import Match, Matching, match_blocks
-from zoo_search.dpiat.score import layer_scores
+from zoo_search.dpiat.matching import Match, Matching, layer_scores, match_blocks
 from zoo_search.dpiat.standardize import Block
-
-__all__ = ["match_bipartite", "match_blocks_bipartite", "match_random"]
 
 
 def match_bipartite(target: Sequence[Block], source: Sequence[Block]) -> Matching:
@@ -23,7 +20,7 @@ def match_bipartite(target: Sequence[Block], source: Sequence[Block]) -> Matchin
 
     Source: appendix B.8, BipartiteMatching.
     """
-    return _collect(target, source, match_blocks(target, source))
+    return _collect(target, source, match_blocks(target, source)[1])
 
 
 def match_blocks_bipartite(target: Sequence[Block], source: Sequence[Block]) -> Matching:
@@ -31,6 +28,8 @@ def match_blocks_bipartite(target: Sequence[Block], source: Sequence[Block]) -> 
 
     Source: appendix B.8, NBipartiteMatching.
     """
+    # Each pair of blocks is worth the best sum of its layers; the best sum of such pairs is found
+    # in the same way, one level up.
     scores = np.array([[_assign(_scores(t, s))[0] for s in source] for t in target])
     return _collect(target, source, _assign(scores)[1])
 

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
+from zoo_search.core.errors import UserError
 from zoo_search.dpiat.ranking import rank_sources
 from zoo_search.dpiat.transfer import check_operators, transfer
-from zoo_search.errors import UserError, nearest
-
-if TYPE_CHECKING:
-    from zoo_search.dpiat.report import TransferReport
-    from zoo_search.hooks import Context, Filled, Piece
-
-__all__ = ["check_options", "dpiat"]
-
-_OPTIONS = ("matching", "operator")
+from zoo_search.hooks import Context, Filled, Piece, hook_traits
+from zoo_search.hooks.report import describe_donors
 
 
+@hook_traits(
+    options=("matching", "operator"),
+    check=lambda option, value: check_operators(**{option: str(value)}),
+)
 def dpiat(module: nn.Module, context: Context) -> Filled:
     """Fill each piece from its most similar donor (Eq. 5), in place.
 
@@ -30,70 +27,41 @@ def dpiat(module: nn.Module, context: Context) -> Filled:
     head and its donor have no layer type in common, its 1×1 convolutions are tried as linear
     layers, and else it stays as it was. What lies outside the centre crops keeps its values.
 
-    Args:
-        module: The network that the pieces belong to.
-        context: Its options may hold ``matching`` and ``operator``
-            (:func:`zoo_search.dpiat.transfer`).
+    The options may hold ``matching`` and ``operator`` (:func:`zoo_search.dpiat.transfer`).
 
     Raises:
         UserError: If an option is unknown, or nothing can be given to a whole network.
     """
-    from zoo_search.hooks import Filled
-
-    check_options(context.options)
     told = [_fill(piece, context) for piece in context.pieces]
     facts = told[0] if context.role != "candidate" and told else {"pieces": told}
-    return Filled(facts, fitted=context.role == "variant")
-
-
-def check_options(options: Mapping[str, Any], where: str = "dpiat") -> None:
-    """Check the hook's options.
-
-    Raises:
-        UserError: If one is unknown, or names no operator of DPIAT.
-    """
-    for option, value in options.items():
-        if option not in _OPTIONS:
-            raise UserError(
-                f"{where}: the init hook 'dpiat' has no option '{option}'."
-                f"{nearest(option, _OPTIONS)} Allowed: {', '.join(_OPTIONS)}."
-            )
-        try:
-            check_operators(**{option: str(value)})
-        except UserError as error:
-            raise UserError(f"{where}.{option}: {error}") from None
+    donors, summary = describe_donors(told)
+    return Filled(facts, fitted=context.role == "variant", donors=donors, summary=summary)
 
 
 def _fill(piece: Piece, context: Context) -> dict[str, Any]:
     """Fill one piece and say from where, and how much of it."""
-    if not piece.donors:
-        return {"piece": piece.name, "source": None}
-    name = next(iter(piece.donors))
+    # Stitches and heads of candidates may stay as they are.
+    new = context.role == "candidate"
+    targets = (piece.module, _as_linear(piece.module)) if new else (piece.module,)
+    name = next(iter(piece.donors), "")
     if len(piece.donors) > 1:
         name = rank_sources(piece.module, piece.donors)[0][0]
-    report = _transfer(piece, piece.donors[name], context)
-    if report is None:
-        return {"piece": piece.name, "source": None}
-    return {
-        "piece": piece.name,
-        "source": name,
-        "similarity": round(report.similarity, 6),
-        "coverage": round(report.coverage, 6),
-        "layers": len(report.layers),
-        "untouched": len(report.untouched),
-    }
-
-
-def _transfer(piece: Piece, donor: nn.Module, context: Context) -> TransferReport | None:
-    options: Mapping[str, Any] = {**context.options, "seed": context.seed}
-    if context.role != "candidate":
-        return transfer(donor, piece.module, **options)
-    for target in (piece.module, _as_linear(piece.module)):
+    for target in targets if piece.donors else ():
         try:
-            return transfer(donor, target, **options)
+            report = transfer(piece.donors[name], target, **context.options, seed=context.seed)
         except UserError:  # no layer type in common, or the donor has no parameters there
+            if not new:
+                raise
             continue
-    return None
+        return {
+            "piece": piece.name,
+            "source": name,
+            "similarity": round(report.similarity, 6),
+            "coverage": round(report.coverage, 6),
+            "layers": len(report.layers),
+            "untouched": len(report.untouched),
+        }
+    return {"piece": piece.name, "source": None}
 
 
 def _as_linear(module: nn.Module) -> nn.Module:

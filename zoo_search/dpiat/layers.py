@@ -13,53 +13,46 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.parameter import is_lazy
 
-from zoo_search.errors import UserError
+from zoo_search.core.errors import UserError
 
-__all__ = ["Layer", "own_layers", "refuse_unsupported"]
+Signature = tuple[str, tuple[int, ...]]
+"""Kind and shape of a layer: all that its score depends on."""
 
-_KINDS: tuple[tuple[tuple[type[nn.Module], ...], str], ...] = (
-    ((nn.ConvTranspose1d,), "conv_transpose1d"),
-    ((nn.ConvTranspose2d,), "conv_transpose2d"),
-    ((nn.ConvTranspose3d,), "conv_transpose3d"),
-    ((nn.Conv1d,), "conv1d"),
-    ((nn.Conv2d,), "conv2d"),
-    ((nn.Conv3d,), "conv3d"),
-    ((nn.Linear,), "linear"),
-    ((_BatchNorm,), "batch_norm"),
-    ((_InstanceNorm,), "instance_norm"),
-    ((nn.LayerNorm,), "layer_norm"),
-    ((nn.GroupNorm,), "group_norm"),
-    ((nn.RMSNorm,), "rms_norm"),
-    ((nn.Embedding, nn.EmbeddingBag), "embedding"),
-)
-_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-_ROLES = ("weight", "bias", *_STATISTICS)
-_FUSED = {"qkv": 3}
+_KINDS: dict[type[nn.Module], str] = {
+    nn.ConvTranspose1d: "conv_transpose1d",
+    nn.ConvTranspose2d: "conv_transpose2d",
+    nn.ConvTranspose3d: "conv_transpose3d",
+    nn.Conv1d: "conv1d",
+    nn.Conv2d: "conv2d",
+    nn.Conv3d: "conv3d",
+    nn.Linear: "linear",
+    _BatchNorm: "batch_norm",
+    _InstanceNorm: "instance_norm",
+    nn.LayerNorm: "layer_norm",
+    nn.GroupNorm: "group_norm",
+    nn.RMSNorm: "rms_norm",
+    nn.Embedding: "embedding",
+    nn.EmbeddingBag: "embedding",
+}
+_ROLES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 # The names that torchvision and timm give to the same bare parameter.
 _SYNONYMS = {"class_token": "cls_token", "pos_embedding": "pos_embed"}
-_GATES: tuple[tuple[tuple[type[nn.Module], ...], int], ...] = (
-    ((nn.LSTM, nn.LSTMCell), 4),
-    ((nn.GRU, nn.GRUCell), 3),
-)
+_GATES: dict[type[nn.Module], int] = {nn.LSTM: 4, nn.LSTMCell: 4, nn.GRU: 3, nn.GRUCell: 3}
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One layer: the tensors that move together, under the type that they can be matched with.
-
-    Attributes:
-        name: Dotted name inside the model, of the module or of the bare parameter.
-        kind: Type of the layer; only layers of one kind are matched. Empty without tensors.
-        tensors: Role (``weight``, ``bias``, ``running_mean``, ...) to tensor. The first one
-            stands for the layer in the score.
-        parts: Number of equal projections that are stacked along dimension 0 (fused query, key
-            and value: 3; gates of an LSTM: 4). Each is cropped on its own.
-    """
+    """One layer: the tensors that move together, under the type that they can be matched with."""
 
     name: str
+    """Dotted name inside the model, of the module or of the bare parameter."""
     kind: str
+    """Type of the layer; only layers of one kind are matched. Empty without tensors."""
     tensors: Mapping[str, torch.Tensor]
+    """By role (``weight``, ``bias``, ``running_mean``, ...); the first stands for all in scores."""
     parts: int = 1
+    """Number of equal projections that are stacked along dimension 0 (fused query, key and value:
+    3; gates of an LSTM: 4). Each is cropped on its own."""
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
@@ -67,8 +60,8 @@ class Layer:
         return tuple(next(iter(self.tensors.values())).shape)
 
     @cached_property
-    def signature(self) -> tuple[str, tuple[int, ...]]:
-        """Kind and shape: all that the layer's score depends on."""
+    def signature(self) -> Signature:
+        """Kind and shape."""
         return self.kind, self.shape
 
     @property
@@ -78,12 +71,10 @@ class Layer:
 
 
 def own_layers(module: nn.Module, name: str, taken: set[int]) -> Iterator[Layer]:
-    """Yield the layers made of the module's own tensors, not those of its children.
+    """Yield the layers made of the own tensors of a module of that dotted name.
 
-    Args:
-        module: The module.
-        name: Its dotted name, for the layers' names and for errors.
-        taken: Ids of tensors that belong to a layer already (tied weights); extended in place.
+    ``taken`` holds the ids of tensors that belong to a layer already (tied weights); it is
+    extended in place.
 
     Raises:
         UserError: If a parameter is quantised, integer, complex or lazy.
@@ -102,11 +93,11 @@ def own_layers(module: nn.Module, name: str, taken: set[int]) -> Iterator[Layer]
     if kind:
         typed = {role: free.pop(role) for role in _ROLES if role in free}
         if any(t.dim() > 0 for t in typed.values()):
-            parts = _FUSED.get(name.rpartition(".")[2], 1) if kind != "embedding" else 1
+            parts = 3 if name.rpartition(".")[2] == "qkv" and kind != "embedding" else 1
             yield Layer(name, kind, typed, _whole(parts, typed))
     if isinstance(module, nn.MultiheadAttention):
         yield from _attention(name, free)
-    gates = next((n for classes, n in _GATES if isinstance(module, classes)), 1)
+    gates = next((n for cell, n in _GATES.items() if isinstance(module, cell)), 1)
     for tensor_name, tensor in free.items():
         if tensor_name in module._parameters:
             kind = _bare_kind(module, name, tensor_name)
@@ -116,23 +107,24 @@ def own_layers(module: nn.Module, name: str, taken: set[int]) -> Iterator[Layer]
 
 def refuse_unsupported(module: nn.Module, name: str) -> None:
     """Raise a UserError for modules that keep their weights where nothing can be copied."""
+    place = name or "The model"
     if isinstance(module, torch.jit.ScriptModule):
         raise UserError(
-            f"{_place(name)} is a TorchScript module. DPIAT reads the structure of Python modules "
+            f"{place} is a TorchScript module. DPIAT reads the structure of Python modules "
             "only: pass the model as it was before torch.jit.script or torch.jit.trace."
         )
     if ".quantized" in type(module).__module__:
         raise UserError(
-            f"{_place(name)} is a quantised {type(module).__name__}. DPIAT copies floating point "
+            f"{place} is a quantised {type(module).__name__}. DPIAT copies floating point "
             "weights only: pass the model as it was before quantisation."
         )
 
 
 def _kind(module: nn.Module, own: Mapping[str, torch.Tensor]) -> str:
     """The type of a module with weights of its own, or empty: then its parameters stand bare."""
-    for classes, kind in _KINDS:
+    for owner, kind in _KINDS.items():
         # Parametrised and weight-normalised modules keep the true weights under other names.
-        if isinstance(module, classes) and ("weight" in own or "running_mean" in own):
+        if isinstance(module, owner) and ("weight" in own or "running_mean" in own):
             return kind
     if {"weight", "running_mean", "running_var"} <= own.keys():
         return "batch_norm"  # frozen batch norms, whose affine weights are buffers
@@ -186,7 +178,3 @@ def _refuse_tensor(tensor: torch.Tensor, full_name: str, tensor_name: str) -> No
 
 def _join(name: str, tensor_name: str) -> str:
     return f"{name}.{tensor_name}" if name else tensor_name
-
-
-def _place(name: str) -> str:
-    return name or "The model"

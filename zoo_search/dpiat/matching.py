@@ -1,4 +1,4 @@
-"""Matching: the two phases of DPIAT (section 3.3).
+"""Matching: the shape score of layers and the two phases of DPIAT (sections 3.2 and 3.3).
 
 Phase 1 aligns the layers of every pair of blocks, phase 2 the blocks, by the dynamic program of
 :mod:`zoo_search.dpiat.alignment`.
@@ -6,15 +6,15 @@ Phase 1 aligns the layers of every pair of blocks, phase 2 the blocks, by the dy
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from zoo_search.dpiat.alignment import Pairs, Scores, Tables, align, align_all, trace_back
-from zoo_search.dpiat.layers import Layer
-from zoo_search.dpiat.score import Signature, layer_scores
-from zoo_search.dpiat.standardize import Block
+import numpy as np
 
-__all__ = ["Match", "Matching", "match", "match_blocks", "match_score"]
+from zoo_search.dpiat.alignment import Pairs, Scores, align, align_all, trace_back
+from zoo_search.dpiat.layers import Layer, Signature
+from zoo_search.dpiat.standardize import Block
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,7 @@ def match(target: Sequence[Block], source: Sequence[Block]) -> Matching:
 
     No two matches cross, every target layer has at most one source layer, and one source layer
     may fill several target layers. Among equally good matchings, the one with the earliest source
-    elements is taken.
-
-    Args:
-        target: Blocks of the target.
-        source: Blocks of the source.
-
-    Source: section 3.3.
+    elements is taken. Source: section 3.3.
     """
     blocks = _BlockPairs(target, source)
     score, block_pairs = align(blocks.scores)
@@ -57,16 +51,32 @@ def match(target: Sequence[Block], source: Sequence[Block]) -> Matching:
     return Matching(score, tuple(matches))
 
 
-def match_score(target: Sequence[Block], source: Sequence[Block]) -> float:
-    """Return the score of the best matching, dp[n, m], without the matching itself."""
-    scores = _BlockPairs(target, source).scores
-    n, m = scores.shape
-    return float(align_all(scores, [range(n)], [range(m)]).scores[0, 0])
+def match_blocks(target: Sequence[Block], source: Sequence[Block]) -> tuple[float, Pairs]:
+    """Return the score of :func:`match` and the (target, source) positions of its blocks."""
+    return align(_BlockPairs(target, source).scores)
 
 
-def match_blocks(target: Sequence[Block], source: Sequence[Block]) -> Pairs:
-    """Return the (target, source) positions of the blocks that :func:`match` pairs."""
-    return align(_BlockPairs(target, source).scores)[1]
+def layer_scores(target: Sequence[Signature], source: Sequence[Signature]) -> Scores:
+    """Score every one of n target layers with every one of m source layers: ``[n, m]`` in [0, 1].
+
+    Eq. 1: the product over the dimensions, none of them 0, of ``min(t / s, s / t)``, which is 1
+    exactly where the shapes agree; 0 unless both layers are of one kind and have the same number
+    of dimensions.
+    """
+    scores = np.zeros((len(target), len(source)))
+    # Positions of target and source layers by kind and number of dimensions.
+    groups: dict[tuple[str, int], tuple[list[int], list[int]]] = {}
+    for side, layers in enumerate((target, source)):
+        for position, (kind, shape) in enumerate(layers):
+            groups.setdefault((kind, len(shape)), ([], []))[side].append(position)
+    for rows, columns in groups.values():
+        if rows and columns:
+            # One axis a dimension of the weights, then [n, 1] against [1, m]: all pairs at once.
+            t = np.array([target[i][1] for i in rows], dtype=np.float64).T[:, :, None]
+            s = np.array([source[j][1] for j in columns], dtype=np.float64).T[:, None, :]
+            ratios = (np.minimum(x, y) / np.maximum(x, y) for x, y in zip(t, s, strict=True))
+            scores[np.ix_(rows, columns)] = math.prod(ratios)
+    return scores
 
 
 class _BlockPairs:
@@ -77,10 +87,12 @@ class _BlockPairs:
     """
 
     def __init__(self, target: Sequence[Block], source: Sequence[Block]) -> None:
+        # Networks repeat themselves, and equal kinds and shapes have equal scores: each distinct
+        # pair of blocks is aligned once, and its score put wherever it occurs.
         t_layers, self._targets, self._t_of = _distinct(target)
         s_layers, self._sources, self._s_of = _distinct(source)
         self._layer_scores = layer_scores(t_layers, s_layers)
-        self._tables: Tables = align_all(self._layer_scores, self._targets, self._sources)
+        self._tables = align_all(self._layer_scores, self._targets, self._sources)
         self.scores: Scores = self._tables.scores[self._t_of][:, self._s_of]
         self._known: dict[tuple[int, int], tuple[list[list[float]], Pairs]] = {}
 
@@ -90,8 +102,7 @@ class _BlockPairs:
         if key not in self._known:
             rows, columns = self._targets[key[0]], self._sources[key[1]]
             scores = self._layer_scores[list(rows)][:, list(columns)]
-            table = self._tables.table(*key, len(columns))
-            self._known[key] = scores.tolist(), trace_back(scores, table)
+            self._known[key] = scores.tolist(), trace_back(scores, self._tables.table(*key))
         return self._known[key]
 
 

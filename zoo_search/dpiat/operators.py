@@ -13,27 +13,24 @@ import torch
 from zoo_search.dpiat.layers import Layer
 from zoo_search.dpiat.matching import Match
 
-__all__ = ["OPERATORS", "Copies", "Operator", "centre_crops", "clip", "clip_norm", "full",
-           "magnitude"]  # fmt: skip
-
 Slices = tuple[slice, ...]
 Copies = list[tuple[torch.Tensor, torch.Tensor]]
 """Views into the target, with the values that they are to hold."""
-Operator = Callable[[Sequence[Match]], list[Copies]]
+Operator = Callable[[Sequence[Match]], Iterator[Copies]]
 """From the matches, in the order of the target, to the copies that each of them makes."""
 
 _NORMS = ("batch_norm", "instance_norm", "layer_norm", "group_norm", "rms_norm")
 
 
-def clip(matches: Sequence[Match]) -> list[Copies]:
+def clip(matches: Sequence[Match]) -> Iterator[Copies]:
     """Copy centre crop to centre crop; what lies outside keeps its values.
 
     Source: section 3.4, appendix A.2, ClipTransfer.
     """
-    return [[_clipped(t, s) for _, t, s in _tensors(m)] for m in matches]
+    return ([_selected(t, s, {}) for _, t, s in _tensors(match)] for match in matches)
 
 
-def clip_norm(matches: Sequence[Match]) -> list[Copies]:
+def clip_norm(matches: Sequence[Match]) -> Iterator[Copies]:
     """Copy as :func:`clip` does, and scale up weights that lost inputs.
 
     The paper asks for outputs of consecutive layers with similar variances and leaves open how.
@@ -44,19 +41,17 @@ def clip_norm(matches: Sequence[Match]) -> list[Copies]:
 
     Source: appendix B.8, ClipWithNormalization.
     """
-    result = []
     for match in matches:
         copies = []
         for role, t, s in _tensors(match):
-            into, data = _clipped(t, s)
+            into, data = _selected(t, s, {})
             if role == "weight" and match.target.is_projection:
                 data = data * _gain(match.source, s, data.shape)
             copies.append((into, data))
-        result.append(copies)
-    return result
+        yield copies
 
 
-def full(matches: Sequence[Match]) -> list[Copies]:
+def full(matches: Sequence[Match]) -> Iterator[Copies]:
     """Copy as :func:`clip` does, and repeat the source where the target is larger.
 
     The source is laid side by side with itself, one whole copy in the place of the centre crop,
@@ -64,22 +59,22 @@ def full(matches: Sequence[Match]) -> list[Copies]:
 
     Source: appendix B.8, FullTransfer.
     """
-    result = []
     for match in matches:
         copies = []
         for _, t, s in _tensors(match):
             into, out_of = centre_crops(t.shape, s.shape)
             data = s[out_of]
             for dim, (size, own) in enumerate(zip(t.shape, s.shape, strict=True)):
+                # Position p of the target shows p - start of the source, modulo its size: the copy
+                # that lies in the centre crop is whole, the others run on from its edges.
                 if size > own:
                     tiled = (torch.arange(size, device=s.device) - into[dim].start) % own
                     data = data.index_select(dim, tiled)
             copies.append((t, data))
-        result.append(copies)
-    return result
+        yield copies
 
 
-def magnitude(matches: Sequence[Match]) -> list[Copies]:
+def magnitude(matches: Sequence[Match]) -> Iterator[Copies]:
     """Copy the channels of largest magnitude, in their order, where the source has more.
 
     The paper says that the connections between layers with the highest magnitude are copied, and
@@ -92,7 +87,6 @@ def magnitude(matches: Sequence[Match]) -> list[Copies]:
     Source: appendix B.8, MagnitudeTransfer.
     """
     kept: dict[tuple[int, int], torch.Tensor] = {}
-    result = []
     for match in matches:
         tensors = list(_tensors(match))
         role, _, weight = tensors[0]
@@ -103,8 +97,7 @@ def magnitude(matches: Sequence[Match]) -> list[Copies]:
             per_output = s.dim() == 1 and len(s) == weight.shape[out] and out in chosen
             dims = chosen if r == role else {0: chosen[out]} if per_output else {}
             copies.append(_selected(t, s, dims))
-        result.append(copies)
-    return result
+        yield copies
 
 
 OPERATORS: dict[str, Operator] = {
@@ -147,13 +140,10 @@ def _split(tensor: torch.Tensor, parts: int) -> list[torch.Tensor]:
     return list(torch.chunk(data, parts)) if parts > 1 else [data]
 
 
-def _clipped(target: torch.Tensor, source: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    into, out_of = centre_crops(target.shape, source.shape)
-    return target[into], source[out_of]
-
-
 def _gain(layer: Layer, source: torch.Tensor, crop: Sequence[int]) -> float:
     """The factor that gives the rows of a centre crop the norm of the source's rows."""
+    # The rows that were kept, with all their inputs (whole) and with those of the crop (part): the
+    # ratio of their squared norms is what the sum of equal inputs lost in variance.
     out = _out_dim(layer)
     sizes = [crop[d] if d == out else n for d, n in enumerate(source.shape)]
     whole = source[centre_crops(sizes, source.shape)[1]].double().square().sum().item()
@@ -180,6 +170,8 @@ def _choose(
     weight = torch.stack([x.double().square() for r, _, x in tensors if r == role]).sum(0)
     out = _out_dim(match.target)
     follows = {1 - out} | ({out} if s.shape[1 - out] == 1 else set())  # depthwise
+    # Inputs first: they follow the outputs of the layer before, which ``kept`` still holds; then
+    # this layer's own outputs take their place there.
     chosen = {}
     for d in sorted(widths, key=lambda d: d == out):
         if d in follows and widths[d] in kept:

@@ -4,53 +4,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from torch import nn
 
-from zoo_search.dpiat.matching import match_score
+from zoo_search.core.errors import UserError
+from zoo_search.dpiat.matching import match_blocks
 from zoo_search.dpiat.standardize import Block, standardize
-from zoo_search.errors import UserError
 
-__all__ = ["HasModule", "block_similarity", "rank_sources", "similarity"]
-
-
-class HasModule(Protocol):
-    """A model of a zoo: anything that carries its network as ``module``."""
-
-    @property
-    def module(self) -> nn.Module:
-        """The network."""
+if TYPE_CHECKING:
+    from zoo_search.zoo import ZooModel
 
 
 def similarity(a: nn.Module, b: nn.Module) -> float:
-    """Return how similar two architectures are, by the shapes of their layers alone.
+    """Return how similar two architectures are, in [0, 1], by the shapes of their layers alone.
 
-    Args:
-        a: A torch module, on any device (meta too).
-        b: Another.
-
-    Returns:
-        A number in [0, 1]: 1 for an architecture with itself, 0 without a common layer type. It
-        does not depend on the order of ``a`` and ``b``.
+    It is 1 for an architecture with itself and 0 without a common layer type, in either order, on
+    any device (meta too). Source: section 3.5, Eqs. 4 and 5.
 
     Raises:
         UserError: If one of them has no parameters, or parameters that cannot be matched.
-
-    Source: section 3.5, Eqs. 4 and 5.
     """
     return block_similarity(standardize(a), standardize(b))
 
 
 def rank_sources(
-    target: nn.Module, zoo: Mapping[str, nn.Module | HasModule]
+    target: nn.Module, zoo: Mapping[str, nn.Module | ZooModel]
 ) -> list[tuple[str, float]]:
-    """Rank the models of a zoo as sources of weights for ``target``.
+    """Rank the models of a zoo, or torch modules by name, as sources of weights for ``target``.
 
-    Args:
-        target: The network that is to be filled.
-        zoo: Name to torch module, or to an object with the module as ``.module``. Weights are
-            not read: modules on the meta device will do.
+    Weights are not read: modules on the meta device will do.
 
     Returns:
         Names and similarities (Eq. 5), most similar first; equal ones in the order of the zoo.
@@ -72,6 +55,6 @@ def rank_sources(
 def block_similarity(a: Sequence[Block], b: Sequence[Block]) -> float:
     """Return Eq. 5 for two standardized networks."""
     # Matched with itself, a network scores 1 in every layer: score(a, a) is its number of layers.
-    forward = match_score(a, b) / sum(map(len, a))
-    backward = match_score(b, a) / sum(map(len, b))
+    forward = match_blocks(a, b)[0] / sum(map(len, a))
+    backward = match_blocks(b, a)[0] / sum(map(len, b))
     return min(1.0, math.sqrt(forward * backward))

@@ -1,36 +1,23 @@
-"""Standardization: any torch module as an ordered list of blocks of layers.
+"""Standardization: any torch module as an ordered list of blocks of layers (DPIAT, section 3.1).
 
-Source: Czyzewski, Nowak, Piechowiak, "Breaking the Architecture Barrier" (DPIAT), section 3.1 and
-appendix A.1, Algorithm 1. The paper's algorithm knows modules without children as layers. Here a
-module's own parameters are layers too, whether it has children or not (position embeddings, class
-tokens, layer scales, the fused projection of ``nn.MultiheadAttention``).
+The paper's Algorithm 1 knows modules without children as layers. Here a module's own parameters
+are layers too, whether it has children or not (position embeddings, class tokens, layer scales,
+the fused projection of ``nn.MultiheadAttention``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import itertools
 
-import torch
 from torch import nn
 
+from zoo_search.core.errors import UserError
 from zoo_search.dpiat.layers import Layer, own_layers, refuse_unsupported
-from zoo_search.errors import UserError
-
-__all__ = ["Block", "standardize"]
 
 Block = tuple[Layer, ...]
 """The layers of one block, in the order in which their modules were registered."""
 
 _Item = Layer | list[Layer]
-
-
-@dataclass
-class _Seen:
-    """What a traversal has met: modules and tensors that are shared count once."""
-
-    modules: set[int] = field(default_factory=set)
-    tensors: set[int] = field(default_factory=set)
 
 
 def standardize(module: nn.Module) -> tuple[Block, ...]:
@@ -40,11 +27,7 @@ def standardize(module: nn.Module) -> tuple[Block, ...]:
     algorithm, as in the paper, and are left out of its result: nothing could be matched to them.
     A chain of wrappers around the model (``DataParallel``, ``Sequential(model)``) is taken off.
 
-    Args:
-        module: Any torch module, on any device, the meta device included.
-
-    Returns:
-        The blocks in order; a layer that stands alone is a block of one.
+    The device may be the meta device. A layer that stands alone is a block of one.
 
     Raises:
         UserError: If it is no ``nn.Module``, has no parameters, or has parameters that cannot be
@@ -57,11 +40,10 @@ def standardize(module: nn.Module) -> tuple[Block, ...]:
             f"DPIAT got a {type(module).__name__} where it needs a torch.nn.Module. Pass the "
             "module itself (for a model of a zoo: zoo[name].module)."
         )
-    seen = _Seen()
     name, root = _unwrap(module)
     blocks = tuple(
         block
-        for item in _divide(root, name, 0, seen)
+        for item in _divide(root, name, 0, set())
         if (block := tuple(layer for layer in _layers(item) if layer.tensors))
     )
     if not blocks:
@@ -79,34 +61,37 @@ def _unwrap(module: nn.Module) -> tuple[str, nn.Module]:
     while True:
         refuse_unsupported(module, ".".join(path))
         children = list(module.named_children())
-        if len(children) != 1 or any(True for _ in _tensors(module)):
+        own = itertools.chain(module.parameters(recurse=False), module.buffers(recurse=False))
+        if len(children) != 1 or any(True for _ in own):
             return ".".join(path), module
         path.append(children[0][0])
         module = children[0][1]
 
 
-def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
-    yield from module.parameters(recurse=False)
-    yield from module.buffers(recurse=False)
+def _divide(module: nn.Module, name: str, depth: int, seen: set[int]) -> list[_Item]:
+    """Algorithm 1 on ``module``, which lies ``depth`` levels below the root.
 
-
-def _divide(module: nn.Module, name: str, depth: int, seen: _Seen) -> list[_Item]:
-    """Algorithm 1 on ``module``, which lies ``depth`` levels below the root."""
+    ``seen`` holds the ids of modules and tensors that were met: those that are shared count once.
+    """
     refuse_unsupported(module, name)
-    seen.modules.add(id(module))
-    items: list[_Item] = list(own_layers(module, name, seen.tensors))
-    children = [(n, child) for n, child in module.named_children() if id(child) not in seen.modules]
+    seen.add(id(module))
+    items: list[_Item] = list(own_layers(module, name, seen))
+    children = [(n, child) for n, child in module.named_children() if id(child) not in seen]
     if not children and not items:
         return [Layer(name, "", {})]
     for child_name, child in children:
-        if id(child) in seen.modules:
+        if id(child) in seen:
             continue
+        # A child that holds blocks hands them up, and one with at most one convolutional or linear
+        # layer its layers; the layers of any other child are a block.
         part = _divide(child, f"{name}.{child_name}" if name else child_name, depth + 1, seen)
         flat = [item for item in part if isinstance(item, Layer)]
         if len(flat) < len(part) or sum(layer.is_projection for layer in flat) <= 1:
             items.extend(part)
         else:
             items.append(flat)
+    # Where there are more single layers than blocks, the module is one run of layers; whether that
+    # is a block is decided one level above.
     blocks = sum(len(_layers(item)) > 1 for item in items)
     if depth > 0 and blocks < len(items) - blocks:
         return [layer for item in items for layer in _layers(item)]

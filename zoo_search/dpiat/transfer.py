@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
+from zoo_search.core.errors import UserError, require
 from zoo_search.dpiat.bipartite import match_bipartite, match_blocks_bipartite, match_random
 from zoo_search.dpiat.layers import Layer
-from zoo_search.dpiat.matching import Match, Matching, match
-from zoo_search.dpiat.operators import OPERATORS, Copies
+from zoo_search.dpiat.matching import Matching, match
+from zoo_search.dpiat.operators import OPERATORS
 from zoo_search.dpiat.ranking import block_similarity
 from zoo_search.dpiat.report import LayerTransfer, TransferReport, Untouched
 from zoo_search.dpiat.standardize import Block, standardize
-from zoo_search.errors import UserError, nearest
 
-__all__ = ["MATCHINGS", "check_operators", "match_by_name", "transfer"]
-
-Matcher = Callable[[Sequence[Block], Sequence[Block]], Matching]
-
-MATCHINGS: dict[str, Matcher] = {
+MATCHINGS: dict[str, Callable[[Sequence[Block], Sequence[Block]], Matching]] = {
     "dp": match,
     "bipartite": match_bipartite,
     "nbipartite": match_blocks_bipartite,
     "random": match_random,
 }
+
+
+@dataclass(frozen=True)
+class MatchedNetworks:
+    """Two networks as blocks of layers, and which source layer fills which target layer."""
+
+    source: tuple[Block, ...]
+    target: tuple[Block, ...]
+    matching: str
+    """Name of the matching operator."""
+    found: Matching
 
 
 def transfer(
@@ -46,16 +55,11 @@ def transfer(
     the width, the scores may rather pair a stage with the next one of the same width.
 
     Args:
-        source: The network with the weights to use; it is left as it is.
-        target: The network to fill.
         matching: ``"dp"`` (the method), or one to compare it with (appendix B.8):
             ``"bipartite"``, ``"nbipartite"``, ``"random"``.
         operator: ``"clip"`` (the method), or one to compare it with: ``"clip_norm"``, ``"full"``,
             ``"magnitude"``.
         seed: For random matching.
-
-    Returns:
-        What was copied from where.
 
     Raises:
         UserError: If an operator is unknown, a network has no parameters, parameters that cannot
@@ -65,149 +69,126 @@ def transfer(
     Source: section 3; the mapping is that of appendix A.2.
     """
     check_operators(matching, operator)
-    copies_of = OPERATORS[operator]
-    target_blocks, source_blocks = standardize(target), standardize(source)
-    _require_data(target_blocks, "target")
-    _require_data(source_blocks, "source")
-    _require_writable(target_blocks)
-    matched = match_by_name(matching, target_blocks, source_blocks, seed)
-    if not matched.matches:
+    return copy_matched(match_layers(source, target, matching, seed), operator)
+
+
+def match_layers(
+    source: nn.Module, target: nn.Module, matching: str = "dp", seed: int = 0
+) -> MatchedNetworks:
+    """Match the layers of two networks, on any device (meta too); ``seed`` is for ``"random"``.
+
+    A UserError says that there is no such operator, or that a network cannot be matched.
+    """
+    taker, giver = standardize(target), standardize(source)
+    check_operators(matching)
+    random = matching == "random"
+    found = match_random(taker, giver, seed) if random else MATCHINGS[matching](taker, giver)
+    return MatchedNetworks(giver, taker, matching, found)
+
+
+def copy_matched(networks: MatchedNetworks, operator: str = "clip") -> TransferReport:
+    """Copy what :func:`match_layers` has matched, as :func:`transfer` does."""
+    check_operators(operator=operator)
+    source, target = [
+        list(itertools.chain.from_iterable(blocks)) for blocks in (networks.source, networks.target)
+    ]
+    matches = networks.found.matches
+    _require_data(target, "target")
+    _require_data(source, "source")
+    _require_writable(target)
+    if not matches:
         raise UserError(
             "The source and the target have no layer type in common: the source has "
-            f"{_kinds(source_blocks)}, the target {_kinds(target_blocks)}. Weights only move "
+            f"{_kinds(source)}, the target {_kinds(target)}. Weights only move "
             "between layers of one type: choose another source."
         )
-    shared = _storages(target_blocks) & _storages(source_blocks)
+    # Where both networks share memory, what is read must be copied before anything is written.
+    memory = [{_memory(t) for x in side for t in x.tensors.values()} for side in (target, source)]
+    shared = memory[0] & memory[1]
     # Whatever can fail (memory, conversion) happens here, before the target is written to.
     staged = [
-        [(into, _stage(data, into, shared)) for into, data in copies]
-        for copies in copies_of(matched.matches)
+        [
+            (into, data.to(into.device, into.dtype, copy=_memory(data) in shared))
+            for into, data in copies
+        ]
+        for copies in OPERATORS[operator](matches)
     ]
     with torch.no_grad():
-        for copies in staged:
-            for into, data in copies:
-                into.copy_(data)
-    layers = tuple(map(_entry, matched.matches, staged))
+        for into, data in itertools.chain.from_iterable(staged):
+            into.copy_(data)
+    layers = tuple(
+        LayerTransfer(
+            target=pair.target.name,
+            source=pair.source.name,
+            kind=pair.target.kind,
+            score=pair.score,
+            copied=_size(into for into, _ in copies),
+            total=_size(pair.target.tensors.values()),
+            target_shape=pair.target.shape,
+            source_shape=pair.source.shape,
+        )
+        for pair, copies in zip(matches, staged, strict=True)
+    )
+    filled = {id(pair.target) for pair in matches}
+    types = {(layer.kind, len(layer.shape)) for layer in source}
     return TransferReport(
-        similarity=block_similarity(target_blocks, source_blocks),
-        score=matched.score,
-        matching=matching,
+        similarity=block_similarity(networks.target, networks.source),
+        score=networks.found.score,
+        matching=networks.matching,
         operator=operator,
         layers=layers,
-        untouched=_untouched(target_blocks, source_blocks, matched),
+        untouched=tuple(_untouched(layer, types) for layer in target if id(layer) not in filled),
         copied=sum(layer.copied for layer in layers),
-        total=sum(_size(layer) for block in target_blocks for layer in block),
+        total=sum(_size(layer.tensors.values()) for layer in target),
     )
 
 
 def check_operators(matching: str = "dp", operator: str = "clip") -> None:
-    """Check the names of a matching and of a transfer operator.
-
-    Raises:
-        UserError: If there is no such operator; names the nearest one.
-    """
-    _known(matching, MATCHINGS, "matching")
-    _known(operator, OPERATORS, "transfer operator")
+    """Raise a UserError with the nearest name if there is no such matching or operator."""
+    require(matching, MATCHINGS, f"There is no matching '{matching}' in DPIAT.")
+    require(operator, OPERATORS, f"There is no transfer operator '{operator}' in DPIAT.")
 
 
-def match_by_name(
-    matching: str, target: Sequence[Block], source: Sequence[Block], seed: int = 0
-) -> Matching:
-    """Match two standardized networks by a named operator; ``seed`` is for ``"random"``.
-
-    Raises:
-        UserError: If there is no such operator.
-    """
-    if _known(matching, MATCHINGS, "matching") == "random":
-        return match_random(target, source, seed)
-    return MATCHINGS[matching](target, source)
+def _untouched(layer: Layer, types: set[tuple[str, int]]) -> Untouched:
+    """A target layer that kept its values, with the reason; ``types`` are those of the source."""
+    if (layer.kind, len(layer.shape)) in types:
+        reason = "the source's layers of this type went to other layers"
+    elif layer.kind in {kind for kind, _ in types}:
+        reason = "the source has this type with other numbers of dimensions only"
+    else:
+        reason = "the source has no layer of this type"
+    return Untouched(layer.name, layer.kind, layer.shape, reason)
 
 
-def _known(name: str, allowed: Iterable[str], what: str) -> str:
-    if name not in allowed:
-        raise UserError(
-            f"There is no {what} '{name}' in DPIAT.{nearest(name, allowed)} Allowed: "
-            f"{', '.join(allowed)}."
-        )
-    return name
+def _memory(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
-def _untouched(
-    target: Sequence[Block], source: Sequence[Block], matched: Matching
-) -> tuple[Untouched, ...]:
-    """The target's layers that kept their values, with the reason."""
-    filled = {id(pair.target) for pair in matched.matches}
-    kinds = {layer.kind for block in source for layer in block}
-    types = {(layer.kind, len(layer.shape)) for block in source for layer in block}
-    left = []
-    for layer in (x for block in target for x in block if id(x) not in filled):
-        if layer.kind not in kinds:
-            reason = "the source has no layer of this type"
-        elif (layer.kind, len(layer.shape)) not in types:
-            reason = "the source has this type with other numbers of dimensions only"
-        else:
-            reason = "the source's layers of this type went to other layers"
-        left.append(Untouched(layer.name, layer.kind, layer.shape, reason))
-    return tuple(left)
-
-
-def _stage(data: torch.Tensor, into: torch.Tensor, shared: set[int]) -> torch.Tensor:
-    """``data`` as it will be written; a copy if the two networks share the memory."""
-    copy = data.untyped_storage().data_ptr() in shared
-    return data.to(device=into.device, dtype=into.dtype, copy=copy)
-
-
-def _storages(blocks: Sequence[Block]) -> set[int]:
-    tensors = (t for block in blocks for layer in block for t in layer.tensors.values())
-    return {t.untyped_storage().data_ptr() for t in tensors if t.numel() > 0}
-
-
-def _entry(pair: Match, copies: Copies) -> LayerTransfer:
-    return LayerTransfer(
-        target=pair.target.name,
-        source=pair.source.name,
-        kind=pair.target.kind,
-        score=pair.score,
-        copied=sum(into.numel() for into, _ in copies if into.is_floating_point()),
-        total=_size(pair.target),
-        target_shape=pair.target.shape,
-        source_shape=pair.source.shape,
-    )
-
-
-def _size(layer: Layer) -> int:
+def _size(tensors: Iterable[torch.Tensor]) -> int:
     """Number of floating point values; counters of batches do not count."""
-    return sum(t.numel() for t in layer.tensors.values() if t.is_floating_point())
+    return sum(t.numel() for t in tensors if t.is_floating_point())
 
 
-def _require_data(blocks: Sequence[Block], which: str) -> None:
-    for block in blocks:
-        for layer in block:
-            if any(t.is_meta for t in layer.tensors.values()):
-                raise UserError(
-                    f"The {which}'s layer {layer.name} is on the meta device and has no values. "
-                    "A transfer needs both networks with data: load the weights, or use "
-                    "to_empty() and an initialisation; ranking alone works without."
-                )
+def _require_data(layers: Sequence[Layer], which: str) -> None:
+    for layer in layers:
+        if any(t.is_meta for t in layer.tensors.values()):
+            raise UserError(
+                f"The {which}'s layer {layer.name} is on the meta device and has no values. "
+                "A transfer needs both networks with data: load the weights, or use "
+                "to_empty() and an initialisation; ranking alone works without."
+            )
 
 
-def _require_writable(blocks: Sequence[Block]) -> None:
-    for block in blocks:
-        for layer in block:
-            for t in layer.tensors.values():
-                expanded = any(
-                    n > 1 and step == 0 for n, step in zip(t.shape, t.stride(), strict=True)
-                )
-                if expanded or (t.is_inference() and not torch.is_inference_mode_enabled()):
-                    why = (
-                        "repeats one value in memory" if expanded else "was made in inference mode"
-                    )
-                    raise UserError(
-                        f"The target's layer {layer.name} cannot be written to: a tensor of it "
-                        f"{why}. Build the target without expand() and outside "
-                        "torch.inference_mode()."
-                    )
+def _require_writable(layers: Sequence[Layer]) -> None:
+    for name, t in ((layer.name, t) for layer in layers for t in layer.tensors.values()):
+        expanded = any(n > 1 and step == 0 for n, step in zip(t.shape, t.stride(), strict=True))
+        if expanded or (t.is_inference() and not torch.is_inference_mode_enabled()):
+            why = "repeats one value in memory" if expanded else "was made in inference mode"
+            raise UserError(
+                f"The target's layer {name} cannot be written to: a tensor of it {why}. "
+                "Build the target without expand() and outside torch.inference_mode()."
+            )
 
 
-def _kinds(blocks: Sequence[Block]) -> str:
-    return ", ".join(sorted({layer.kind for block in blocks for layer in block}))
+def _kinds(layers: Sequence[Layer]) -> str:
+    return ", ".join(sorted({layer.kind for layer in layers}))

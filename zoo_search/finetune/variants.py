@@ -1,60 +1,28 @@
-"""Changed winners: the same recipe over wider, deeper or larger models (DPIAT section 1.2).
-
-"Iterative experimentation": a network was trained on the target, and the next one to try has
-another input size, more layers or other shapes. Its first weights come from the trained one.
-"""
+"""Changed winners: the same recipe over wider, deeper or larger models (DPIAT section 1.2)."""
 
 from __future__ import annotations
 
-import copy
 import math
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from zoo_search.errors import UserError
-from zoo_search.finetune.entry import Entry
+from zoo_search.config import JobConfig, VariantConfig, ZooEntry
+from zoo_search.core.errors import UserError
+from zoo_search.finetune.entries import Entry
 from zoo_search.finetune.networks import Network
-from zoo_search.hooks import (
-    Context,
-    HookReport,
-    Piece,
-    as_hooks,
-    check_filled,
-    hooks_identity,
-    start,
-)
-from zoo_search.reassembly.assemble import build_network
-from zoo_search.reassembly.recipe import BlockRef, Recipe
-
-if TYPE_CHECKING:
-    from zoo_search.config import JobConfig, VariantConfig, ZooEntry
-    from zoo_search.linegraph.graph import LineGraph
-    from zoo_search.zoo.models import ZooModel
-
-__all__ = [
-    "carry_over",
-    "change_models",
-    "changed_entry",
-    "fill_variant",
-    "plan_variant",
-    "rehearse",
-    "sized",
-]
+from zoo_search.hooks import Context, Piece, as_hooks, check_filled, hooks_identity, start
+from zoo_search.linegraph.graph import LineGraph
+from zoo_search.networks.assemble import build_network
+from zoo_search.networks.recipe import BlockRef, Recipe
+from zoo_search.zoo.load import build_untrained
+from zoo_search.zoo.models import ZooModel
 
 
 def plan_variant(
     name: str, change: VariantConfig, winner: Network, classes: int, job: JobConfig
 ) -> Network:
-    """Build a changed winner with random weights.
-
-    Args:
-        name: Name of the variant.
-        change: What changes.
-        winner: The network that it starts from.
-        classes: Number of classes.
-        job: The run: ``init``, seed, input size.
+    """Build a winner, changed and with random weights.
 
     Raises:
         UserError: If nothing changes, or a changed model cannot be built or has no cuts at the
@@ -69,23 +37,16 @@ def plan_variant(
         Entry(name, "variant", recipe, models=own, init=hooks),
         build_network(recipe, own, classes, job.seed),
         own,
-        [],
-        [hooks_identity(hooks, "variant"), change.model_dump(mode="json")],
+        (),
+        [hooks_identity(hooks, "variant"), change.identity()],
         of=winner.entry.name,
     )
 
 
 def fill_variant(planned: Network, winner: Network, task: str, seed: int) -> Network:
-    """Let the init hooks fill a planned variant, in place.
+    """Let the init hooks fill a planned variant, in place; return it with their reports.
 
-    Args:
-        planned: What :func:`plan_variant` gave.
-        winner: The network that it starts from, with its fine-tuned weights.
-        task: Hash of all that decided on these.
-        seed: Seed of the hooks.
-
-    Returns:
-        The variant with the hooks' reports.
+    ``winner`` has its fine-tuned weights, ``task`` is the hash of all that decided on them.
 
     Raises:
         UserError: If a hook fails, or none fills it and random values are not asked for.
@@ -94,56 +55,28 @@ def fill_variant(planned: Network, winner: Network, task: str, seed: int) -> Net
     piece = Piece("", net, {winner.entry.name: winner.net})
     context = Context("variant", entry.name, (piece,), seed)
     net.init_reports = start(net, context, as_hooks(entry.init or ()))
-    check_filled(f"finetune.variants.{entry.name}", net.init_reports)
-    reports = list(map(HookReport.as_dict, net.init_reports))
-    return replace(planned, reports=reports, start=[*planned.start, task])
-
-
-def rehearse(planned: Network, winner: Network, seed: int) -> None:
-    """Fill a copy of a planned variant from the winner as it is before its fine-tuning.
-
-    So hooks that fail, or fill nothing, are found before the training and not after it.
-
-    Raises:
-        UserError: As :func:`fill_variant`.
-    """
-    fill_variant(replace(planned, net=copy.deepcopy(planned.net)), winner, "", seed)
+    check_filled(f"finetune.variants.{entry.name}", piece, net.init_reports)
+    return replace(planned, reports=net.init_reports, start=[*planned.start, task])
 
 
 def change_models(
-    place: str,
-    name: str,
-    change: VariantConfig,
-    models: Mapping[str, ZooModel],
-    job: JobConfig,
+    place: str, name: str, change: VariantConfig, models: Mapping[str, ZooModel], job: JobConfig
 ) -> dict[str, ZooModel]:
     """Build the models of a winner's recipe anew, changed and with random weights.
 
-    Args:
-        place: Where the change stands in the run file.
-        name: Name of the variant; the new models are called ``MODEL@NAME``.
-        change: What changes.
-        models: The models of the recipe, by name.
-        job: The run.
-
-    Returns:
-        The new models by the names of the old ones.
-
-    Raises:
-        UserError: If none of the models to change is in the recipe, or one cannot be built.
+    The new models, called ``MODEL@NAME``, come by the names of the old ones. ``place`` is where the
+    change stands in the run file.
     """
-    from zoo_search.zoo.load import blank
-
     if change.input_size is None and not set(change.models) & set(models):
         raise UserError(
             f"{place}: '{change.of}' holds no block of {', '.join(change.models)}, so that nothing "
             f"would change. Change one of its models, {', '.join(models)}, or give an input_size."
         )
-    config, changed = sized(job, change), {}
+    config, changed = at_input_size(job, change), {}
     size = config.input_size
     for model in models.values():
         spec = changed_entry(model.spec, model.name, change)
-        module = blank(spec, model.name, config, f"{place}.models")
+        module = build_untrained(spec, model.name, config, f"{place}.models")
         transform = model.transform if size is None else replace(model.transform, size=(size, size))
         changed[model.name] = replace(
             model,
@@ -158,19 +91,13 @@ def change_models(
     return changed
 
 
-def sized(job: JobConfig, change: VariantConfig) -> JobConfig:
+def at_input_size(job: JobConfig, change: VariantConfig) -> JobConfig:
     """Return the run at the input size of a change."""
     return job.model_copy(update={"input_size": change.input_size or job.input_size})
 
 
 def changed_entry(entry: ZooEntry, name: str, change: VariantConfig) -> ZooEntry:
-    """Return the entry of a changed model, without weights.
-
-    Args:
-        entry: The model's own entry.
-        name: Its name.
-        change: What changes.
-    """
+    """Return the entry of a changed model, without weights."""
     other = change.models.get(name)
     kwargs = {**entry.kwargs, **(other.kwargs if other else {})}
     if change.input_size is not None and "img_size" in kwargs:
@@ -185,13 +112,7 @@ def carry_over(
     """Return the recipe over changed models: blocks begin and end at the same strides.
 
     Among the cuts of one stride, a cut moves to the same share of the way: the third of six
-    becomes the fourth of eight.
-
-    Args:
-        place: Where the change stands in the run file.
-        recipe: The recipe.
-        old: Its models.
-        new: The changed models, by the names of the old ones.
+    becomes the fourth of eight. ``new`` are the changed models, by the names of the old ones.
 
     Raises:
         UserError: If a changed model has no cut at a stride that is needed, or a block vanishes.

@@ -12,13 +12,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from zoo_search.config import HookRole
-from zoo_search.errors import UserError, first_line
-from zoo_search.hooks.context import Context, Filled, HookReport
+from zoo_search.core.errors import UserError, first_line, nearest
+from zoo_search.hooks.context import Context, Filled, HookRole, Piece
 from zoo_search.hooks.guard import Guard
 from zoo_search.hooks.registry import BoundHook
-
-__all__ = ["check_filled", "check_part", "start"]
+from zoo_search.hooks.report import HookReport
 
 _TASK = "this network has no weights, and the hooks of init have to fill it, but"
 
@@ -31,11 +29,6 @@ def start(
     Each finds what those before it have left, and torch's random state seeded by ``context.seed``.
     What it changed is measured, not taken from its word.
 
-    Args:
-        module: Filled in place.
-        context: What the hooks are told.
-        hooks: In order.
-
     Raises:
         UserError: If a user's hook fails, or changes weights that are pre-trained (other networks
             share them, and they are put back); if a hook leaves values that are not finite.
@@ -44,40 +37,29 @@ def start(
 
 
 def check_part(place: str, role: HookRole, hooks: Iterable[BoundHook]) -> None:
-    """Check, before anything is built, that some hook has a part in a role.
-
-    Args:
-        place: Where the network stands in the run file, for the message.
-        role: What the network is.
-        hooks: In order.
-
-    Raises:
-        UserError: If there is none.
-    """
+    """Raise a UserError if no hook has a part in a network at ``place``, which is not built yet."""
     if not any(role in hook.roles for hook in hooks):
         raise _unfilled(place, "none of them has a part in it")
 
 
-def check_filled(place: str, reports: Sequence[HookReport]) -> None:
-    """Check that hooks have filled a whole network, or that random values are asked for.
-
-    Args:
-        place: Where the network stands in the run file, for the message.
-        reports: What the hooks did.
+def check_filled(place: str, piece: Piece, reports: Sequence[HookReport]) -> None:
+    """Check that hooks have filled a whole network, or kept its random values on purpose.
 
     Raises:
-        UserError: If nothing was changed and the hook ``random`` was not called.
+        UserError: If nothing was changed, and no hook says that this is a choice; ``place`` is
+            where the network stands in the run file.
     """
-    if any(report.changed or report.hook == "random" for report in reports):
+    if any(report.changed or report.kept for report in reports):
         return
-    called = [report.hook for report in reports]
-    if "dpiat" in called:
+    called = ", ".join(report.hook for report in reports)
+    if called and not piece.donors:
         raise UserError(
-            f"{place}: {_TASK} dpiat found no model of the zoo that has weights to give. Give at "
-            "least one a source such as timm, or add random to init for a start from scratch."
+            f"{place}: {_TASK} {called} found no model of the zoo that has weights to give. Give "
+            "at least one a source such as timm, or add random to init for a start from scratch."
         )
-    words = f"{', '.join(called)} changed nothing" if called else "none of them has a part in it"
-    raise _unfilled(place, words)
+    raise _unfilled(
+        place, f"{called} changed nothing" if called else "none of them has a part in it"
+    )
 
 
 def _unfilled(place: str, why: str) -> UserError:
@@ -91,15 +73,18 @@ def _unfilled(place: str, why: str) -> UserError:
 def _call(module: nn.Module, context: Context, hook: BoundHook) -> HookReport:
     context = replace(context, options=hook.options)
     before = {name: tensor.clone() for name, tensor in context.fresh.items()}
-    guard = None if hook.ours else _guard(module, context)
+    donors = [donor for piece in context.pieces for donor in piece.donors.values()]
+    free = [piece.module for piece in context.pieces]
+    shared = [] if hook.ours else [module, *donors]
+    # Scoring goes on with the same blocks after a candidate that failed; elsewhere the run ends.
+    guard = Guard(shared, free, copies=context.role == "candidate")
     began = time.perf_counter()
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(context.seed)
             said = hook.call(module, context)
     except Exception as error:
-        if guard is not None:
-            guard.changed()
+        guard.changed()
         if hook.ours or isinstance(error, UserError):
             raise
         raise UserError(
@@ -109,7 +94,7 @@ def _call(module: nn.Module, context: Context, hook: BoundHook) -> HookReport:
         ) from error
     seconds = time.perf_counter() - began
     where = f"The init hook '{hook.name}', called on {context.name} ({context.role}),"
-    if guard is not None and guard.changed():
+    if guard.changed():
         raise UserError(
             f"{where} changed pre-trained weights. Other networks share them: change only what "
             "context.pieces hold."
@@ -127,6 +112,9 @@ def _call(module: nn.Module, context: Context, hook: BoundHook) -> HookReport:
         seconds=round(seconds, 6),
         facts=filled.facts,
         name=context.name,
+        donors=_known_donors(filled.donors, context, where),
+        summary=filled.summary,
+        kept=filled.kept,
     )
 
 
@@ -136,13 +124,6 @@ def _line(error: BaseException) -> str:
         if frame.filename != __file__:
             return f" ({Path(frame.filename).name}, line {frame.lineno})"
     return ""
-
-
-def _guard(module: nn.Module, context: Context) -> Guard:
-    donors = [donor for piece in context.pieces for donor in piece.donors.values()]
-    free = [piece.module for piece in context.pieces]
-    # Scoring goes on with the same blocks after a candidate that failed; elsewhere the run ends.
-    return Guard([module, *donors], free, copies=context.role == "candidate")
 
 
 def _check(where: str, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> None:
@@ -173,4 +154,16 @@ def _filled(said: object, where: str) -> Filled:
             f"{where} returned what is not JSON ({first_line(error)}). Return a mapping of texts, "
             "numbers, lists and mappings, or None."
         ) from None
-    return Filled(facts, filled.fitted)
+    return replace(filled, facts=facts)
+
+
+def _known_donors(told: Sequence[str], context: Context, where: str) -> tuple[str, ...]:
+    """Return the donors that a hook names; the licence and the pixels of a model follow them."""
+    told = (told,) if isinstance(told, str) else tuple(told)
+    known = [name for piece in context.pieces for name in piece.donors]
+    if unknown := [name for name in told if name not in known]:
+        raise UserError(
+            f"{where} says that values come from '{unknown[0]}'.{nearest(unknown[0], known)} "
+            f"It was given these donors: {', '.join(known) or 'none'}."
+        )
+    return told

@@ -8,18 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Guard"]
-
 
 class Guard:
     """Remembers the parameters and buffers of modules, but for those that may change.
 
-    Values are compared, since writing through ``.data`` leaves no other trace.
-
-    Args:
-        modules: Networks whose weights others share.
-        free: Modules inside them that may change.
-        copies: Keep copies, by which a change is undone; else only sums, which need no memory.
+    Values are compared, since writing through ``.data`` leaves no other trace. Copies are kept, by
+    which a change is undone, or only sums, which need no memory.
     """
 
     def __init__(
@@ -42,7 +36,9 @@ class Guard:
         """Return whether anything was changed; put it back where there are copies."""
         found = False
         for table, name, tensor, value in self._kept:
-            if table.get(name) is not tensor or not _equal(self._value(tensor), value):
+            now = self._value(tensor)
+            same = now.dtype == value.dtype and torch.equal(now, value)
+            if table.get(name) is not tensor or not same:
                 found = True
                 table[name] = tensor
                 if self._copies:
@@ -55,7 +51,3 @@ class Guard:
             return x.clone()
         x = x.to(torch.complex128 if x.is_complex() else torch.float64)
         return torch.stack([x.sum(), x.abs().sum().to(x.dtype)])
-
-
-def _equal(a: Tensor, b: Tensor) -> bool:
-    return a.dtype == b.dtype and torch.equal(a, b)

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 
 from torch import nn
 
 from zoo_search.linegraph.liveness import Liveness
 from zoo_search.linegraph.recording import refs_in
-
-__all__ = ["BlockLevel", "Segment"]
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
@@ -25,8 +24,6 @@ class Segment:
     """The operations ``[start, stop)`` between two neighbouring cuts.
 
     Attributes:
-        start: First operation.
-        stop: First operation after it.
         name: Path of the author's module that it ends with.
         weighty: Whether it uses a weight of two or more dimensions.
         is_block: Whether it holds one of the author's blocks.
@@ -42,9 +39,9 @@ class Segment:
 
     def joined(self, other: Segment) -> Segment:
         """Return this segment followed by ``other``; the block among the two gives the name."""
-        keep_mine = (self.is_block, self.weighty) >= (other.is_block, other.weighty)
-        if self.is_block and other.is_block:
-            keep_mine = False
+        # A block before what has weights before what has none; of two blocks the later one.
+        mine, others = (self.is_block, self.weighty), (other.is_block, other.weighty)
+        keep_mine = mine >= others and not (self.is_block and other.is_block)
         return Segment(
             self.start,
             other.stop,
@@ -63,6 +60,7 @@ class BlockLevel:
         self._alive = alive
         self._operations = alive.recording.operations
         self._weights = _weights(model, alive)
+        # From the first operation inside a module to the last: it may be called more than once.
         self._span: dict[str, tuple[int, int]] = {}
         for operation in self._operations:
             for path in operation.ancestry:
@@ -70,7 +68,11 @@ class BlockLevel:
                 self._span[path] = (start, operation.index + 1)
         self._cut = [alive.is_cut(p) for p in range(len(self._operations) + 1)]
         self._opened: dict[str, bool] = {}
-        self._units = [self._unit(operation.ancestry) for operation in self._operations]
+        # The unit of each operation: the first module on the way down that is not opened.
+        self._units = [
+            next((path for path in operation.ancestry if not self._is_opened(path)), None)
+            for operation in self._operations
+        ]
 
     def branches(self, path: str) -> bool:
         """Whether the module at ``path`` starts and ends at cuts with none right through inside."""
@@ -84,36 +86,33 @@ class BlockLevel:
 
     def segments(self, extra: int | None) -> list[Segment]:
         """Cut the model where the unit changes, and at position ``extra`` if that is a cut."""
-        ends = [
+        last = len(self._operations)
+        inner = [
             p
-            for p in range(1, len(self._operations) + 1)
-            if self._cut[p]
-            and (p == len(self._operations) or p == extra or self._units[p - 1] != self._units[p])
+            for p in range(1, last)
+            if self._cut[p] and (p == extra or self._units[p - 1] != self._units[p])
         ]
-        if not ends or ends[-1] != len(self._operations):
-            ends.append(len(self._operations))
-        starts = [0, *ends[:-1]]
-        found = [self._segment(start, stop) for start, stop in zip(starts, ends, strict=True)]
+        found = [self._segment(*ends) for ends in pairwise([0, *inner, last])]
+        # A plain chain of layers (VGG) has no blocks of its author: each layer with weights is one.
         if not any(segment.is_block for segment in found):
             found = [replace(segment, is_block=segment.weighty) for segment in found]
         return self._without_weightless(found, extra)
-
-    def _unit(self, ancestry: tuple[str, ...]) -> str | None:
-        """Return the first module on the way down that is not opened."""
-        return next((path for path in ancestry if not self._is_opened(path)), None)
 
     def _is_opened(self, path: str) -> bool:
         """Whether the module at ``path`` merely holds blocks."""
         if path not in self._opened:
             module = self._modules.get(path)
-            self._opened[path] = path == "" or (
-                module is not None
-                and (isinstance(module, _CONTAINERS) or self._is_stage(path, module))
+            self._opened[path] = (
+                path == ""
+                or isinstance(module, _CONTAINERS)
+                or (module is not None and self._is_stage(path, module))
             )
         return self._opened[path]
 
     def _is_stage(self, path: str, module: nn.Module) -> bool:
         """Whether a module that is no container has blocks inside, with a cut at an edge."""
+        # Blocks are looked for among the children of each container, and, where the module adds no
+        # parameters of its own, among its own children of one kind, if that is the majority.
         children = [(f"{path}.{name}", child) for name, child in module.named_children()]
         groups = [
             [(f"{child_path}.{name}", grandchild) for name, grandchild in child.named_children()]
@@ -121,7 +120,9 @@ class BlockLevel:
             if isinstance(child, _CONTAINERS)
         ]
         if next(module.parameters(recurse=False), None) is None:
-            kinds = Counter(type(child) for _, child in children if _has_parameters(child))
+            kinds = Counter(
+                type(child) for _, child in children if any(True for _ in child.parameters())
+            )
             groups += [
                 [(p, child) for p, child in children if type(child) is kind]
                 for kind, many in kinds.items()
@@ -131,6 +132,8 @@ class BlockLevel:
 
     def _is_group(self, path: str, group: list[tuple[str, nn.Module]]) -> bool:
         """Whether at least half of the members branch and one of those ends at an inner cut."""
+        # A group of branches that run side by side branches as well, but none of them starts or
+        # ends where one tensor is alive: the whole is one block then, and no stage.
         start, stop = self._span.get(path, (0, 0))
         members = [p for p, module in group if _has_children(module) and p in self._span]
         branching = [p for p in members if self.branches(p)]
@@ -144,7 +147,7 @@ class BlockLevel:
         module = self._modules.get(unit)
         if module is None or not _has_children(module):
             return False
-        holders = [path for path in _ancestry(unit)[1:] if path != unit]
+        holders = [path for path in _path_to(unit) if path != unit]
         return self.branches(unit) or any(self.branches(path) for path in holders)
 
     def _segment(self, start: int, stop: int) -> Segment:
@@ -153,7 +156,7 @@ class BlockLevel:
         blocks = [unit for unit in units if unit and self._is_block(unit)]
         last = self._operations[stop - 1].module if stop > start else ""
         unit = next((u for u in (*reversed(blocks), *reversed(units)) if u), last)
-        name = next((p for p in _ancestry(unit)[1:] if self._covers(p, start, stop)), unit)
+        name = next((p for p in _path_to(unit) if self._covers(p, start, stop)), unit)
         return Segment(start, stop, name, self._is_weighty(start, stop), bool(blocks))
 
     def _covers(self, path: str, start: int, stop: int) -> bool:
@@ -167,11 +170,15 @@ class BlockLevel:
             number in self._weights
             for operation in self._operations[start:stop]
             if operation.from_image and operation.flops
-            for number in refs_in(operation.args, operation.kwargs)
+            for number in operation.inputs
         )
 
     def _without_weightless(self, segments: list[Segment], extra: int | None) -> list[Segment]:
         """Join segments without weights to the one before in the same parent, or else the next."""
+        # ``pending`` waits for the next segment with weights. Where a segment could end in several
+        # places, since only operations without weights lie between, ``also`` keeps the others:
+        # the plan takes the first that has a layout. Nothing is joined across ``extra``, where the
+        # author's own forward_features ends.
         kept: list[Segment] = []
         pending: Segment | None = None
         for segment in segments:
@@ -194,6 +201,8 @@ class BlockLevel:
 
     def _goes_back(self, before: Segment, segment: Segment) -> bool:
         """Whether a weightless segment belongs to the same parent as the one before it."""
+        # An operation of no unit stands in the code of the innermost module around it, a unit is
+        # called by its parent: this is the module that has to hold what came before, too.
         path = self._operations[segment.start].module
         last = self._operations[before.stop - 1].module
         unit = self._units[segment.start]
@@ -205,22 +214,16 @@ def _weights(model: nn.Module, alive: Liveness) -> set[int]:
     """Return the values that are weights of two or more dimensions, or computed from such."""
     matrices = {n for n, p in model.named_parameters(remove_duplicate=False) if p.dim() >= 2}
     found = {value.index for value in alive.recording.values if value.leaf in matrices}
+    # Weights that are standardised, or put together from parts, before they are used.
     for operation in alive.recording.operations:
-        inputs = refs_in(operation.args, operation.kwargs)
-        if not operation.from_image and not found.isdisjoint(inputs):
+        if not operation.from_image and not found.isdisjoint(operation.inputs):
             found.update(refs_in(operation.output))
     return found
 
 
-def _has_parameters(module: nn.Module) -> bool:
-    """Whether a module has parameters."""
-    return next(module.parameters(), None) is not None
-
-
-def _ancestry(path: str) -> list[str]:
-    """Return the paths from the root down to ``path``: ``["", "a", "a.b"]``."""
-    parts = path.split(".") if path else []
-    return ["", *(".".join(parts[: i + 1]) for i in range(len(parts)))]
+def _path_to(unit: str) -> list[str]:
+    """Return the paths from the first module down to a unit: ``["a", "a.b"]``."""
+    return list(accumulate(unit.split("."), "{}.{}".format))
 
 
 def _has_children(module: nn.Module) -> bool:

@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from operator import attrgetter
 
 from torch import Tensor, nn
 
-from zoo_search.linegraph.nodes import Program, Scope, Step
+from zoo_search.linegraph.nodes import NodeProgram, NodeStep, NodeSteps, Scope
 from zoo_search.linegraph.recording import Call, Recording, Ref, map_leaves, refs_in
-
-__all__ = ["Builder", "Built"]
-
-
-@dataclass(frozen=True)
-class Built:
-    """The module of a segment and the parameters that it holds, by identity."""
-
-    module: nn.Module
-    parameters: tuple[nn.Parameter, ...]
 
 
 class Builder:
-    """Builds modules for stretches of a recording from the parts of ``model``.
-
-    Args:
-        model: The model whose modules the nodes take over (not copied again).
-        recording: A recording of that model.
-    """
+    """Builds modules for stretches of a recording of ``model``, whose modules they take over."""
 
     def __init__(self, model: nn.Module, recording: Recording) -> None:
         self._model = model
@@ -36,31 +21,26 @@ class Builder:
         self._saved = frozenset(model.state_dict())
         self._recording = recording
 
-    def build(self, start: int, stop: int, source: int, result: Any) -> Built:
+    def build(self, start: int, stop: int, source: int, result: object) -> nn.Module:
         """Build the module that takes value ``source`` through operations ``[start, stop)``.
 
-        Args:
-            start: First operation.
-            stop: First operation after it.
-            source: Value number of the input.
-            result: Reference to the output value, or the nested output of the model.
+        ``result`` refers to the output value, or is the nested output of the model.
         """
         steps = self._steps(self._recording.root, start, stop)
         steps = self._with_constants(steps, source, result)
+        operations = self._recording.operations[start:stop]
+        writes = any(old == source for op in operations for _, old in op.updates)
         chain = _as_chain(steps, source, result)
-        if chain is not None and not self._writes_into(source, start, stop):
-            modules = [self._modules[path] for path in chain]
-            if len(modules) == 1:
-                module = modules[0]
-            else:
-                module = nn.Sequential(*modules) if modules else nn.Identity()
-        else:
-            module = self._program(steps, source, result, self._writes_into(source, start, stop))
-        return Built(module, tuple(module.parameters()))
+        if chain is None or writes:
+            return self._program(steps, source, result, writes)
+        modules: list[nn.Module] = [self._modules[path] for path in chain]
+        if len(modules) == 1:
+            return modules[0]
+        return nn.Sequential(*modules) if modules else nn.Identity()
 
-    def _steps(self, call: Call, start: int, stop: int) -> list[Step]:
+    def _steps(self, call: Call, start: int, stop: int) -> list[NodeStep]:
         """Return calls of modules that lie in ``[start, stop)``, and operations for the rest."""
-        steps: list[Step] = []
+        steps: list[NodeStep] = []
         at = call.start
         for item in call.items:
             if isinstance(item, int):
@@ -68,6 +48,8 @@ class Builder:
                 if start <= item < stop:
                     steps.append(self._operation(item))
                 continue
+            # A call without operations (an Identity, a dropout in eval mode) lies between two of
+            # them: it goes with the stretch that starts there, at the end of all with the last.
             at = item.start
             empty = item.stop == item.start
             if empty:
@@ -81,8 +63,10 @@ class Builder:
                 steps.extend(self._steps(item, start, stop))
         return steps
 
-    def _call(self, call: Call) -> Step:
+    def _call(self, call: Call) -> NodeStep:
         """Return the step that calls a module."""
+        # Writes inside the call, followed from the newest version back to the one that went in:
+        # only these have to be renamed outside, what was made inside stays inside.
         defined = {
             new: old
             for operation in self._recording.operations[call.start : call.stop]
@@ -96,26 +80,32 @@ class Builder:
                 old = defined[old]
             if old in before:
                 updates.append((new, old))
-        return Step(call.path, call.args, call.kwargs, call.output, tuple(updates))
+        return NodeStep(call.path, call.args, call.kwargs, call.output, tuple(updates))
 
-    def _operation(self, index: int) -> Step:
+    def _operation(self, index: int) -> NodeStep:
         """Return the step that repeats one operation."""
         op = self._recording.operations[index]
-        return Step(op.function, op.args, op.kwargs, op.output, op.updates)
+        return NodeStep(op.function, op.args, op.kwargs, op.output, op.updates)
 
-    def _with_constants(self, steps: list[Step], source: int, result: Any) -> list[Step]:
+    def _with_constants(self, steps: list[NodeStep], source: int, result: object) -> list[NodeStep]:
         """Drop what needs no image, then put before the steps whatever of it they need."""
+        # First forward: which values the steps have made, and which they need from elsewhere. Then
+        # backward from those: every operation that they follow from. None of it depends on the
+        # image (else it would be alive at the cut), so it may be computed again in this node.
         values, operations = self._recording.values, self._recording.operations
-        steps = [s for s in steps if _depends(s, values)]
+        steps = [
+            s
+            for s in steps
+            if any(values[n].from_image for n in refs_in(s.args, s.kwargs, s.output))
+        ]
         have = {source}
         needed: set[int] = set()
         for i, step in enumerate(steps):
-            inputs = refs_in(step.args, step.kwargs) + [old for _, old in step.updates]
-            absent = {n for n in inputs if n not in have and values[n].from_image}
+            absent = {n for n in step.inputs if n not in have and values[n].from_image}
             if absent:  # passed to a module that makes no use of it, or it would be alive here
                 steps[i] = _without(step, absent)
-            needed.update(n for n in inputs if n not in have | absent)
-            have.update(refs_in(steps[i].output), (new for new, _ in step.updates))
+            needed.update(n for n in step.inputs if n not in have | absent)
+            have.update(steps[i].outputs)
         needed.update(n for n in refs_in(result) if n not in have)
         wanted: set[int] = set()
         todo = list(needed)
@@ -125,25 +115,22 @@ class Builder:
                 continue
             wanted.add(producer)
             op = operations[producer]
-            todo += refs_in(op.args, op.kwargs) + [old for _, old in op.updates]
+            todo += op.inputs + [old for _, old in op.updates]
         return [self._operation(index) for index in sorted(wanted)] + steps
 
-    def _writes_into(self, source: int, start: int, stop: int) -> bool:
-        """Whether an operation in ``[start, stop)`` writes into the input."""
-        operations = self._recording.operations[start:stop]
-        return any(old == source for op in operations for _, old in op.updates)
-
-    def _program(self, steps: list[Step], source: int, result: Any, copies: bool) -> Program:
+    def _program(
+        self, steps: list[NodeStep], source: int, result: object, copies: bool
+    ) -> NodeProgram:
         """Return a module that runs ``steps`` over the modules and parameters that they name."""
-        leaves: dict[int, str] = {}
         read = refs_in([(s.args, s.kwargs) for s in steps], result)
-        for number in [*read, *(old for s in steps for _, old in s.updates)]:
-            leaf = self._recording.values[number].leaf
-            if leaf is not None:
-                leaves[number] = leaf
+        numbers = [*read, *(old for s in steps for _, old in s.updates)]
+        named = {n: self._recording.values[n].leaf for n in numbers}
+        leaves = {n: leaf for n, leaf in named.items() if leaf is not None}
         paths = sorted({s.target for s in steps if isinstance(s.target, str)})
         safe = {n: _safe(name) for n, name in leaves.items()}
-        program = Program(_with_frees(steps, source, result), source, result, safe, copies)
+        run = NodeSteps(_with_frees(steps, source, result), source, result, safe, copies)
+        program = NodeProgram(run)
+        # Outer modules first: what lies inside one is there already when its own turn comes.
         for path in sorted(paths, key=lambda p: p.count(".")):
             _attach(program, path, self._modules[path])
         for number, name in leaves.items():
@@ -154,9 +141,7 @@ class Builder:
         """Return the parameter, buffer or constant called ``name``."""
         match = re.fullmatch(r"(.*?)(?:\[(.*)\])?", name)
         assert match is not None
-        found: Any = self._model
-        for part in match[1].split("."):
-            found = getattr(found, part)
+        found = attrgetter(match[1])(self._model)
         if match[2] is not None:
             if isinstance(found, dict):
                 found = next(v for k, v in found.items() if repr(k) == match[2])
@@ -167,29 +152,19 @@ class Builder:
         return found
 
 
-def _without(step: Step, absent: set[int]) -> Step:
+def _without(step: NodeStep, absent: set[int]) -> NodeStep:
     """Return the step with None for the values ``absent``."""
 
-    def keep(leaf: Any) -> Any:
+    def keep(leaf: object) -> object:
         return None if isinstance(leaf, Ref) and leaf.index in absent else leaf
 
-    return replace(
-        step,
-        args=map_leaves(keep, step.args),
-        kwargs=map_leaves(keep, step.kwargs),
-        output=map_leaves(keep, step.output),
-    )
+    args, kwargs, output = (map_leaves(keep, x) for x in (step.args, step.kwargs, step.output))
+    return replace(step, args=args, kwargs=kwargs, output=output)
 
 
-def _depends(step: Step, values: list[Any]) -> bool:
-    """Whether a step reads or makes a value that depends on the image."""
-    numbers = refs_in(step.args, step.kwargs, step.output)
-    return any(values[n].from_image for n in numbers)
-
-
-def _as_chain(steps: list[Step], source: int, result: Any) -> list[str] | None:
+def _as_chain(steps: list[NodeStep], source: int, result: object) -> list[str] | None:
     """Return the module paths if each step is one module applied to the last one's output."""
-    at: Any = Ref(source)
+    at: object = Ref(source)
     paths = []
     for step in steps:
         if not isinstance(step.target, str) or step.args != (at,) or step.kwargs:
@@ -199,17 +174,17 @@ def _as_chain(steps: list[Step], source: int, result: Any) -> list[str] | None:
     return paths if at == result and isinstance(result, Ref) else None
 
 
-def _with_frees(steps: list[Step], source: int, result: Any) -> tuple[Step, ...]:
+def _with_frees(steps: list[NodeStep], source: int, result: object) -> tuple[NodeStep, ...]:
     """Note after each step the values that nothing later needs."""
+    # Backward: a value that a step touches and nothing behind it needs dies with that step. The
+    # input is let go of only where the first step alone needs it.
     needed = set(refs_in(result))
-    freed: list[Step] = []
+    freed: list[NodeStep] = []
     for step in reversed(steps):
-        touched = {source, *refs_in(step.args, step.kwargs, step.output)}
-        touched |= {n for pair in step.updates for n in pair}
-        inputs = {*refs_in(step.args, step.kwargs), *(old for _, old in step.updates)}
+        touched = {source, *step.inputs, *step.outputs}
         dead = touched - needed - ({source} if step is not steps[0] else set())
         freed.append(replace(step, frees=tuple(sorted(dead))))
-        needed |= inputs
+        needed |= set(step.inputs)
     return tuple(reversed(freed))
 
 

@@ -8,16 +8,13 @@ which order its cells come (blocked in nest, unrolled in hiera, raster elsewhere
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from zoo_search.linegraph.follow import resolve
-from zoo_search.linegraph.recording import Operation, Recording, Ref, map_leaves, refs_in
-
-__all__ = ["Coordinates"]
+from zoo_search.linegraph.recording import Operation, Recording, Ref, map_leaves
 
 _MOVES = frozenset(
     {
@@ -26,7 +23,7 @@ _MOVES = frozenset(
     }
 )  # fmt: skip
 _POOLS = frozenset({"amax", "max", "mean", "amin", "min"})
-_MAPS: frozenset[Callable[..., Any]] = frozenset(
+_MAPS: frozenset[Callable[..., object]] = frozenset(
     {torch.conv2d, F.conv2d, F.max_pool2d, F.avg_pool2d, F.interpolate}
 )
 
@@ -45,8 +42,10 @@ class Coordinates:
 
     def of(self, value: int) -> Tensor | None:
         """Return coordinates in the shape of the value, batch first; None if they are not known."""
+        # Depth first with a stack of its own, since models have thousands of operations: a value
+        # stays on the stack until all that it takes its coordinates from is known.
         todo = [value]
-        while todo:  # no recursion: models have thousands of operations
+        while todo:
             at = todo[-1]
             if at in self._known:
                 todo.pop()
@@ -64,86 +63,68 @@ class Coordinates:
         for number in self._inputs(value):
             if number not in self._known:
                 return number
-            if self._known[number] is not None and not self._is_cat(value):
+            # One input with coordinates is enough (``x + pos_embed``), but for a concatenation.
+            op = self._recording.maker(value)
+            if self._known[number] is not None and op is not None and op.name != "cat":
                 return None
         return None
 
     def _inputs(self, value: int) -> list[int]:
         """Return the values that could lend their coordinates, most likely first."""
-        values = self._recording.values
-        producer = values[value].producer
-        if producer is None:
+        values, op = self._recording.values, self._recording.maker(value)
+        if op is None or (op.function in _MAPS and len(values[value].shape) == 4):
             return []
-        op = self._recording.operations[producer]
-        if op.function in _MAPS and len(values[value].shape) == 4:
-            return []
-        inputs = [n for n in refs_in(op.args, op.kwargs) if values[n].from_image and n < value]
-        return inputs[:1] if self._only_moves(op) else inputs
-
-    def _only_moves(self, op: Operation) -> bool:
-        """Whether the operation moves or pools the elements of its first argument."""
-        name = getattr(op.function, "__name__", "")
-        return name in _MOVES or name in _POOLS or op.function is F.linear
-
-    def _is_cat(self, value: int) -> bool:
-        """Whether a value was joined from several."""
-        producer = self._recording.values[value].producer
-        if producer is None:
-            return False
-        return getattr(self._recording.operations[producer].function, "__name__", "") == "cat"
+        inputs = [n for n in op.inputs if values[n].from_image and n < value]
+        # What moves or pools elements does so to those of its first argument.
+        first = op.name in _MOVES or op.name in _POOLS or op.function is F.linear
+        return inputs[:1] if first else inputs
 
     def _moved(self, value: int) -> Tensor | None:
         """Return the coordinates of a value from those of its inputs."""
-        values = self._recording.values
-        shape, producer = values[value].shape, values[value].producer
-        if producer is None:
+        shape, op = self._recording.values[value].shape, self._recording.maker(value)
+        if op is None:
             return _raster(shape) if value == 0 else None
-        op = self._recording.operations[producer]
         if op.function in _MAPS and len(shape) == 4:
             return _raster(shape)
         inputs = self._inputs(value)
         lent = next((c for n in inputs if (c := self._known.get(n)) is not None), None)
         if lent is None:
             return None
-        name = getattr(op.function, "__name__", "")
-        if name == "cat" or name in _MOVES:
-            return self._repeat(op, value)
-        if name in _POOLS and lent.shape != shape:
+        if op.name == "cat" or op.name in _MOVES:
+            return self._repeat(op, shape)
+        if op.name in _POOLS and lent.shape != shape:
             return _pooled(op, lent, shape)
         if tuple(lent.shape) == shape:
             return lent
+        # Each output channel is a sum over the input channels of the same place.
         if op.function is F.linear:
             return lent.mean(-1, keepdim=True).expand(shape)
         return None
 
-    def _repeat(self, op: Operation, value: int) -> Tensor | None:
+    def _repeat(self, op: Operation, shape: tuple[int, ...]) -> Tensor | None:
         """Repeat an operation on coordinates instead of features."""
 
-        def fill(leaf: Any) -> Any:
+        def fill(leaf: object) -> object:
             if not isinstance(leaf, Ref):
                 return resolve(leaf, self._image)
-            known = self._known.get(leaf.index)
-            if known is not None:
+            if (known := self._known.get(leaf.index)) is not None:
                 return known
-            shape = self._recording.values[leaf.index].shape
-            return torch.full((1,), torch.nan, dtype=torch.complex64).expand(shape)
+            # What comes from no place, such as a class token, is nowhere.
+            nowhere = torch.full((1,), torch.nan, dtype=torch.complex64)
+            return nowhere.expand(self._recording.values[leaf.index].shape)
 
         try:
             out = op.function(*map_leaves(fill, op.args), **map_leaves(fill, op.kwargs))
         except (RuntimeError, TypeError, ValueError, IndexError):
             return None
-        same = isinstance(out, Tensor) and tuple(out.shape) == self._recording.values[value].shape
-        return out if same else None
+        return out if isinstance(out, Tensor) and tuple(out.shape) == shape else None
 
 
 def _raster(shape: tuple[int, ...]) -> Tensor:
     """Return the coordinates of a map ``[B, C, H, W]``."""
     height, width = shape[-2:]
-    y = (torch.arange(height) + 0.5) / height
-    x = (torch.arange(width) + 0.5) / width
-    return torch.complex(y[:, None].expand(height, width), x[None].expand(height, width)).expand(
-        shape
-    )
+    y, x = ((torch.arange(size) + 0.5) / size for size in (height, width))
+    return torch.complex(*torch.meshgrid(y, x, indexing="ij")).expand(shape)
 
 
 def _pooled(op: Operation, lent: Tensor, shape: tuple[int, ...]) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds of modules."""
+"""Parameters and multiply-adds of modules, and copies of them without data."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
-__all__ = ["FlopCount", "count", "meta_copy"]
+from zoo_search.core.imports import dispatch_without_dynamo
 
 
+@dispatch_without_dynamo
 class FlopCount(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts floating point operations by the formulas of ``torch.utils.flop_counter``."""
 
@@ -28,11 +29,13 @@ class FlopCount(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self,
         func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        # What has a formula is counted. What has none may be made of parts that have one (a linear
+        # layer is an addmm): it is taken apart, with this mode on again for the parts.
         formula = flop_registry.get(func._overloadpacket)
         if formula is None:
             with self:
@@ -48,14 +51,14 @@ def meta_copy(module: nn.Module) -> nn.Module:
 
     Tensors that are neither parameters nor buffers (cached tables) go to the meta device too.
     """
+    # What the memo holds under an object's id is what deepcopy takes for its copy: so no data is
+    # ever copied, and what is shared inside the module is shared inside the copy.
     memo: dict[int, Tensor] = {}
-    for tensor in (*module.parameters(), *module.buffers(), *_plain_tensors(module)):
-        if id(tensor) in memo:
-            continue
+    for number, (_, tensor) in known_tensors(module).items():
+        shadow = tensor.detach().to("meta")
         if isinstance(tensor, nn.Parameter):
-            memo[id(tensor)] = nn.Parameter(tensor.detach().to("meta"), tensor.requires_grad)
-        else:
-            memo[id(tensor)] = tensor.detach().to("meta")
+            shadow = nn.Parameter(shadow, tensor.requires_grad)
+        memo[number] = shadow
     copied: nn.Module = copy.deepcopy(module, memo)
     return copied.eval()
 
@@ -81,14 +84,27 @@ def count(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[int, int]:
     return params, int(flops.get_total_flops()) // 2
 
 
-def _plain_tensors(module: nn.Module) -> list[Tensor]:
-    """Return tensors held as plain attributes, or in lists and dicts, anywhere in ``module``."""
-    found: list[Tensor] = []
-    for part in module.modules():
-        for held in vars(part).values():
-            items = held.values() if isinstance(held, dict) else held
-            if isinstance(items, Tensor):
-                found.append(items)
-            elif isinstance(held, dict | list | tuple):
-                found += [item for item in items if isinstance(item, Tensor)]
+_OWN = frozenset(vars(nn.Module()))
+
+
+def known_tensors(model: nn.Module) -> dict[int, tuple[str, Tensor]]:
+    """Return every tensor that ``model`` holds, by id: parameters, buffers, plain attributes.
+
+    Names are ``path.attribute``; items of lists and dicts are ``path.attribute[key]``.
+    """
+    found: dict[int, tuple[str, Tensor]] = {}
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        found.setdefault(id(tensor), (name, tensor))
+    for path, module in model.named_modules():
+        for attribute, held in vars(module).items():
+            if attribute in _OWN or not isinstance(held, Tensor | list | tuple | dict):
+                continue
+            name = f"{path}.{attribute}" if path else attribute
+            items: list[tuple[str, object]] = [(name, held)]
+            if not isinstance(held, Tensor):
+                pairs = held.items() if isinstance(held, dict) else enumerate(held)
+                items = [(f"{name}[{key!r}]", item) for key, item in pairs]
+            for item_name, item in items:
+                if isinstance(item, Tensor):
+                    found.setdefault(id(item), (item_name, item))
     return found

@@ -7,15 +7,13 @@ through both; the rest is constant by the shape contract.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from zoo_search.linegraph.recording import Call, Operation, Recording, map_leaves
-
-__all__ = ["BatchInt", "DoesNotFollowError", "InputDevice", "InputDtype", "follow", "resolve"]
+from zoo_search.linegraph.recording import Call, Operation, Recording, leaves, map_leaves
 
 
 @dataclass(frozen=True)
@@ -27,28 +25,21 @@ class BatchInt:
 
 
 @dataclass(frozen=True)
-class InputDtype:
-    """The dtype of the input."""
+class InputsOwn:
+    """An attribute of the input: its ``dtype`` or ``device``."""
 
-
-@dataclass(frozen=True)
-class InputDevice:
-    """The device of the input."""
+    attribute: str
 
 
 class DoesNotFollowError(Exception):
     """Two recordings differ in a way that does not follow from the input alone."""
 
 
-def resolve(leaf: Any, x: Tensor) -> Any:
+def resolve(leaf: object, x: Tensor) -> object:
     """Return what ``leaf`` stands for at input ``x``."""
     if isinstance(leaf, BatchInt):
         return leaf.slope * x.shape[0] + leaf.offset
-    if isinstance(leaf, InputDtype):
-        return x.dtype
-    if isinstance(leaf, InputDevice):
-        return x.device
-    return leaf
+    return getattr(x, leaf.attribute) if isinstance(leaf, InputsOwn) else leaf
 
 
 def follow(first: Recording, second: Recording, batches: tuple[int, int]) -> Recording:
@@ -73,23 +64,15 @@ def _operation(a: Operation, b: Operation, batches: tuple[int, int]) -> Operatio
     """Merge one operation of both recordings; flops become those of one image."""
     if a.function is not b.function and repr(a.function) != repr(b.function):
         raise DoesNotFollowError(f"{a.function} in {a.module} at one batch size only")
-    return Operation(
-        a.index,
-        a.function,
-        _merge(a.args, b.args, batches),
-        _merge(a.kwargs, b.kwargs, batches),
-        a.output,
-        a.updates,
-        a.ancestry,
-        _at_one(a.flops, b.flops, batches),
-        a.from_image,
+    # On the line through the counts at both batch sizes: count(n) = a + slope (n - n_0), so
+    # count(1) = a - slope (n_0 - 1).
+    slope = (b.flops - a.flops) // (batches[1] - batches[0])
+    return replace(
+        a,
+        args=_merge(a.args, b.args, batches),
+        kwargs=_merge(a.kwargs, b.kwargs, batches),
+        flops=a.flops - slope * (batches[0] - 1),
     )
-
-
-def _at_one(a: int, b: int, batches: tuple[int, int]) -> int:
-    """Return a count for one image: on the line through the counts at both batch sizes."""
-    slope = (b - a) // (batches[1] - batches[0])
-    return a - slope * (batches[0] - 1)
 
 
 def _call(a: Call, b: Call, batches: tuple[int, int]) -> Call:
@@ -99,24 +82,23 @@ def _call(a: Call, b: Call, batches: tuple[int, int]) -> Call:
         for x, y in zip(a.items, b.items, strict=True)
     ]
     args, kwargs = _merge(a.args, b.args, batches), _merge(a.kwargs, b.kwargs, batches)
-    return Call(a.path, args, kwargs, a.start, a.stop, a.output, items)
+    return replace(a, args=args, kwargs=kwargs, items=items)
 
 
-def _merge(a: Any, b: Any, batches: tuple[int, int]) -> Any:
+def _merge(a: object, b: object, batches: tuple[int, int]) -> Any:
     """Merge two argument trees of the same structure."""
-    others: list[Any] = []
-    map_leaves(others.append, b)
-    rest = iter(others)
+    rest = iter(leaves(b))  # in the same order as those of the other tree
     return map_leaves(lambda leaf: _leaf(leaf, next(rest, None), batches), a)
 
 
-def _leaf(a: Any, b: Any, batches: tuple[int, int]) -> Any:
+def _leaf(a: object, b: object, batches: tuple[int, int]) -> object:
     """Merge two leaves."""
     if isinstance(a, torch.device):
-        return InputDevice()
+        return InputsOwn("device")
     if isinstance(a, torch.dtype):
-        return a if a == b else InputDtype()
+        return a if a == b else InputsOwn("dtype")
     if isinstance(a, int) and isinstance(b, int) and a != b and not isinstance(a, bool):
+        # The line through both readings: a(n) = slope n + offset.
         slope, rest = divmod(b - a, batches[1] - batches[0])
         if rest:
             raise DoesNotFollowError(f"{a} at batch size {batches[0]}, {b} at {batches[1]}")

@@ -14,8 +14,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Cut", "Layout", "LineGraph", "Node", "NotACut"]
-
 Layout = Literal["nchw", "nhwc", "tokens", "windows"]
 
 

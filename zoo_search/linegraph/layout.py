@@ -7,8 +7,8 @@ are equal, as those of a square image's grid are.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,15 +19,20 @@ from zoo_search.linegraph.graph import Cut
 from zoo_search.linegraph.packing import PackMaps
 from zoo_search.linegraph.recording import Operation, Recording, Ref, refs_in
 
-__all__ = ["LayoutFinder", "from_nchw", "to_nchw"]
-
-_FIRST: frozenset[Callable[..., Any]] = frozenset(
+_FIRST: frozenset[Callable[..., object]] = frozenset(
     {torch.conv2d, F.conv2d, F.batch_norm, F.group_norm, F.instance_norm, F.max_pool2d,
      F.avg_pool2d, F.adaptive_avg_pool2d, F.interpolate}
 )  # fmt: skip
-_LAST: frozenset[Callable[..., Any]] = frozenset({F.linear, F.layer_norm, F.rms_norm})
+_LAST: frozenset[Callable[..., object]] = frozenset({F.linear, F.layer_norm, F.rms_norm})
+# Functions that move axes or elements, by name.
+_MOVES = frozenset({
+    "permute", "transpose", "view", "reshape", "flatten", "unflatten", "roll", "flip", "cat",
+    "T", "mT", "swapaxes", "movedim", "matmul", "bmm", "einsum", "baddbmm", "pad",
+})  # fmt: skip
 _PERMUTED: dict[tuple[int, ...], int] = {(0, 2, 3, 1): -1, (0, 3, 1, 2): 1}
 _MAX_PREFIX = 16
+Placed = tuple[tuple[int, int], int, tuple[int, ...] | None]
+"""Grid, prefix tokens and order of tokens, as a cut has them."""
 _FINE = 4096  # coordinates are told apart to this fraction of the image
 
 
@@ -89,15 +94,10 @@ class LayoutFinder:
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
         self._coordinates = Coordinates(recording)
-        self._users: dict[int, list[Operation]] = {}
+        self._users: defaultdict[int, list[Operation]] = defaultdict(list)
         for op in recording.operations:
-            for number in refs_in(op.args, op.kwargs):
-                self._users.setdefault(number, []).append(op)
-
-    @property
-    def batch(self) -> int:
-        """Images in the recorded batch."""
-        return self._recording.values[0].shape[0]
+            for number in op.inputs:
+                self._users[number].append(op)
 
     def cut(self, index: int, name: str, value: int) -> Cut | None:
         """Describe value ``value`` as cut ``index``; None if it has no known layout."""
@@ -106,24 +106,25 @@ class LayoutFinder:
             if self._channels_first(value):
                 return Cut(index, name, "nchw", shape[0], (shape[1], shape[2]))
             placed = self._placed(value)
+            # Channels last: NHWC where the places of the cells make the first two axes the grid,
+            # else windows and the cells inside each.
             if placed is None or placed[0] == shape[:2]:
                 return Cut(index, name, "nhwc", shape[2], (shape[0], shape[1]))
             grid, _, order = placed
             return Cut(index, name, "windows", shape[2], grid, 0, shape[0], order)
         if len(shape) == 2 and self._vote(value) >= 0:
-            placed = self._placed(value)
+            placed = self._placed(value) or self._grid(value, shape[0])
             if placed is not None:
                 return Cut(index, name, "tokens", shape[1], placed[0], placed[1], 1, placed[2])
-            found = self._grid(value, shape[0])
-            if found is not None:
-                return Cut(index, name, "tokens", shape[1], found[0], found[1])
         return None
 
-    def _placed(self, value: int) -> tuple[tuple[int, int], int, tuple[int, ...] | None] | None:
+    def _placed(self, value: int) -> Placed | None:
         """Return grid, prefix tokens and order of a value with channels last, if known."""
         coordinates = self._coordinates.of(value)
         if coordinates is None:
             return None
+        # One place for each token of the first image: the mean over its channels, which all lie at
+        # the same place. Tokens from nowhere are NaN; they have to come first.
         places = coordinates[0].mean(-1).flatten()
         outside = places.isnan()
         prefix = int(outside.sum())
@@ -131,6 +132,7 @@ class LayoutFinder:
             return None
         rows, row = torch.unique((places[prefix:].real * _FINE).round(), return_inverse=True)
         columns, column = torch.unique((places[prefix:].imag * _FINE).round(), return_inverse=True)
+        # The distinct y and x make the axes of a grid; every cell of it must be there just once.
         height, width = len(rows), len(columns)
         order = row * width + column
         raster = torch.arange(height * width)
@@ -142,70 +144,47 @@ class LayoutFinder:
     def _channels_first(self, value: int) -> bool:
         """Whether the channels of a 4-D value are at axis 1."""
         _, a, b, c = self._recording.values[value].shape
+        # Without a vote the shape decides: two equal axes are those of a square image's grid.
         vote = self._vote(value)
-        if vote:
-            return vote < 0
-        return not (a == b != c)
+        return vote < 0 if vote else not (a == b != c)
 
     def _vote(self, value: int) -> int:
         """Ask what consumes and what makes a value: below 0 for axis 1, above 0 for the last."""
-        vote = self._consumers(value)
-        return vote or self._producers(value)
+        return self._consumers(value) or self._producers(value)
 
     def _consumers(self, value: int, depth: int = 12) -> int:
         """Follow a value forward through operations that keep its shape."""
         if depth == 0:
             return 0
-        values = self._recording.values
-        shape = values[value].shape
-        for op in self._users.get(value, []):
-            vote = self._says(op, value, shape)
-            if vote:
-                return vote
-        for op in self._users.get(value, []):
-            for number in refs_in(op.output):
-                if values[number].shape == shape and not _moves(op):
-                    vote = self._consumers(number, depth - 1)
-                    if vote:
-                        return vote
-        return 0
+        values, users = self._recording.values, self._users[value]
+        said = (_says(op) for op in users if op.args and op.args[0] == Ref(value))
+        # None of them says anything: the vote of what comes out of those that keep the shape.
+        behind = (
+            self._consumers(number, depth - 1)
+            for op in users
+            if op.name not in _MOVES
+            for number in refs_in(op.output)
+            if values[number].shape == values[value].shape
+        )
+        return next(filter(None, said), 0) or next(filter(None, behind), 0)
 
     def _producers(self, value: int, depth: int = 12) -> int:
         """Follow a value backward through operations that keep its shape."""
-        values = self._recording.values
-        producer = values[value].producer
-        if producer is None or depth == 0:
+        values, op = self._recording.values, self._recording.maker(value)
+        if op is None or depth == 0:
             return 0
-        op = self._recording.operations[producer]
-        shape = values[value].shape
-        if op.function in _FIRST or isinstance(op.function, PackMaps):
+        if isinstance(op.function, PackMaps):
             return -1
-        if op.function in _LAST:
-            return 1
-        if _is_permute(op):
-            return -_PERMUTED.get(_permutation(op), 0)
-        if _moves(op):
-            return 0
-        for number in refs_in(op.args, op.kwargs):
-            if values[number].shape == shape:
-                vote = self._producers(number, depth - 1)
-                if vote:
-                    return vote
-        return 0
+        if op.name in _MOVES:
+            return -_says(op)
+        before = (
+            self._producers(number, depth - 1)
+            for number in op.inputs
+            if values[number].shape == values[value].shape
+        )
+        return _says(op) or next(filter(None, before), 0)
 
-    def _says(self, op: Operation, value: int, shape: tuple[int, ...]) -> int:
-        """What one consumer says about the channels of ``value``."""
-        if not op.args or op.args[0] != Ref(value):
-            return 0
-        if op.function in _FIRST:
-            return -1
-        if op.function in _LAST:
-            return 1
-        if _is_permute(op):
-            return _PERMUTED.get(_permutation(op), 0)
-        return 0
-
-    def _grid(self, value: int, tokens: int) -> tuple[tuple[int, int], int] | None:
+    def _grid(self, value: int, tokens: int) -> Placed | None:
         """Find the grid and the number of prefix tokens of a token tensor.
 
         The grid is that of the last 4-D tensor before it that fits.
@@ -219,40 +198,32 @@ class LayoutFinder:
             for height, width in pairs:
                 prefix = tokens - height * width
                 if height > 1 and 0 <= prefix <= min(_MAX_PREFIX, height * width - 1):
-                    return (height, width), prefix
+                    return (height, width), prefix, None
         return self._even_grid(tokens)
 
-    def _even_grid(self, tokens: int) -> tuple[tuple[int, int], int] | None:
+    def _even_grid(self, tokens: int) -> Placed | None:
         """Find a grid of square patches that fits, with the fewest prefix tokens."""
         height, width = self._recording.values[0].shape[2:]
-        fits = [
-            (tokens - (height // size) * (width // size), size)
-            for size in range(2, min(height, width) // 2 + 1)
-            if height % size == 0 and width % size == 0
-        ]
-        fits = [(prefix, size) for prefix, size in fits if 0 <= prefix <= _MAX_PREFIX]
+        sizes = range(2, min(height, width) // 2 + 1)
+        grids = [(height // s, width // s) for s in sizes if height % s == width % s == 0]
+        fits = [(tokens - rows * columns, -rows, -columns) for rows, columns in grids]
+        fits = [fit for fit in fits if 0 <= fit[0] <= _MAX_PREFIX]
         if not fits:
             return None
-        prefix, size = min(fits)
-        return (height // size, width // size), prefix
+        prefix, rows, columns = min(fits)
+        return (-rows, -columns), prefix, None
 
 
-def _moves(op: Operation) -> bool:
-    """Whether an operation moves axes or elements."""
-    return getattr(op.function, "__name__", "") in {
-        "permute", "transpose", "view", "reshape", "flatten", "unflatten", "roll", "flip", "cat",
-        "T", "mT", "swapaxes", "movedim", "matmul", "bmm", "einsum", "baddbmm", "pad",
-    }  # fmt: skip
-
-
-def _is_permute(op: Operation) -> bool:
-    """Whether an operation is a permutation of four axes."""
-    return getattr(op.function, "__name__", "") == "permute" and len(_permutation(op)) == 4
-
-
-def _permutation(op: Operation) -> tuple[int, ...]:
-    """Return the axes of a permute, counted from the front."""
-    axes = op.args[1] if len(op.args) == 2 and isinstance(op.args[1], tuple | list) else op.args[1:]
-    if not axes:
-        axes = op.kwargs.get("dims", ())
-    return tuple(int(axis) % len(axes) for axis in axes)
+def _says(op: Operation) -> int:
+    """Say where an operation has its input's channels: below 0 at axis 1, above 0 at the last."""
+    if op.function in _FIRST:
+        return -1
+    if op.function in _LAST:
+        return 1
+    if op.name != "permute":
+        return 0
+    axes = op.args[1] if len(op.args) == 2 else op.args[1:] or op.kwargs.get("dims", ())
+    if not isinstance(axes, tuple | list):
+        axes = op.args[1:]
+    # Counted from the front.
+    return _PERMUTED.get(tuple(int(a) % len(axes) for a in axes if isinstance(a, int)), 0)

@@ -12,15 +12,12 @@ from dataclasses import dataclass
 
 from zoo_search.linegraph.recording import Recording, Value, refs_in
 
-__all__ = ["Liveness", "liveness"]
-
 
 @dataclass(frozen=True)
 class Liveness:
     """Lifetimes of the image-dependent values of a recording.
 
     Attributes:
-        recording: What was analysed.
         born: First position at which a value is alive, by value number.
         dies: Last position at which a value is alive, by value number.
         count: How many values are alive, by position ``0 .. len(operations)``.
@@ -38,12 +35,17 @@ class Liveness:
         values = self.recording.values
         return [values[v] for v in self.born if self.born[v] <= position <= self.dies[v]]
 
-    def is_cut(self, position: int) -> bool:
-        """Whether exactly one value is alive at ``position`` and its first axis is the batch."""
+    def sole_at(self, position: int) -> int | None:
+        """Return the only value alive at ``position`` if its first axis is the batch, else None."""
         if self.count[position] != 1:
-            return False
+            return None
         shape = self.recording.values[self.sole[position]].shape
-        return len(shape) >= 2 and shape[0] == self.recording.values[0].shape[0]
+        fits = len(shape) >= 2 and shape[0] == self.recording.values[0].shape[0]
+        return self.sole[position] if fits else None
+
+    def is_cut(self, position: int) -> bool:
+        """Whether a single value is alive at ``position`` (:meth:`sole_at`)."""
+        return self.sole_at(position) is not None
 
     def why_not(self, position: int) -> str:
         """Say which tensors stay alive across ``position``, from where to where."""
@@ -56,42 +58,38 @@ class Liveness:
 
     def _lifetime(self, value: Value) -> str:
         """Say what ``value`` is and where it goes."""
-        operations = self.recording.operations
-        shape = "×".join(str(size) for size in value.shape[1:])
+        operations, itself = self.recording.operations, "the model itself"
         start, stop = self.born[value.index], self.dies[value.index]
-        source = operations[start - 1].module or "the model itself" if start else "the image"
-        if stop >= len(operations):
-            target = "the output"
-        else:
-            target = operations[stop].module or "the model itself"
-        return f"{shape} from {source} to {target}"
+        source = operations[start - 1].module if start else "the image"
+        target = operations[stop].module if stop < len(operations) else "the output"
+        return f"{value.size} from {source or itself} to {target or itself}"
 
 
 def liveness(recording: Recording) -> Liveness:
     """Compute the lifetimes of all image-dependent values of ``recording``."""
+    # A value is alive from behind the operation that made it to the last one that reads it, or
+    # writes into it: the old version ends there and the new one begins.
     last: dict[int, int] = {}
     for operation in recording.operations:
-        for number in refs_in(operation.args, operation.kwargs):
-            last[number] = operation.index
-        for _, old in operation.updates:
-            last[old] = operation.index
+        read = [*operation.inputs, *(old for _, old in operation.updates)]
+        last.update(dict.fromkeys(read, operation.index))
     end = len(recording.operations)
-    for number in refs_in(recording.root.output):
-        last[number] = end
+    last.update(dict.fromkeys(refs_in(recording.root.output), end))
+    # How many values are alive at each position is the running sum of births and deaths: linear
+    # in the number of values and operations, however long the lives are.
     born, dies = {}, {}
     change = [0] * (end + 2)
     change_of_sum = [0] * (end + 2)
     for value in recording.values:
-        if not value.from_image or value.index not in last:
-            continue
         start = 0 if value.producer is None else value.producer + 1
-        if last[value.index] < start:
+        stop = last.get(value.index, -1)
+        if not value.from_image or stop < start:  # nothing behind it reads it
             continue
-        born[value.index], dies[value.index] = start, last[value.index]
+        born[value.index], dies[value.index] = start, stop
         change[start] += 1
-        change[last[value.index] + 1] -= 1
+        change[stop + 1] -= 1
         change_of_sum[start] += value.index
-        change_of_sum[last[value.index] + 1] -= value.index
+        change_of_sum[stop + 1] -= value.index
     count = tuple(itertools.accumulate(change[: end + 1]))
     # Where one value is alive, the sum of the numbers of the values alive is its number.
     sole = tuple(itertools.accumulate(change_of_sum[: end + 1]))

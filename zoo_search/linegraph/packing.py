@@ -13,8 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["PackMaps", "PackTokens", "UnpackMaps", "UnpackTokens"]
-
 
 @dataclass(frozen=True)
 class PackMaps:
@@ -35,6 +33,7 @@ class PackMaps:
         parts = []
         for x in maps:
             factor = self.factor(x.shape[2:])
+            # [C, f H', f W'] -> [C f², H', W']: the pixels of a cell become channels of the cell.
             below, right = factor * self.grid[0] - x.shape[2], factor * self.grid[1] - x.shape[3]
             parts.append(F.pixel_unshuffle(F.pad(x, (0, right, 0, below)), factor))
         return torch.cat(parts, dim=1)
@@ -76,6 +75,7 @@ class PackTokens:
         parts = [cells]
         for number, x in enumerate(streams):
             if number != self.main:
+                # [B N, n, c] -> [B, N, n c], with zeros before it where prefix tokens have no cell.
                 inside = x.reshape(cells.shape[0], -1, x.shape[1] * x.shape[2])
                 parts.append(F.pad(inside, (0, 0, cells.shape[1] - inside.shape[1], 0)))
         return torch.cat(parts, dim=2)
@@ -95,10 +95,10 @@ class UnpackTokens:
         others = [number for number in range(len(self.shapes)) if number != main]
         inside = [self.shapes[number][0] * self.shapes[number][1] for number in others]
         first, *rest = torch.split(x, [self.shapes[main][1], *inside], dim=2)
-        out = {main: first}
-        for number, part in zip(others, rest, strict=True):
-            out[number] = part[:, part.shape[1] - self.cells :].reshape(-1, *self.shapes[number])
-        return tuple(
-            out[number].clone(memory_format=torch.contiguous_format)
-            for number in range(len(self.shapes))
-        )
+        # The zeros of the prefix tokens, at the front, are left behind.
+        streams = [
+            part[:, part.shape[1] - self.cells :].reshape(-1, *self.shapes[number])
+            for number, part in zip(others, rest, strict=True)
+        ]
+        streams.insert(main, first)
+        return tuple(stream.clone(memory_format=torch.contiguous_format) for stream in streams)

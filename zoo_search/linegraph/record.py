@@ -9,7 +9,9 @@ a *version* of a tensor: an operation that writes into a tensor gives it a new n
 from __future__ import annotations
 
 import operator
+from collections import defaultdict
 from collections.abc import Callable, Mapping
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -17,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from zoo_search.linegraph.cost import FlopCount
+from zoo_search.linegraph.cost import FlopCount, known_tensors
 from zoo_search.linegraph.recording import (
     Call,
     Operation,
@@ -29,9 +31,7 @@ from zoo_search.linegraph.recording import (
     refs_in,
 )
 
-__all__ = ["record"]
-
-_FACTORIES: dict[Any, Callable[..., Any]] = {
+_FACTORIES: dict[object, Callable[..., object]] = {
     torch.zeros_like: torch.zeros,
     torch.ones_like: torch.ones,
     torch.empty_like: torch.empty,
@@ -41,7 +41,7 @@ _FACTORIES: dict[Any, Callable[..., Any]] = {
 }
 
 
-_NORMS: frozenset[Callable[..., Any]] = frozenset({F.batch_norm, F.layer_norm, F.group_norm})
+_NORMS: frozenset[Callable[..., object]] = frozenset({F.batch_norm, F.layer_norm, F.group_norm})
 
 
 # Functions without multiplications of matrices, by name: not worth counting.
@@ -63,29 +63,22 @@ class Recorder(TorchFunctionMode):
         super().__init__()
         self.operations: list[Operation] = []
         self.values: list[Value] = []
-        self.lost: list[str] = []
         self._known = known
         self._number: dict[int, int] = {}
-        self._alive: list[Tensor] = []
-        self._sharing: dict[int, list[Tensor]] = {}
+        self._sharing: defaultdict[int, list[Tensor]] = defaultdict(list)
         self._stack: list[Call] = []
-        self._ancestries: list[tuple[str, ...]] = []
+        self._ancestries: list[tuple[str, ...]] = [()]
         self._flops = FlopCount()
 
-    def image(self, x: Tensor) -> None:
-        """Give the image number 0."""
-        self._define(x, from_image=True, producer=None, leaf=None)
-
-    def enter(self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def enter(self, path: str, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
         """Note that a module starts."""
         call = Call(path, self._to_refs(args), self._to_refs(kwargs), len(self.operations))
         if self._stack:
             self._stack[-1].items.append(call)
         self._stack.append(call)
-        above = self._ancestries[-1] if self._ancestries else ()
-        self._ancestries.append(_extended(above, path))
+        self._ancestries.append(_extended(self._ancestries[-1], path))
 
-    def leave(self, output: Any) -> Call:
+    def leave(self, output: object) -> Call:
         """Note that the innermost module ends."""
         call = self._stack.pop()
         self._ancestries.pop()
@@ -95,55 +88,59 @@ class Recorder(TorchFunctionMode):
 
     def __torch_function__(
         self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
         kwargs = kwargs or {}
-        inputs = [leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        inputs = _tensors((args, kwargs))
+        # Torch counts the writes into a tensor: whatever counts more afterwards was written into.
         versions = [tensor._version for tensor in inputs]
+        output: object
         if func in _NORMS and not kwargs.get("training"):
-            output = torch.empty_like(args[0])  # what it gives on meta tensors, ten times faster
+            output = torch.empty_like(inputs[0])  # what it gives on meta tensors, ten times faster
         elif getattr(func, "__name__", "") in _FREE:
             output = func(*args, **kwargs)
         else:
             with self._flops:
                 output = func(*args, **kwargs)
         written = [t for t, v in zip(inputs, versions, strict=True) if t._version != v]
-        if written or any(isinstance(leaf, Tensor) for leaf in leaves(output)):
+        if written or _tensors(output):
             self._note(func, args, kwargs, output, written)
         return output
 
     def _note(
         self,
-        func: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        output: Any,
+        func: Callable[..., object],
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+        output: object,
         written: list[Tensor],
     ) -> None:
         """Append one operation."""
+        made = _tensors(output)
         if func in _FACTORIES:
-            func, args, kwargs = (
-                _FACTORIES[func],
-                (tuple(output.shape),),
-                {"dtype": output.dtype, "device": output.device},
-            )
+            # A tensor made in the form of another one does not depend on what that one holds.
+            func, args = _FACTORIES[func], (tuple(made[0].shape),)
+            kwargs = {"dtype": made[0].dtype, "device": made[0].device}
         if getattr(func, "__name__", "") == "__get__":
             func = operator.attrgetter(func.__self__.__name__)  # type: ignore[attr-defined]
+        # The arguments are numbered before the outputs and updates: they mean the old versions.
         index = len(self.operations)
         arg_refs, kwarg_refs = self._to_refs(args), self._to_refs(kwargs)
         from_image = any(self.values[i].from_image for i in refs_in(arg_refs, kwarg_refs))
+        # Writing into a tensor changes every view of its memory: all get a new number.
         updates = []
         for tensor in self._aliases(written):
             old = self._number_of(tensor)
-            new = self._define(tensor, from_image or self.values[old].from_image, index, None)
+            new = self.define(tensor, from_image or self.values[old].from_image, index)
             updates.append((new, old))
-        given = {id(leaf) for leaf in leaves((args, kwargs)) if isinstance(leaf, Tensor)}
-        for leaf in leaves(output):
-            if isinstance(leaf, Tensor) and not (written and id(leaf) in given):
-                self._define(leaf, from_image, index, None)
+        # An operation in place returns its argument, which has got its new number above.
+        given = {id(tensor) for tensor in _tensors((args, kwargs))} if written else set()
+        for tensor in made:
+            if id(tensor) not in given:
+                self.define(tensor, from_image, index)
         self.operations.append(
             Operation(
                 index,
@@ -152,7 +149,7 @@ class Recorder(TorchFunctionMode):
                 kwarg_refs,
                 self._to_refs(output),
                 tuple(updates),
-                self._ancestries[-1] if self._ancestries else ("",),
+                self._ancestries[-1] or ("",),
                 self._flops.take(),
                 from_image,
             )
@@ -162,19 +159,15 @@ class Recorder(TorchFunctionMode):
 
     def _aliases(self, written: list[Tensor]) -> list[Tensor]:
         """Return the known tensors that share memory with the ones written into."""
-        found = {id(tensor): tensor for tensor in written}
-        for tensor in written:
-            for other in self._sharing.get(_storage(tensor), []):
-                found.setdefault(id(other), other)
-        return list(found.values())
+        shared = [other for t in written for other in self._sharing[_storage(t)]]
+        return list({id(tensor): tensor for tensor in [*written, *shared]}.values())
 
-    def _define(
-        self, tensor: Tensor, from_image: bool, producer: int | None, leaf: str | None
+    def define(
+        self, tensor: Tensor, from_image: bool, producer: int | None = None, leaf: str | None = None
     ) -> int:
         """Number a new version of ``tensor``."""
-        if id(tensor) not in self._number:
-            self._alive.append(tensor)  # keeps its id from being used again
-            self._sharing.setdefault(_storage(tensor), []).append(tensor)
+        if id(tensor) not in self._number:  # being kept, its id is not used again
+            self._sharing[_storage(tensor)].append(tensor)
         number = len(self.values)
         self._number[id(tensor)] = number
         self.values.append(Value(number, from_image, producer, leaf, tuple(tensor.shape)))
@@ -185,12 +178,12 @@ class Recorder(TorchFunctionMode):
         if id(tensor) in self._number:
             return self._number[id(tensor)]
         if id(tensor) in self._known:
-            return self._define(tensor, False, None, self._known[id(tensor)][0])
+            return self.define(tensor, False, leaf=self._known[id(tensor)][0])
+        # No torch function made it and no module holds it: tracing cannot say what it depends on.
         where = self._stack[-1].path if self._stack else ""
-        self.lost.append(where)
-        return self._define(tensor, True, None, f"?{where}")
+        return self.define(tensor, True, leaf=f"?{where}")
 
-    def _to_refs(self, tree: Any) -> Any:
+    def _to_refs(self, tree: object) -> Any:
         """Replace tensors by references."""
         return map_leaves(
             lambda leaf: Ref(self._number_of(leaf)) if isinstance(leaf, Tensor) else leaf, tree
@@ -204,8 +197,14 @@ def _extended(above: tuple[str, ...], path: str) -> tuple[str, ...]:
     top = f"{above[-1]}." if above[-1] else ""
     if not path.startswith(top):
         return (*above, path)  # a module that lives elsewhere, shared between blocks
-    parts = path[len(top) :].split(".")
-    return (*above, *(top + ".".join(parts[: i + 1]) for i in range(len(parts))))
+    # From ``stages.0`` to ``stages.0.blocks.1`` the list ``stages.0.blocks``, which nobody calls.
+    inner = accumulate(path[len(top) :].split("."), "{}.{}".format)
+    return (*above, *(top + path for path in inner))
+
+
+def _tensors(tree: object) -> list[Tensor]:
+    """Return the tensors among the leaves of a tree."""
+    return [leaf for leaf in leaves(tree) if isinstance(leaf, Tensor)]
 
 
 def _storage(tensor: Tensor) -> int:
@@ -213,39 +212,10 @@ def _storage(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
 
 
-_OWN = frozenset(vars(nn.Module()))
-
-
-def known_tensors(model: nn.Module) -> dict[int, tuple[str, Tensor]]:
-    """Return every tensor that ``model`` holds, by id: parameters, buffers, plain attributes.
-
-    Names are ``path.attribute``; items of lists and dicts are ``path.attribute[key]``.
-    """
-    found: dict[int, tuple[str, Tensor]] = {}
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        found.setdefault(id(tensor), (name, tensor))
-    for path, module in model.named_modules():
-        for attribute, held in vars(module).items():
-            if attribute in _OWN or not isinstance(held, Tensor | list | tuple | dict):
-                continue
-            name = f"{path}.{attribute}" if path else attribute
-            items: list[tuple[str, Any]] = [(name, held)]
-            if isinstance(held, list | tuple):
-                items = [(f"{name}[{i}]", item) for i, item in enumerate(held)]
-            elif isinstance(held, dict):
-                items = [(f"{name}[{key!r}]", item) for key, item in held.items()]
-            for item_name, item in items:
-                if isinstance(item, Tensor):
-                    found.setdefault(id(item), (item_name, item))
-    return found
-
-
 def record(model: nn.Module, x: Tensor) -> Recording:
-    """Run ``model`` on ``x`` and return what it computed. Hooks are put on ``model`` for good.
+    """Run a model on images ``[B, C, H, W]`` and return what it computed.
 
-    Args:
-        model: A copy that may be spoilt, in eval mode, on the device and dtype of ``x``.
-        x: Image batch ``[B, C, H, W]``.
+    It must be in eval mode, on the device and in the dtype of ``x``; hooks are put on it for good.
     """
     marks: list[int] = []
     calls: list[Call] = []
@@ -254,10 +224,12 @@ def record(model: nn.Module, x: Tensor) -> Recording:
         recorder = Recorder(known_tensors(model))
         for path, module in model.named_modules():
 
-            def before(_: nn.Module, args: Any, kwargs: Any, path: str = path) -> None:
+            def before(
+                _: nn.Module, args: tuple[object, ...], kwargs: dict[str, object], path: str = path
+            ) -> None:
                 recorder.enter(path, args, kwargs)
 
-            def after(_: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            def after(_: nn.Module, args: object, kwargs: object, output: object) -> None:
                 calls.append(recorder.leave(output))
 
             module.register_forward_pre_hook(before, with_kwargs=True)
@@ -265,13 +237,13 @@ def record(model: nn.Module, x: Tensor) -> Recording:
         features = getattr(model, "forward_features", None)
         if callable(features):
 
-            def marked(*args: Any, **kwargs: Any) -> Any:
+            def marked(*args: object, **kwargs: object) -> object:
                 out = features(*args, **kwargs)
                 marks.append(len(recorder.operations))
                 return out
 
             model.forward_features = marked  # type: ignore[assignment]
-        recorder.image(x)
+        recorder.define(x, from_image=True)  # number 0
         with recorder:
             model(x)
     return Recording(recorder.operations, recorder.values, calls[-1], marks[-1] if marks else None)

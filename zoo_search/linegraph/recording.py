@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-__all__ = ["Call", "Operation", "Recording", "Ref", "Value", "leaves", "map_leaves", "refs_in"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +19,6 @@ class Value:
     """One version of a tensor.
 
     Attributes:
-        index: Its number.
         from_image: Whether it depends on the image's content.
         producer: Index of the operation that made it; None for the image and for leaves.
         leaf: Name of the parameter or buffer, or of the attribute that holds a constant tensor.
@@ -34,17 +31,17 @@ class Value:
     leaf: str | None
     shape: tuple[int, ...]
 
+    @property
+    def size(self) -> str:
+        """Its shape in words, without the batch."""
+        return "×".join(map(str, self.shape[1:]))
+
 
 @dataclass(frozen=True)
 class Operation:
-    """One call of a torch function.
+    """One call of a torch function; :class:`Ref` stands for tensors among what goes in and out.
 
     Attributes:
-        index: Its place in the recording.
-        function: What was called.
-        args: Positional arguments, with tensors replaced by :class:`Ref`.
-        kwargs: Keyword arguments, likewise.
-        output: What came back, likewise.
         updates: ``(new, old)`` pairs of values for the tensors that were written into.
         ancestry: Paths of the modules around it, from the root ``""`` to the innermost running
             one; lists of modules, which never run themselves, included.
@@ -53,10 +50,10 @@ class Operation:
     """
 
     index: int
-    function: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    output: Any
+    function: Callable[..., object]
+    args: tuple[object, ...]
+    kwargs: dict[str, object]
+    output: object
     updates: tuple[tuple[int, int], ...]
     ancestry: tuple[str, ...]
     flops: int
@@ -67,17 +64,27 @@ class Operation:
         """Path of the innermost module that was running."""
         return self.ancestry[-1]
 
+    @property
+    def name(self) -> str:
+        """Name of the function; empty if it has none."""
+        return str(getattr(self.function, "__name__", ""))
+
+    @property
+    def inputs(self) -> list[int]:
+        """Numbers of the values among the arguments."""
+        return refs_in(self.args, self.kwargs)
+
 
 @dataclass
 class Call:
     """One call of a module, covering the operations ``[start, stop)``."""
 
     path: str
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    args: tuple[object, ...]
+    kwargs: dict[str, object]
     start: int
     stop: int = -1
-    output: Any = None
+    output: object = None
     items: list[Call | int] = field(default_factory=list)
 
 
@@ -97,8 +104,13 @@ class Recording:
     root: Call
     features_at: int | None = None
 
+    def maker(self, value: int) -> Operation | None:
+        """Return the operation that made a value; None for the image and for leaves."""
+        producer = self.values[value].producer
+        return None if producer is None else self.operations[producer]
 
-def map_leaves(function: Callable[[Any], Any], tree: Any) -> Any:
+
+def map_leaves(function: Callable[[Any], object], tree: Any) -> Any:
     """Apply ``function`` to the leaves of nested tuples, lists, dicts and slices."""
     if isinstance(tree, tuple):
         mapped = [map_leaves(function, item) for item in tree]
@@ -112,13 +124,13 @@ def map_leaves(function: Callable[[Any], Any], tree: Any) -> Any:
     return function(tree)
 
 
-def leaves(tree: Any) -> Iterator[Any]:
-    """Yield the leaves of nested tuples, lists, dicts and slices."""
-    found: list[Any] = []
+def leaves(tree: object) -> list[object]:
+    """Return the leaves of nested tuples, lists, dicts and slices, in order."""
+    found: list[object] = []
     map_leaves(found.append, tree)
-    yield from found
+    return found
 
 
-def refs_in(*trees: Any) -> list[int]:
+def refs_in(*trees: object) -> list[int]:
     """Return the numbers of the values that ``trees`` refer to, in order, each once."""
     return list(dict.fromkeys(leaf.index for leaf in leaves(trees) if isinstance(leaf, Ref)))

@@ -19,8 +19,6 @@ from zoo_search.linegraph.liveness import Liveness
 from zoo_search.linegraph.packing import PackMaps, PackTokens, UnpackMaps, UnpackTokens
 from zoo_search.linegraph.recording import Call, Operation, Recording, Ref, Value, map_leaves
 
-__all__ = ["Bundle", "bundle_at", "bundled"]
-
 _MOST = 4
 _MOST_CHANNELS = 9000  # a stitch into more would outweigh the block behind it
 _MAX_PREFIX = 16
@@ -54,16 +52,16 @@ def bundle_at(position: int, alive: Liveness, finder: LayoutFinder) -> Bundle | 
     for op in alive.recording.operations[position:]:
         if len(numbers.intersection(old for _, old in op.updates)) > 1:
             return None  # they share memory, and copies would not
-    found = _bundle_of_maps(position, values, finder) or _bundle_of_tokens(position, values, finder)
+    # Maps first; else one sequence of cells with other tokens inside each cell.
+    batch = alive.recording.values[0].shape[0]
+    found = _bundle_of_maps(position, values, finder) or _bundle_of_tokens(position, values, batch)
     return found if found is not None and max(found.shape[1:]) <= _MOST_CHANNELS else None
 
 
 def bundled(recording: Recording, bundles: Sequence[Bundle]) -> Recording:
     """Return the recording with the operations that pack and unpack at each bundle's position.
 
-    Args:
-        recording: Left as it is.
-        bundles: In the order of their positions, all inside the recording.
+    The bundles come in the order of their positions, all inside the recording.
     """
     return _Weaver(recording, bundles).woven()
 
@@ -77,20 +75,13 @@ def _bundle_of_maps(position: int, values: Sequence[Value], finder: LayoutFinder
     grid = min(shape[1:] for shape in shapes)
     pack = PackMaps(grid)
     channels = sum(shape[0] * pack.factor(shape[1:]) ** 2 for shape in shapes)
-    return Bundle(
-        position,
-        tuple(value.index for value in values),
-        (values[0].shape[0], channels, *grid),
-        pack,
-        UnpackMaps(pack, shapes),
-    )
+    numbers = tuple(value.index for value in values)
+    shape = (values[0].shape[0], channels, *grid)
+    return Bundle(position, numbers, shape, pack, UnpackMaps(pack, shapes))
 
 
-def _bundle_of_tokens(
-    position: int, values: Sequence[Value], finder: LayoutFinder
-) -> Bundle | None:
+def _bundle_of_tokens(position: int, values: Sequence[Value], batch: int) -> Bundle | None:
     """Bundle a sequence of cells with the tokens inside each cell."""
-    batch = finder.batch
     mains = [i for i, value in enumerate(values) if value.shape[0] == batch]
     if len(mains) != 1 or any(len(value.shape) != 3 for value in values):
         return None
@@ -102,13 +93,9 @@ def _bundle_of_tokens(
     shapes = tuple((value.shape[1], value.shape[2]) for value in values)
     channels = main.shape[2] + sum(n * c for i, (n, c) in enumerate(shapes) if i != mains[0])
     pack = PackTokens(mains[0])
-    return Bundle(
-        position,
-        tuple(value.index for value in values),
-        (batch, main.shape[1], channels),
-        pack,
-        UnpackTokens(pack, min(cells), shapes),
-    )
+    numbers = tuple(value.index for value in values)
+    unpack = UnpackTokens(pack, min(cells), shapes)
+    return Bundle(position, numbers, (batch, main.shape[1], channels), pack, unpack)
 
 
 class _Weaver:
@@ -120,13 +107,14 @@ class _Weaver:
         self._waiting = list(bundles)
         self._operations: list[Operation] = []
         self._packed: dict[int, int] = {}
-        self._unpacked: dict[tuple[int, int], int] = {}
+        self._number: dict[int, int] = {}
         self._values = self._numbered()
-        self._alias: dict[int, int] = {}
 
     def woven(self) -> Recording:
         """Return the new recording."""
         root = self._call(self._old.root)
+        # Both operations of a bundle before the end of forward_features lie before it; of a bundle
+        # right at the end only the packing does, so that the features are the packed tensor.
         at = self._old.features_at
         if at is not None:
             before = sum(bundle.position < at for bundle in self._bundles)
@@ -135,7 +123,8 @@ class _Weaver:
 
     def _numbered(self) -> list[Value]:
         """Number all values in the order in which they come about."""
-        self._number: dict[int, int] = {}
+        # Each bundle adds one packed and k unpacked values, and two operations. Values made behind
+        # it move up by its values, and their producers by its operations (``shift``).
         values: list[Value] = []
         waiting = list(self._bundles)
         shift = 0
@@ -148,7 +137,6 @@ class _Weaver:
                 self._packed[bundle.position] = len(values)
                 values.append(Value(len(values), True, at, None, bundle.shape))
                 for old in bundle.values:
-                    self._unpacked[bundle.position, old] = len(values)
                     shape = self._old.values[old].shape
                     values.append(Value(len(values), True, at + 1, None, shape))
                 shift += 2
@@ -158,13 +146,11 @@ class _Weaver:
             values.append(replace(value, index=len(values), producer=producer))
         return values
 
-    def _renamed(self, tree: Any) -> Any:
+    def _renamed(self, tree: object) -> Any:
         """Let references go to the newest copy of what they refer to."""
 
-        def rename(leaf: Any) -> Any:
-            if not isinstance(leaf, Ref):
-                return leaf
-            return Ref(self._alias.get(leaf.index, self._number[leaf.index]))
+        def rename(leaf: object) -> object:
+            return Ref(self._number[leaf.index]) if isinstance(leaf, Ref) else leaf
 
         return map_leaves(rename, tree)
 
@@ -188,16 +174,18 @@ class _Weaver:
     def _weave(self, bundle: Bundle) -> list[Call | int]:
         """Add the two operations of a bundle and return their places."""
         position, place = bundle.position, len(self._operations)
-        inputs = [self._renamed(Ref(old)) for old in bundle.values]
+        inputs = [Ref(self._number[old]) for old in bundle.values]
+        # The packed value's number, then those of the unpacked ones: see _numbered.
         packed = Ref(self._packed[position])
-        outputs = tuple(Ref(self._unpacked[position, old]) for old in bundle.values)
+        outputs = tuple(Ref(packed.index + 1 + i) for i in range(len(bundle.values)))
         before = self._old.operations[position - 1].ancestry
         after = self._old.operations[position].ancestry
         self._operations += [
             Operation(place, bundle.pack, (inputs,), {}, packed, (), before, 0, True),
             Operation(place + 1, bundle.unpack, (packed,), {}, outputs, (), after, 0, True),
         ]
-        self._alias.update(zip(bundle.values, (ref.index for ref in outputs), strict=True))
+        # From here on the old values are read from what was unpacked.
+        self._number.update(zip(bundle.values, (ref.index for ref in outputs), strict=True))
         return [place, place + 1]
 
     def _operation(self, op: Operation) -> Operation:

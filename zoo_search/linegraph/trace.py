@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 
 import torch
 from torch import nn
 
-from zoo_search.errors import UserError, first_line
-from zoo_search.linegraph.build import Builder, Built
+from zoo_search.core.errors import UserError, first_line
+from zoo_search.linegraph.build import Builder
 from zoo_search.linegraph.cost import meta_copy
 from zoo_search.linegraph.follow import DoesNotFollowError, follow
 from zoo_search.linegraph.graph import Cut, LineGraph, Node
 from zoo_search.linegraph.plan import plan
 from zoo_search.linegraph.record import record
 from zoo_search.linegraph.recording import Recording, Ref
-
-__all__ = ["trace"]
 
 _BATCHES = (2, 3)
 
@@ -42,31 +39,37 @@ def trace(
     name = name or type(module).__name__
     chosen = plan(_recorded(module, input_size, name), module, name)
     recording = chosen.recording
+    # The nodes take their modules from one copy, so that what the model shares they share.
     model = copy.deepcopy(module).eval()
     builder = Builder(model, recording)
     operations = recording.operations
     image = Cut(0, "image", "nchw", input_size[0], (input_size[1], input_size[2]))
-    seen: set[int] = set()
+    seen: set[nn.Parameter] = set()
     nodes = []
     start, source = 0, 0
-    for index, (segment, value) in enumerate(zip(chosen.segments, chosen.values, strict=True)):
+    for index, (segment, _, value) in enumerate(chosen.pieces):
         built = builder.build(start, segment.stop, source, Ref(value))
+        new = {p for p in built.parameters() if p not in seen}
+        seen |= new
+        # A multiplication and an addition are two operations, and one multiply-add.
         macs = sum(op.flops for op in operations[start : segment.stop]) // 2
         if len(recording.values[value].shape) == 2:
-            built = replace(built, module=nn.Sequential(built.module, nn.Unflatten(1, (-1, 1, 1))))
-        nodes.append(Node(index, segment.name, built.module, _new_params(built, seen), macs))
+            # Features [B, C] are a map of one cell, [B, C, 1, 1]; the head takes them flat again.
+            built = nn.Sequential(built, nn.Unflatten(1, (-1, 1, 1)))
+        params = sum(parameter.numel() for parameter in new)
+        nodes.append(Node(index, segment.name, built, params, macs))
         start, source = segment.stop, value
     head = builder.build(start, len(operations), source, recording.root.output)
     if len(recording.values[source].shape) == 2:
-        head = replace(head, module=nn.Sequential(nn.Flatten(1), head.module))
-    params = sum(parameter.numel() for parameter in model.parameters())
+        head = nn.Sequential(nn.Flatten(1), head)
+    total = sum(parameter.numel() for parameter in model.parameters())
     return LineGraph(
         name,
         input_size,
         tuple(nodes),
-        (image, *chosen.cuts),
-        head.module,
-        params - sum(node.params for node in nodes),
+        (image, *(piece.cut for piece in chosen.pieces)),
+        head,
+        total - sum(node.params for node in nodes),
         sum(op.flops for op in operations[start:]) // 2,
         chosen.refused,
     )
@@ -76,14 +79,18 @@ def _recorded(module: nn.Module, input_size: tuple[int, int, int], name: str) ->
     """Record the model at two batch sizes and dtypes, and merge what it did."""
     dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
     other = torch.float32 if dtype == torch.float64 else torch.float64
+
+    def run(batch: int, kind: torch.dtype) -> Recording:
+        images = torch.empty((batch, *input_size), device="meta", dtype=kind)
+        model = meta_copy(module)
+        return record(model if kind == dtype else model.to(kind), images)
+
     try:
-        first = record(meta_copy(module), _images(_BATCHES[0], input_size, dtype))
+        first = run(_BATCHES[0], dtype)
         try:
-            second = record(meta_copy(module).to(other), _images(_BATCHES[1], input_size, other))
-            recording = follow(first, second, _BATCHES)
+            recording = follow(first, run(_BATCHES[1], other), _BATCHES)
         except Exception:  # a model that fixes its dtype inside; then only the batch size varies
-            second = record(meta_copy(module), _images(_BATCHES[1], input_size, dtype))
-            recording = follow(first, second, _BATCHES)
+            recording = follow(first, run(_BATCHES[1], dtype), _BATCHES)
     except DoesNotFollowError as error:
         raise UserError(
             f"{name}: no line graph, because what the model computes depends on the batch size "
@@ -103,15 +110,3 @@ def _recorded(module: nn.Module, input_size: tuple[int, int, int], name: str) ->
             "part with torch functions."
         )
     return recording
-
-
-def _images(batch: int, input_size: tuple[int, int, int], dtype: torch.dtype) -> torch.Tensor:
-    """Return a batch of images on the meta device."""
-    return torch.empty((batch, *input_size), device="meta", dtype=dtype)
-
-
-def _new_params(built: Built, seen: set[int]) -> int:
-    """Count the parameters of ``built`` that no earlier node has, and remember them."""
-    new = [p for p in built.parameters if id(p) not in seen]
-    seen.update(id(p) for p in new)
-    return sum(p.numel() for p in new)

@@ -1,21 +1,45 @@
-"""Candidates and their file, ``candidates.parquet`` (``docs/design.md``, "Files of a run")."""
+"""Candidates, and the one way in which they are written down.
+
+:func:`encode` gives plain values under the names that every file uses. The study keeps them as
+attributes of a trial, ``candidates.parquet`` as columns (``docs/design.md``, "Files of a run"),
+where a recipe and the reports of hooks are JSON texts and each score is a column of its own.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from zoo_search.reassembly.recipe import Recipe
+import pyarrow as pa
 
-__all__ = ["Candidate", "best_first", "from_table", "to_table"]
+from zoo_search.networks.recipe import Recipe
+
+_COLUMNS = {
+    "id": "int32", "kind": "string", "recipe": "string", "params": "int64", "macs": "int64",
+    "state": "string", "reason": "string", "seconds": "float64", "init": "string",
+}  # fmt: skip
+_MEASURED = {"latency_ms": "float64", "memory": "int64"}
+_TEXTS = ("recipe", "init")
 
 Kind = Literal["reassembly", "zoo"]
 State = Literal["complete", "failed"]
 
-_MEASURED = (("latency_ms", "latency", "float64"), ("memory", "memory", "int64"))
+Report = Mapping[str, Any]
+"""The report of an init hook (:class:`zoo_search.hooks.HookReport`), as plain values."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of scoring one recipe."""
+
+    # By proxy; those that failed are missing.
+    scores: Mapping[str, float] = field(default_factory=dict)
+    reason: str = ""  # why any failed, else empty
+    seconds: float = 0.0  # to assemble and score
+    init: Sequence[Report] = ()  # reports of the init hooks
 
 
 @dataclass(frozen=True)
@@ -34,8 +58,7 @@ class Candidate:
         seconds: Time to assemble and score.
         latency: Milliseconds for a batch, where it was asked for.
         memory: Peak activation memory for one image in fp32, in bytes, where it was asked for.
-        init: Reports of the init hooks, as plain values
-            (:class:`zoo_search.hooks.HookReport`).
+        init: Reports of the init hooks.
     """
 
     id: int
@@ -49,7 +72,32 @@ class Candidate:
     seconds: float
     latency: float | None = None
     memory: int | None = None
-    init: Sequence[Mapping[str, Any]] = ()
+    init: Sequence[Report] = ()
+
+
+def encode(candidate: Candidate) -> dict[str, Any]:
+    """Return a candidate as plain values; costs that were not measured are left away."""
+    data = {
+        **vars(candidate),
+        "recipe": candidate.recipe.to_dict(),
+        "scores": dict(candidate.scores),
+        "init": list(candidate.init),
+        "latency_ms": candidate.latency,
+    }
+    del data["latency"]
+    return {name: x for name, x in data.items() if x is not None or name not in _MEASURED}
+
+
+def decode(data: Mapping[str, Any]) -> Candidate:
+    """Read what :func:`encode` gave; what a candidate does not hold is passed over."""
+    values = {
+        **data,
+        "recipe": Recipe.from_any(data["recipe"]),
+        "init": tuple(data["init"]),
+        "latency": data.get("latency_ms"),
+    }
+    names = {field.name for field in fields(Candidate)}
+    return Candidate(**{name: value for name, value in values.items() if name in names})
 
 
 def best_first(candidates: Sequence[Candidate], proxy: str) -> list[Candidate]:
@@ -59,63 +107,41 @@ def best_first(candidates: Sequence[Candidate], proxy: str) -> list[Candidate]:
 
 
 def to_table(
-    candidates: Sequence[Candidate], proxies: Sequence[str], metadata: Mapping[str, Any]
-) -> Any:
-    """Return the candidates as a ``pyarrow.Table``: one row each, one column a proxy.
+    candidates: Sequence[Candidate], proxies: Sequence[str], metadata: Mapping[str, object]
+) -> pa.Table:
+    """Return the candidates as a table: one row each, one column a proxy.
 
     ``latency_ms`` and ``memory`` are columns only where any candidate has them.
     """
-    import pyarrow as pa
-
+    rows = []
+    for candidate in candidates:
+        data = encode(candidate)
+        scores = {proxy_column(proxy): candidate.scores.get(proxy) for proxy in proxies}
+        texts = {name: json.dumps(data[name]) for name in _TEXTS}
+        rows.append({**data, **texts, **scores})
+    types = dict(_COLUMNS)
+    types |= {n: kind for n, kind in _MEASURED.items() if any(n in row for row in rows)}
+    types |= {proxy_column(proxy): "float64" for proxy in proxies}
     columns = {
-        "id": pa.array([c.id for c in candidates], pa.int32()),
-        "kind": pa.array([c.kind for c in candidates], pa.string()),
-        "recipe": pa.array([json.dumps(c.recipe.to_dict()) for c in candidates], pa.string()),
-        "params": pa.array([c.params for c in candidates], pa.int64()),
-        "macs": pa.array([c.macs for c in candidates], pa.int64()),
-        "state": pa.array([c.state for c in candidates], pa.string()),
-        "reason": pa.array([c.reason for c in candidates], pa.string()),
-        "seconds": pa.array([c.seconds for c in candidates], pa.float64()),
-        "init": pa.array([json.dumps(list(c.init)) for c in candidates], pa.string()),
+        name: pa.array([row.get(name) for row in rows], getattr(pa, kind)())
+        for name, kind in types.items()
     }
-    for name, attribute, kind in _MEASURED:
-        values = [getattr(c, attribute) for c in candidates]
-        if any(value is not None for value in values):
-            columns[name] = pa.array(values, getattr(pa, kind)())
-    for proxy in proxies:
-        columns[proxy_column(proxy)] = pa.array(
-            [c.scores.get(proxy) for c in candidates], pa.float64()
-        )
     text = json.dumps({"format": 1, "proxies": list(proxies), **metadata}, allow_nan=False)
     return pa.table(columns).replace_schema_metadata({"zoo_search": text})
 
 
-def from_table(table: Any) -> list[Candidate]:
+def from_table(table: pa.Table) -> list[Candidate]:
     """Read candidates back from the table that :func:`to_table` gives."""
-    metadata = json.loads(table.schema.metadata[b"zoo_search"])
-    proxies: list[str] = metadata["proxies"]
-    return [
-        Candidate(
-            id=row["id"],
-            recipe=Recipe.from_any(json.loads(row["recipe"])),
-            kind=row["kind"],
-            params=row["params"],
-            macs=row["macs"],
-            scores=_present({p: row[proxy_column(p)] for p in proxies}),
-            state=row["state"],
-            reason=row["reason"],
-            seconds=row["seconds"],
-            init=tuple(json.loads(row["init"])),
-            **{attribute: row.get(name) for name, attribute, _ in _MEASURED},
-        )
-        for row in table.to_pylist()
-    ]
+    proxies: list[str] = json.loads(table.schema.metadata[b"zoo_search"])["proxies"]
+    candidates = []
+    for row in table.to_pylist():
+        scores = {proxy: row[proxy_column(proxy)] for proxy in proxies}
+        kept = {name: x for name, x in scores.items() if x is not None and math.isfinite(x)}
+        texts = {name: json.loads(row[name]) for name in _TEXTS}
+        candidates.append(decode({**row, **texts, "scores": kept}))
+    return candidates
 
 
 def proxy_column(proxy: str) -> str:
     """Return the column of a proxy: its name, or ``score_NAME`` where a cost has that name."""
     return f"score_{proxy}" if proxy in ("params", "macs") else proxy
-
-
-def _present(scores: Mapping[str, float | None]) -> dict[str, float]:
-    return {name: v for name, v in scores.items() if v is not None and math.isfinite(v)}

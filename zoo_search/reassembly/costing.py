@@ -7,65 +7,63 @@ first, so that a recipe does not drift over a limit from one measurement to the 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import fields
+from typing import Any
 
-from zoo_search.reassembly.assemble import assemble
-from zoo_search.reassembly.cost import CostTable
-from zoo_search.reassembly.infeasible import left_out_in_words
-from zoo_search.reassembly.latency import AdditiveError, LatencyTable, Timer, additive_error
-from zoo_search.reassembly.recipe import HasGraph, graph_of
-
-if TYPE_CHECKING:
-    from zoo_search.config import BudgetConfig
-    from zoo_search.linegraph.graph import LineGraph
-    from zoo_search.reassembly.space import Space
-    from zoo_search.store import RunStore
-
-__all__ = ["LATENCY", "cost_table", "prepare"]
+from zoo_search.config import BudgetConfig
+from zoo_search.core.identity import fingerprint
+from zoo_search.core.progress import console, progress
+from zoo_search.core.store import RunStore
+from zoo_search.costs.budget import Budget
+from zoo_search.costs.latency import LatencyTable, Timer, additive_error
+from zoo_search.costs.table import CostTable
+from zoo_search.networks.assemble import assemble
+from zoo_search.networks.parents import Models, Parents
+from zoo_search.partitions.result import Partition
+from zoo_search.reassembly.space.choices import left_out_in_words
+from zoo_search.reassembly.space.space import Space
 
 LATENCY = "latency.json"
 _CHECKED = 5  # recipes that are built to tell the error of the additive model
 
 
-def cost_table(
-    zoo: Mapping[str, LineGraph | HasGraph],
-    num_classes: int,
-    config: BudgetConfig,
-    store: RunStore | None = None,
-) -> CostTable:
-    """Return the cost table of a run; latencies that the run directory holds are taken from there.
+def budget_of(config: BudgetConfig) -> Budget:
+    """Return the limits of a run file's section ``budget``."""
+    return Budget(**{limit.name: getattr(config, limit.name) for limit in fields(Budget)})
 
-    Args:
-        zoo: Models by name.
-        num_classes: Classes of the target head.
-        config: Section ``budget`` of the run file.
-        store: The run directory, if there is one.
-    """
-    graphs = {name: graph_of(model) for name, model in zoo.items()}
+
+def open_space(
+    partition: Partition, zoo: Models, num_classes: int, config: BudgetConfig, store: RunStore
+) -> Space:
+    """Return the recipes that a run's partition and its section ``budget`` allow."""
+    return Space(partition, cost_table(zoo, num_classes, config, store), budget_of(config))
+
+
+def cost_table(
+    zoo: Models, num_classes: int, config: BudgetConfig, store: RunStore | None = None
+) -> CostTable:
+    """Return the cost table of a run, with the latencies that the run directory holds, if any."""
+    parents = dict(Parents(zoo))
+    graphs = {name: parent.graph for name, parent in parents.items()}
     timer = Timer(batch=config.latency_batch, threads=config.latency_threads)
-    known: Mapping[str, int] = {}
+    known: dict[str, int] = {}
     if store is not None and store.exists(LATENCY):
         kept = store.read_json(LATENCY)
-        if kept.get("made_from") == _identity(graphs, timer):
+        if kept.get("made_from") == _identity(parents, timer):
             known = kept["nanoseconds"]
     latency = LatencyTable(graphs, num_classes, timer, known)
-    return CostTable(zoo, num_classes, config.measure, latency)
+    return CostTable(parents, num_classes, config.measure, latency)
 
 
-def prepare(space: Space, zoo: Mapping[str, Any], seed: int, store: RunStore) -> dict[str, Any]:
+def measure_costs(space: Space, zoo: Models, seed: int, store: RunStore) -> dict[str, Any]:
     """Measure what the space needs, keep it, and say what the user should know of it.
 
-    Says which models the licences leave out, and how far the additive model of latency is off.
-
-    Returns:
-        The same for the metadata of ``candidates.parquet``, JSON-ready.
+    That is which models the licences leave out, and how far the additive model of latency is off;
+    returned is the same for the metadata of ``candidates.parquet``, JSON-ready.
 
     Raises:
         UserError: If no recipe is feasible.
     """
-    from zoo_search.progress import console
-
     facts: dict[str, Any] = {}
     if space.left_out:
         console.print(
@@ -73,17 +71,21 @@ def prepare(space: Space, zoo: Mapping[str, Any], seed: int, store: RunStore) ->
         )
         facts["left_out"] = space.left_out
     if "latency" in space.costs.measure:
-        latency = space.costs.latency
+        latency, classes = space.costs.latency, space.costs.num_classes
         _measure_all(space)
-        error = _error(space, zoo, seed)
+        nets = [
+            assemble(recipe, zoo, "random", num_classes=classes, copy_blocks=False)
+            for recipe in space.sample(_CHECKED, seed)
+        ]
+        error = additive_error(latency, nets)
+        settings = latency.timer.settings()
         kept = {
             "format": 1,
-            "made_from": _identity({name: graph_of(m) for name, m in zoo.items()}, latency.timer),
-            **latency.timer.settings(),
+            "made_from": _identity(zoo, latency.timer),
+            **settings,
             "nanoseconds": latency.measured,
         }
         store.write_json(LATENCY, kept)
-        settings = latency.timer.settings()
         console.print(
             f"  latency of {settings['batch']} image(s) on {settings['device']}, block by block "
             f"and added up: {error}",
@@ -97,9 +99,7 @@ def prepare(space: Space, zoo: Mapping[str, Any], seed: int, store: RunStore) ->
 
 
 def _measure_all(space: Space) -> None:
-    from zoo_search.progress import progress
-
-    joints = [pair for two in itertools.pairwise(space.stages) for pair in itertools.product(*two)]
+    joints = list(itertools.chain(*space.joints))
     with progress("measuring latency", len(space.sets) + len(joints)) as bar:
         for stage, blocks in enumerate(space.stages):
             for block in blocks:
@@ -110,21 +110,9 @@ def _measure_all(space: Space) -> None:
             bar.advance()
 
 
-def _error(space: Space, zoo: Mapping[str, Any], seed: int) -> AdditiveError:
-    networks = [
-        (
-            recipe,
-            assemble(recipe, zoo, "random", num_classes=space.costs.num_classes, copy_blocks=False),
-        )
-        for recipe in space.sample(_CHECKED, seed)
-    ]
-    return additive_error(space.costs.latency, networks)
-
-
-def _identity(graphs: Mapping[str, LineGraph], timer: Timer) -> str:
+def _identity(zoo: Models, timer: Timer) -> str:
     """Return the hash of everything that a latency depends on."""
-    from zoo_search.store import fingerprint
-
+    graphs = {name: parent.graph for name, parent in Parents(zoo).items()}
     models = {
         name: [list(graph.input_size), [[node.name, node.params, node.macs] for node in graph]]
         for name, graph in graphs.items()

@@ -1,70 +1,69 @@
-"""Where the study of a search is kept: a journal file, or any Optuna storage.
-
-Imports Optuna at the top, so only what opens a study imports this module.
-"""
+"""Where the study of a search is kept: a journal file, or any Optuna storage."""
 
 from __future__ import annotations
 
 import logging
 import warnings
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
-import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from zoo_search.core.errors import UserError, first_line
 
-from zoo_search.errors import UserError, first_line
-
-__all__ = ["journal_storage", "open_study", "url_storage"]
+if TYPE_CHECKING:
+    import optuna
 
 NAME = "zoo-search"
-DIRECTIONS: tuple[Literal["maximize"], Literal["minimize"]] = ("maximize", "minimize")
-METRICS = ("score", "GMACs")
 _LOCK_SECONDS = 10  # a lock that old was left by a process that was killed
 
 
-def open_study(path: Path | None, url: str | None, name: str, made_from: str) -> optuna.Study:
-    """Open or make a two-objective study: the score up, GMACs down.
+@dataclass(frozen=True)
+class StudyPlace:
+    """Where a study is kept: in a journal file, at the URL of an Optuna storage, or in memory.
 
-    Args:
-        path: Journal file. One of another ``made_from`` is replaced.
-        url: Optuna storage to use instead; a study of another ``made_from`` has another name
-            there, and stays.
-        name: Name of the study in a storage that others may use, too.
-        made_from: What says that two searches are the same.
-
-    Raises:
-        UserError: If the storage cannot be opened.
+    Searches of one ``made_from`` are the same. A study of another one is replaced in a journal; in
+    a storage it has another name, and stays.
     """
+
+    path: Path | None = None
+    made_from: str = ""
+    url: str | None = None
+    name: str = NAME  # of the study in a storage that others may use, too
+
+
+def open_study(place: StudyPlace) -> optuna.Study:
+    """Open or make a two-objective study: the score up, GMACs down."""
+    import optuna
+
+    path, made_from = place.path, place.made_from
     optuna.logging.set_verbosity(logging.WARNING)
-    if url is not None:
-        study = _open(url_storage(url), f"{name} {made_from[:12]}".strip())
+    opened = partial(optuna.create_study, directions=["maximize", "minimize"], load_if_exists=True)
+    if place.url is not None:
+        name = f"{place.name} {made_from[:12]}".strip()
+        study = opened(storage=url_storage(place.url), study_name=name)
     elif path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         _mend(path)
-        study = _open(journal_storage(path), NAME)
+        study = opened(storage=journal_storage(path), study_name=NAME)
         if study.user_attrs.get("made_from", made_from) != made_from:
             path.unlink()
-            study = _open(journal_storage(path), NAME)
+            study = opened(storage=journal_storage(path), study_name=NAME)
     else:
-        study = _open(None, NAME)
+        study = opened(study_name=NAME)
     if "made_from" not in study.user_attrs:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.set_metric_names(list(METRICS))
+            study.set_metric_names(["score", "GMACs"])
         study.set_user_attr("made_from", made_from)
     return study
 
 
-def _open(storage: optuna.storages.BaseStorage | None, name: str) -> optuna.Study:
-    return optuna.create_study(
-        storage=storage, study_name=name, directions=list(DIRECTIONS), load_if_exists=True
-    )
-
-
 def journal_storage(path: Path) -> optuna.storages.BaseStorage:
     """Return the storage of a journal file; a lock that was left is taken over after 10 seconds."""
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+
     path = path.absolute()  # Optuna's lock is a link to the path as given
     lock = JournalFileSymlinkLock(str(path), grace_period=_LOCK_SECONDS)
     return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
@@ -89,6 +88,7 @@ def url_storage(url: str) -> optuna.storages.BaseStorage:
     Raises:
         UserError: If it cannot be opened.
     """
+    import optuna
     from sqlalchemy.exc import SQLAlchemyError
 
     try:

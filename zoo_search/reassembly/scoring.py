@@ -2,178 +2,182 @@
 
 from __future__ import annotations
 
+import json
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from zoo_search.errors import UserError, first_line
+from zoo_search.core.errors import UserError, first_line
+from zoo_search.core.imports import import_timm
 from zoo_search.hooks import Init
-from zoo_search.linegraph.graph import LineGraph
-from zoo_search.reassembly.assemble import assemble
-from zoo_search.reassembly.cache import TensorCache
-from zoo_search.reassembly.features import Images, StitchFitter, StitchKeeper
-from zoo_search.reassembly.network import ReassembledNet
-from zoo_search.reassembly.proxies import Batches, score
-from zoo_search.reassembly.recipe import HasGraph, Recipe, graph_of
+from zoo_search.networks.assemble import assemble
+from zoo_search.networks.cache import TensorCache
+from zoo_search.networks.fitter import StitchFitter, StitchKeeper
+from zoo_search.networks.network import ReassembledNet
+from zoo_search.networks.parents import Parent
+from zoo_search.networks.recipe import Recipe
+from zoo_search.networks.target_images import Images
+from zoo_search.reassembly.candidates import Outcome
+from zoo_search.reassembly.proxies import Batches, Proxy, find_proxies, score, traits_of
 
-__all__ = ["Outcome", "Scorer", "ScoringModel", "Task", "rehearse", "scoring_zoo"]
+if TYPE_CHECKING:
+    import ray
 
 _CACHE_BYTES = 2**29  # each of the two caches of a scorer
 
 
-@dataclass(frozen=True, eq=False)
-class ScoringModel:
-    """What scoring needs of a zoo model, and nothing else."""
-
-    graph: LineGraph
-    transform: Any = None
-
-
-def scoring_zoo(zoo: Mapping[str, LineGraph | HasGraph]) -> dict[str, ScoringModel]:
-    """Return what scoring needs of a zoo."""
-    return {
-        name: ScoringModel(graph_of(model), getattr(model, "transform", None))
-        for name, model in zoo.items()
-    }
-
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """How candidates are scored.
-
-    Attributes:
-        zoo: Models by name.
-        images: Target training images (see :mod:`zoo_search.reassembly.features`).
-        labels: ``[N]`` class indices, or None.
-        num_classes: Classes of the target head.
-        proxies: Names of the proxies.
-        init: How stitches and heads start; hooks that only this process knows by name have to be
-            given as :func:`zoo_search.hooks.as_hooks` returns them.
-        fit_images: The first so many images fit the stitches.
-        batches: Batches a score.
-        batch_size: Images a batch.
-        seed: Seed of batches, random stitches and heads.
-        keeper: Keeps fitted stitches for other workers and other runs.
-    """
-
-    zoo: Mapping[str, ScoringModel]
-    images: Images
-    labels: Tensor | None
-    num_classes: int
-    proxies: Sequence[str] = ("naswot",)
-    init: Init = "least_squares"
-    fit_images: int = 256
-    batches: int = 5
-    batch_size: int = 32
-    seed: int = 0
-    keeper: StitchKeeper | None = None
-
-
 @dataclass(frozen=True)
-class Outcome:
-    """What came of scoring one recipe.
+class Scoring:
+    """What decides on a score beside the networks and the images."""
 
-    Attributes:
-        scores: By proxy; those that failed are missing.
-        reason: Why any failed, else empty.
-        seconds: Time to assemble and score.
-        init: Reports of the init hooks, as plain values.
-    """
+    # The first one ranks.
+    proxies: Mapping[str, Proxy] = field(default_factory=lambda: find_proxies(["naswot"]))
+    # Hooks that only this process knows by name come as ``hooks.as_hooks`` returns them.
+    init: Init = "least_squares"
+    fit_images: int = 256  # the first so many fit the stitches
+    batches: int = 5  # a score
+    batch_size: int = 32
+    seed: int = 0  # of batches, random stitches and heads
 
-    scores: Mapping[str, float] = field(default_factory=dict)
-    reason: str = ""
-    seconds: float = 0.0
-    init: Sequence[Mapping[str, Any]] = ()
+    @property
+    def batch_images(self) -> int:
+        """How many images the batches are drawn from, at most."""
+        return 4 * self.batches * self.batch_size
+
+    def conditions(self) -> dict[str, dict[str, str | int | None]]:
+        """Return what has to be equal for two scores to be compared, by proxy, as plain JSON.
+
+        ``images`` are how many a score looks at, or ``"all"`` different ones; ``batches`` and
+        ``batch_size`` are None where none are drawn, ``precision`` where nothing is passed forward.
+        """
+        count = self.batches * self.batch_size
+        counts: dict[str, int | str] = {"batches": count, "all": "all", "none": 0}
+        found: dict[str, dict[str, str | int | None]] = {}
+        for name, proxy in self.proxies.items():
+            traits = traits_of(proxy)
+            drawn = traits.images == "batches"
+            found[name] = {
+                "proxy": name,
+                "hooks": traits.hooks,
+                "images": counts[traits.images],
+                "batches": self.batches if drawn else None,
+                "batch_size": self.batch_size if drawn else None,
+                "seed": self.seed,
+                "precision": traits.precision,
+            }
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class ScoringTask:
+    """What candidates are scored on, and how."""
+
+    zoo: Mapping[str, Parent]
+    images: Images  # of the target (see :mod:`zoo_search.networks.target_images`)
+    labels: Tensor | None  # ``[N]`` class indices
+    num_classes: int
+    scoring: Scoring = Scoring()
+    keeper: StitchKeeper | None = None  # keeps fitted stitches for other workers and other runs
+
+    def batches(self, cache: TensorCache | None = None) -> Batches:
+        """Return the batches that proxies look at."""
+        how = self.scoring
+        return Batches(
+            self.images, self.labels, how.batches, how.batch_size, how.seed, cache, self.zoo
+        )
+
+    def fitter(self) -> StitchFitter:
+        """Return what fits the stitches."""
+        images, count = self.images, self.scoring.fit_images
+        if isinstance(images, Tensor):
+            images = images[:count]
+        else:
+            images = {name: x[:count] for name, x in images.items()}
+        return StitchFitter(self.zoo, images, max_bytes=_CACHE_BYTES, keeper=self.keeper)
+
+    def assembled(self, recipe: Recipe, fitter: StitchFitter) -> ReassembledNet:
+        """Return the network of a candidate, on the zoo's own blocks."""
+        return assemble(
+            recipe,
+            self.zoo,
+            self.scoring.init,
+            num_classes=self.num_classes,
+            seed=self.scoring.seed,
+            fitter=fitter,
+            copy_blocks=False,
+        )
 
 
 class Scorer:
     """Scores recipes; the same seed gives the same scores in any order and in any process."""
 
-    def __init__(self, task: Task, device: str = "cpu") -> None:
+    def __init__(self, task: ScoringTask, device: str = "cpu") -> None:
         self.task = task
         for model in task.zoo.values():
-            for node in model.graph:
-                node.module.eval().to(device)
-            model.graph.head.eval().to(device)
-        self.batches = Batches(
-            task.images,
-            task.labels,
-            task.batches,
-            task.batch_size,
-            task.seed,
-            cache=TensorCache(_CACHE_BYTES),
-            zoo=task.zoo,
-        )
-        self.fitter = StitchFitter(
-            task.zoo,
-            _head_of(task.images, task.fit_images),
-            max_bytes=_CACHE_BYTES,
-            keeper=task.keeper,
-        )
+            for module in (*(node.module for node in model.graph), model.graph.head):
+                module.eval().to(device)
+        self.batches = task.batches(TensorCache(_CACHE_BYTES))
+        self.fitter = task.fitter()
 
     def __call__(self, recipe: Recipe) -> Outcome:
         """Score one recipe. An error or a score that is not finite is a reason, not a score."""
         started = time.perf_counter()
-        task, scores, reasons = self.task, {}, []
+        scores, reasons = {}, []
         try:
-            net = _assembled(task, recipe, self.fitter)
+            net = self.task.assembled(recipe, self.fitter)
         except (UserError, RuntimeError, ValueError) as error:
-            return Outcome({}, _say("assembly", error), time.perf_counter() - started)
-        for proxy in task.proxies:
+            reason = f"assembly: {first_line(error)}"
+            return Outcome({}, reason, time.perf_counter() - started)
+        for name, proxy in self.task.scoring.proxies.items():
             try:
-                scores[proxy] = score(net, proxy, self.batches)
+                scores[name] = score(net, proxy, self.batches)
             except (RuntimeError, ValueError, NotImplementedError) as error:
-                reasons.append(_say(proxy, error))
-        init = [report.as_dict() for report in net.init_reports]
+                reasons.append(f"{name}: {first_line(error)}")
+        init = [report.to_dict() for report in net.init_reports]
         return Outcome(scores, "; ".join(reasons), time.perf_counter() - started, init)
 
 
-def rehearse(task: Task, recipes: Sequence[Recipe]) -> None:
-    """Start candidates, as their scoring would, until one works.
+class HostedScorer:
+    """A scorer as the role of a host: recipes and outcomes are JSON.
+
+    Its task comes as a reference in a list. Where the zoo's models are timm's, that is imported the
+    quick way, before the task that needs it.
+    """
+
+    def __init__(self, task: Sequence[ray.ObjectRef[ScoringTask]], timm: bool) -> None:
+        import ray
+
+        if timm:
+            import_timm()
+        torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
+        self._scorer = Scorer(ray.get(task[0]), "cuda" if torch.cuda.is_available() else "cpu")
+
+    def __call__(self, recipe: str) -> tuple[float, str]:
+        """Return the first score, or 0 where there is none, and the outcome."""
+        outcome = self._scorer(Recipe.from_any(json.loads(recipe)))
+        return next(iter(outcome.scores.values()), 0.0), json.dumps(vars(outcome))
+
+
+def check_hooks(task: ScoringTask, recipes: Sequence[Recipe]) -> None:
+    """Start candidates (at least one), as their scoring would, until one works.
 
     So a user's hook that fails on whatever it is given is found before the search, and not as the
     reason of every candidate.
 
-    Args:
-        task: How candidates are scored.
-        recipes: Candidates to try, at least one.
-
     Raises:
         UserError: If none works: what was wrong with the first.
     """
-    fitter = StitchFitter(task.zoo, _head_of(task.images, task.fit_images), keeper=task.keeper)
+    fitter = task.fitter()
     errors = []
     for recipe in recipes:
         try:
-            _assembled(task, recipe, fitter)
+            task.assembled(recipe, fitter)
             return
         except UserError as error:
             errors.append(error)
     raise errors[0]
-
-
-def _assembled(task: Task, recipe: Recipe, fitter: StitchFitter) -> ReassembledNet:
-    """Return the network of a candidate, on the zoo's own blocks."""
-    return assemble(
-        recipe,
-        task.zoo,
-        task.init,
-        num_classes=task.num_classes,
-        seed=task.seed,
-        fitter=fitter,
-        copy_blocks=False,
-    )
-
-
-def _head_of(images: Images, count: int) -> Images:
-    if isinstance(images, torch.Tensor):
-        return images[:count]
-    return {name: x[:count] for name, x in images.items()}
-
-
-def _say(what: str, error: Exception) -> str:
-    return f"{what}: {first_line(error)}"

@@ -8,25 +8,31 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import pyarrow.parquet as pq
+
+from zoo_search.core.identity import fingerprint
+from zoo_search.core.progress import console
 from zoo_search.hooks import as_hooks, hooks_identity
+from zoo_search.networks.parents import Parents
+from zoo_search.networks.stitch_files import stitch_files
+from zoo_search.networks.target_images import load_target
+from zoo_search.reassembly.api import run_search
 from zoo_search.reassembly.candidates import Candidate, from_table, to_table
-from zoo_search.reassembly.cost import Budget
-from zoo_search.reassembly.costing import cost_table, prepare
-from zoo_search.reassembly.scoring import Task, scoring_zoo
-from zoo_search.reassembly.search import conditions_of, run_search
-from zoo_search.reassembly.space import PartitionLike, Space
-from zoo_search.reassembly.stitch_files import stitch_files
-from zoo_search.reassembly.target import load_target
+from zoo_search.reassembly.costing import measure_costs, open_space
+from zoo_search.reassembly.journal import StudyPlace
+from zoo_search.reassembly.proxies import PROXIES, find_proxies
+from zoo_search.reassembly.samplers import SAMPLERS
+from zoo_search.reassembly.scoring import Scoring, ScoringTask
 
 if TYPE_CHECKING:
-    from zoo_search.config import JobConfig
+    from zoo_search.cluster.hosts import Hosts
+    from zoo_search.config import JobConfig, SearchConfig
+    from zoo_search.core.store import RunStore
     from zoo_search.data.base import Subset
-    from zoo_search.store import RunStore
+    from zoo_search.partitions.result import Partition
     from zoo_search.zoo.models import Zoo
-
-__all__ = ["CANDIDATES", "JOURNAL", "read", "run"]
 
 CANDIDATES = "candidates.parquet"
 JOURNAL = "study.journal"
@@ -36,90 +42,58 @@ _KEEP_SECONDS = 30.0
 
 
 def run(
-    parts: PartitionLike,
+    partition: Partition,
     zoo: Zoo,
     subset: Subset,
     num_classes: int,
     job: JobConfig,
     store: RunStore,
+    hosts: Hosts | None = None,
 ) -> list[Candidate]:
-    """Score the candidates of a run and write them.
-
-    Args:
-        parts: Partition of the zoo.
-        zoo: The zoo.
-        subset: Training images of the target.
-        num_classes: Classes of the target.
-        job: The run: budget, search, seed.
-        store: Where ``candidates.parquet`` and ``study.journal`` go.
+    """Score the candidates of a run; write ``candidates.parquet`` and ``study.journal``.
 
     Raises:
         UserError: If no recipe is feasible, a name is unknown, or there are too few images.
     """
     config = job.search
-    most = max(config.fit_images, 4 * config.batches * config.batch_size)
-    images, labels = load_target(subset, zoo, most)
-    costs = cost_table(zoo, num_classes, job.budget, store)
-    space = Space(parts, costs, Budget.of(job.budget))
-    facts = prepare(space, zoo, job.seed, store)
-    task = Task(
-        zoo=scoring_zoo(zoo),
-        images=images,
-        labels=labels,
-        num_classes=num_classes,
-        proxies=config.proxies,
-        init=as_hooks(job.init),
-        fit_images=config.fit_images,
-        batches=config.batches,
-        batch_size=config.batch_size,
-        seed=job.seed,
-        keeper=stitch_files(store, zoo, subset.fingerprint, config.fit_images),
-    )
+    scoring = Scoring(
+        find_proxies(config.proxies), as_hooks(job.init),
+        config.fit_images, config.batches, config.batch_size, job.seed,
+    )  # fmt: skip
+    images, labels = load_target(subset, zoo, max(config.fit_images, scoring.batch_images))
+    space = open_space(partition, zoo, num_classes, job.budget, store)
+    facts = measure_costs(space, zoo, job.seed, store)
+    keeper = stitch_files(store, zoo, subset.fingerprint, config.fit_images)
+    task = ScoringTask(dict(Parents(zoo)), images, labels, num_classes, scoring, keeper)
+    made_from = _made_from(partition, zoo, subset, job)
     with _local_journal(store) as (journal, keep):
+        place = StudyPlace(journal, made_from, config.storage, job.name)
         found = run_search(
-            space,
-            task,
-            config.trials,
-            config.sampler,
-            journal,
-            workers=config.workers,
-            made_from=_made_from(parts, zoo, subset, job),
-            storage=config.storage,
-            name=job.name,
-            on_told=keep,
-        )
+            space, task, config.trials, config.sampler, place,
+            workers=config.workers, hosts=hosts, on_told=keep,
+        )  # fmt: skip
     metadata = {
         "search": config.model_dump(mode="json"),
         "init": [hook.model_dump(mode="json") for hook in job.init],
         "budget": job.budget.model_dump(mode="json"),
-        "conditions": conditions_of(task),
+        "conditions": scoring.conditions(),
         "seed": job.seed,
         "images": len(labels),
         "images_fingerprint": subset.fingerprint,
         "note": found.note,
         **facts,
     }
-    _write(to_table(found.candidates, config.proxies, metadata), store)
+    buffer = io.BytesIO()
+    pq.write_table(to_table(found.candidates, config.proxies, metadata), buffer)
+    store.write_bytes(CANDIDATES, buffer.getvalue())
     if found.note:
-        from zoo_search.progress import console
-
         console.print(f"  {found.note}")
     return found.candidates
 
 
 def read(store: RunStore) -> list[Candidate]:
     """Read the candidates of a run."""
-    import pyarrow.parquet as pq
-
     return from_table(pq.read_table(io.BytesIO(store.read_bytes(CANDIDATES))))
-
-
-def _write(table: Any, store: RunStore) -> None:
-    import pyarrow.parquet as pq
-
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer)
-    store.write_bytes(CANDIDATES, buffer.getvalue())
 
 
 @contextmanager
@@ -150,19 +124,27 @@ def _local_journal(store: RunStore) -> Iterator[tuple[Path, Callable[[], None]]]
                 store.write_bytes(JOURNAL, path.read_bytes())
 
 
-def _made_from(parts: PartitionLike, zoo: Zoo, subset: Subset, job: JobConfig) -> str:
+def _made_from(partition: Partition, zoo: Zoo, subset: Subset, job: JobConfig) -> str:
     """Return the hash of everything that decides on the scores."""
-    from zoo_search.store import fingerprint
-
-    search = job.search.model_dump(mode="json", exclude={"trials", "workers", "storage"})
+    search = job.search.identity(without=("trials",))
     return fingerprint(
         [
             _STUDY_FORMAT,
             {name: model.identity for name, model in zoo.items()},
-            [[b.model, b.start, b.stop, b.stage, b.set] for b in parts.blocks],
+            [[b.model, b.start, b.stop, b.stage, b.set] for b in partition.blocks],
             [subset.fingerprint, job.seed],
             search,
             hooks_identity(job.init, "candidate"),
-            job.budget.model_dump(mode="json"),
+            job.budget.identity(),
+            *own_code(job.search),
         ]
     )
+
+
+def own_code(search: SearchConfig) -> list[object]:
+    """Return what a user's own proxies and sampler do, JSON-like; nothing where all are ours."""
+    own = [
+        PROXIES.identity(search.proxies, "search.proxies"),
+        SAMPLERS.identity([search.sampler], "search.sampler"),
+    ]
+    return [own] if any(own) else []

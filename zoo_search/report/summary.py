@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from zoo_search.report.verdict import final_accuracy, verdict
-from zoo_search.store import RunStore
+from zoo_search.config import read_job
+from zoo_search.core.store import RunStore
+from zoo_search.core.tables import Table, number, text
+from zoo_search.finetune.entries import GivenUp, Result, Role, Winners
+from zoo_search.report.verdict import best_first, verdict
 
-__all__ = ["ROLES", "Summary", "summary"]
-
-ROLES = {
+ROLES: dict[Role, str] = {
     "reassembly": "reassembly",
     "single": "single model",
     "random": "random recipe",
@@ -22,59 +22,62 @@ ROLES = {
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run ended with.
+    """What a run ended with."""
 
-    Attributes:
-        rows: One a network, best first, JSON-ready.
-        columns: Field to heading, for :func:`zoo_search.tables.show`.
-        verdict: Whether reassembly paid.
-        report: Path of the report; None before that step is made.
-        winner: Folder of the best reassembly.
-    """
-
-    rows: list[dict[str, Any]]
-    columns: dict[str, str]
+    table: Table
+    """One row a network, best first; those whose training came to no end stand last, with the
+    reason as the field ``given_up``."""
     verdict: str
+    """Whether reassembly paid."""
     report: str | None
+    """Path of the report; None before that step is made."""
     winner: str
+    """Folder of the best reassembly."""
+    given_up: tuple[str, ...] = ()
+    """A line for each network whose training came to no end, with the reason."""
 
 
 def summary(store: RunStore) -> Summary:
     """Read ``winners.json`` into the closing table of a run."""
-    winners = store.read_json("winners.json")
-    results = sorted(winners["results"], key=final_accuracy, reverse=True)
-    protocols = list(dict.fromkeys(name for r in winners["results"] for name in r["protocols"]))
-    told = verdict(results, winners["test_images"])
-    columns = {
-        "name": "network",
-        "role": "what it is",
-        "blocks": "blocks",
-        "params_m": "parameters (M) #",
-        "macs_m": "MACs (M) #",
-        **{f"{protocol}_percent": f"{protocol.upper()} test % #" for protocol in protocols},
-    }
-    folder = next(result["folder"] for result in results if result["name"] == told.winner)
+    job, winners = read_job(store), Winners.read(store)
+    results = best_first(winners.results)
+    told = verdict(results, winners.test_images, winners.given_up)
+    protocols = dict.fromkeys(name for result in winners.results for name in result.protocols)
+    columns = (
+        text("name", "network"),
+        text("role", "what it is"),
+        text("blocks"),
+        number("params_m", "parameters (M)"),
+        number("macs_m", "MACs (M)"),
+        *(number(f"{name}_percent", f"{name.upper()} test %") for name in protocols),
+    )
+    rows = [*map(_row, results), *map(_row_without_end, winners.given_up)]
+    folder = next(result.folder for result in results if result.name == told.winner)
     return Summary(
-        [_row(result) for result in results],
-        columns,
+        Table(f"{job.name}: winners and baselines", columns, rows),
         told.text,
         store.path("report.html") if store.exists("report.html") else None,
-        store.path(folder),
+        store.path(str(folder)),
+        tuple(f"{network.name} came to no end: {network.reason}" for network in winners.given_up),
     )
 
 
-def _row(result: dict[str, Any]) -> dict[str, Any]:
-    blocks = result["recipe"]["blocks"]
+def _row_without_end(network: GivenUp) -> dict[str, object]:
+    return {"name": network.name, "role": ROLES[network.role], "given_up": network.reason}
+
+
+def _row(result: Result) -> dict[str, object]:
+    blocks = (f"{b.model} {b.start}-{b.stop}" for b in result.recipe.blocks)
     return {
-        "name": result["name"],
-        "role": ROLES[result["role"]],
-        "blocks": " + ".join(f"{b['model']} {b['start']}-{b['stop']}" for b in blocks),
-        "params": result["params"],
-        "macs": result["macs"],
-        "params_m": f"{result['params'] / 1e6:.2f}",
-        "macs_m": f"{result['macs'] / 1e6:.1f}",
+        "name": result.name,
+        "role": ROLES[result.role],
+        "blocks": " + ".join(blocks),
+        "params": result.params,
+        "macs": result.macs,
+        "params_m": f"{result.params / 1e6:.2f}",
+        "macs_m": f"{result.macs / 1e6:.1f}",
         **{
-            f"{protocol}_percent": f"{100 * record['test_accuracy']:.1f}"
-            for protocol, record in result["protocols"].items()
+            f"{protocol}_percent": f"{100 * record.test_accuracy:.1f}"
+            for protocol, record in result.protocols.items()
         },
     }

@@ -7,21 +7,11 @@ import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from zoo_search.errors import UserError, first_line
-
-__all__ = [
-    "describe_mismatch",
-    "file_sha256",
-    "in_key_order",
-    "read_checkpoint",
-    "state_sha256",
-    "without_counters",
-]
+from zoo_search.core.errors import UserError, first_line, some
 
 # Where training scripts put the weights; averaged weights first, as they are what is evaluated.
 _WRAPPERS = (
@@ -31,15 +21,10 @@ _WRAPPERS = (
 _PREFIXES = ("_orig_mod.", "module.", "model.")
 _COUNTER = "num_batches_tracked"
 _ROLES = frozenset({"weight", "bias", "running_mean", "running_var", _COUNTER})
-_SHOWN = 5
 
 
 def read_checkpoint(path: Path, where: str) -> dict[str, Tensor]:
-    """Return the tensors of a checkpoint, in file order, out of the usual wrappers.
-
-    Args:
-        path: A local ``.safetensors``, ``.pth``, ``.pt`` or ``.bin`` file.
-        where: The place in the run file, for messages.
+    """Return the tensors of a ``.safetensors`` or torch file, in its order, out of usual wrappers.
 
     Raises:
         UserError: If the file would run code when unpickled, or holds no weights.
@@ -49,7 +34,7 @@ def read_checkpoint(path: Path, where: str) -> dict[str, Tensor]:
         from safetensors.torch import load_file
 
         try:
-            loaded: Any = load_file(path, device="cpu")
+            loaded: object = load_file(path, device="cpu")
         except safetensors.SafetensorError as error:
             raise UserError(f"{where}: {path.name} is not a safetensors file ({error}).") from None
     else:
@@ -57,7 +42,7 @@ def read_checkpoint(path: Path, where: str) -> dict[str, Tensor]:
     return _unwrap(loaded, path, where)
 
 
-def _load_torch(path: Path, where: str) -> Any:
+def _load_torch(path: Path, where: str) -> object:
     import argparse
 
     try:
@@ -66,18 +51,14 @@ def _load_torch(path: Path, where: str) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         asked = re.search(r"(?:GLOBAL|unrecognized function) (\S+)", str(error))
-        if asked is None:
-            raise UserError(
-                f"{where}: {path.name} is refused: it is a pickle, but no torch checkpoint of "
-                "plain tensors, and loading any other pickle may run code. Ask the author for a "
-                ".safetensors file or a state dict saved by torch.save."
-            ) from None
+        kind = ", but no torch checkpoint of plain tensors, and loading any other may run code"
+        if asked is not None:
+            kind = f" that would call '{asked[1]}' while it is read, and a file that runs code is "
+            kind += "never loaded"
         raise UserError(
-            f"{where}: {path.name} is refused: it is a pickle that would call "
-            f"'{asked.group(1)}' while it is read, and a file that runs code is never loaded. "
-            "Weights must be tensors in plain containers. Ask the author for a .safetensors file "
-            "or a state dict, or save one yourself with "
-            "torch.save(model.state_dict(), 'weights.pth') where you trust the file."
+            f"{where}: {path.name} is refused: it is a pickle{kind}. Weights must be tensors in "
+            "plain containers. Ask the author for a .safetensors file or a state dict, or save one "
+            "yourself with torch.save(model.state_dict(), 'weights.pth') where you trust the file."
         ) from None
     except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         raise UserError(
@@ -86,7 +67,7 @@ def _load_torch(path: Path, where: str) -> Any:
         ) from None
 
 
-def _unwrap(loaded: Any, path: Path, where: str) -> dict[str, Tensor]:
+def _unwrap(loaded: object, path: Path, where: str) -> dict[str, Tensor]:
     """Return the innermost mapping of tensors, without the prefixes of wrapper modules."""
     seen = loaded
     while isinstance(seen, Mapping):
@@ -99,9 +80,8 @@ def _unwrap(loaded: Any, path: Path, where: str) -> dict[str, Tensor]:
         tensors = {str(k): v for k, v in seen.items() if isinstance(v, Tensor)}
         tensors.pop("n_averaged", None)  # torch.optim.swa_utils.AveragedModel
     if not tensors:
-        found = (
-            ", ".join(map(str, list(loaded)[:8])) if isinstance(loaded, Mapping) else type(loaded)
-        )
+        keys = ", ".join(map(str, list(loaded)[:8])) if isinstance(loaded, Mapping) else ""
+        found = keys or type(loaded)
         raise UserError(
             f"{where}: {path.name} holds no weights that are known here (found: {found}). "
             f"Allowed: a state dict, or one under a key such as {', '.join(_WRAPPERS[4:7])}."
@@ -136,7 +116,7 @@ def describe_mismatch(module: nn.Module, found: Mapping[str, Tensor]) -> str | N
         for key, tensor in found.items()
         if key not in own
     ]
-    return _list(lines)
+    return some(lines) or None
 
 
 def in_key_order(
@@ -172,14 +152,7 @@ def _pair(
     ]
     if len(own) != len(found):
         lines.insert(0, f"expected {len(own)} tensors, found {len(found)}")
-    problem = _list(lines)
-    return ([], problem) if problem is not None else (pairs, None)
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in lower-case hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return ([], some(lines)) if lines else (pairs, None)
 
 
 def state_sha256(state: Mapping[str, Tensor]) -> str:
@@ -199,10 +172,3 @@ def _same_role(a: str, b: str) -> bool:
 
 def _shape(tensor: Tensor | None) -> str:
     return "nothing" if tensor is None else str(tuple(tensor.shape))
-
-
-def _list(lines: list[str]) -> str | None:
-    if not lines:
-        return None
-    more = f"; and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
-    return "; ".join(lines[:_SHOWN]) + more

@@ -11,59 +11,51 @@ import os
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlparse
 
-from zoo_search.config import ZooEntry
-from zoo_search.errors import UserError, first_line
+from zoo_search.core.errors import UserError, first_line
 from zoo_search.zoo.build import pretrained_cfg_of
 
-__all__ = ["HubFile", "hf_weights", "timm_weights"]
-
 _FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin")
-_FACTS = ("mean", "std", "interpolation", "crop_pct", "license")
+_FACTS = ("mean", "std", "interpolation", "crop_pct")
 _PROBE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class HubFile:
-    """A file from a hub: where it lies now, where it came from, and its preprocessing facts."""
+class WeightsFile:
+    """A local file with weights, and what came with it; ``words`` say from where, for people."""
 
     path: Path
     words: str
-    cfg: dict[str, Any]
-    license: str | None
+    facts: Mapping[str, object] = field(default_factory=dict)
+    """What its source says of preprocessing (``mean``, ``std``, ...)."""
+    license: str | None = None
 
 
-def timm_weights(entry: ZooEntry, where: str) -> HubFile:
-    """Return the file behind timm's pretrained configuration of the entry's architecture.
-
-    Args:
-        entry: The zoo entry; a tag after the dot of ``arch`` chooses among several weights.
-        where: The place in the run file, for messages.
+def timm_weights(arch: str, where: str) -> WeightsFile:
+    """Return the file behind timm's configuration of an architecture; a tag after the dot chooses.
 
     Raises:
         UserError: If timm has no weights of that name, or they cannot be had.
     """
-    cfg = pretrained_cfg_of(entry)
-    if cfg.get("hf_hub_id"):
-        names = (str(cfg["hf_hub_filename"]),) if cfg.get("hf_hub_filename") else _FILES
-        path = _from_hf(str(cfg["hf_hub_id"]), names, where)
-        words = f"timm's {cfg['hf_hub_id']}"
-    elif cfg.get("url"):
-        path, words = _from_url(str(cfg["url"]), where), f"timm's {cfg['url']}"
+    cfg = pretrained_cfg_of(arch)
+    if repo := cfg.get("hf_hub_id"):
+        name = cfg.get("hf_hub_filename")
+        path, words = _from_hf(repo, (name,) if name else _FILES, where), f"timm's {repo}"
+    elif url := cfg.get("url"):
+        path, words = _from_url(url, where), f"timm's {url}"
     else:
         raise UserError(
-            f"{where}: timm has no weights for '{entry.arch}'. Give a file, hf-hub:ORG/NAME, "
+            f"{where}: timm has no weights for '{arch}'. Give a file, hf-hub:ORG/NAME, "
             "pretrained_on:DATASET, or null (weights from the most similar model of the zoo)."
         )
-    return HubFile(path, words, {}, cfg.get("license"))
+    return WeightsFile(path, words, license=cfg.get("license"))
 
 
-def hf_weights(repo: str, where: str) -> HubFile:
+def hf_weights(repo: str, where: str) -> WeightsFile:
     """Return the weights file of a repository ``ORG/NAME[@REVISION]`` of the Hugging Face hub.
 
     The repository's ``config.json``, where timm wrote it, says how its images are prepared.
@@ -75,12 +67,14 @@ def hf_weights(repo: str, where: str) -> HubFile:
         raise UserError(f"{where}: write 'hf-hub:ORG/NAME', such as hf-hub:timm/resnet18.a1_in1k.")
     path = _from_hf(repo, _FILES, where)
     config = _config_of(repo, where)
-    cfg = {**config, **config.get("pretrained_cfg", {})}
+    inner = config.get("pretrained_cfg")
+    cfg = {**config, **(inner if isinstance(inner, dict) else {})}
     facts = {key: cfg[key] for key in _FACTS if cfg.get(key) is not None}
-    return HubFile(path, f"hf-hub:{repo}", facts, facts.get("license"))
+    license = None if cfg.get("license") is None else str(cfg["license"])
+    return WeightsFile(path, f"hf-hub:{repo}", facts, license)
 
 
-def _config_of(repo: str, where: str) -> dict[str, Any]:
+def _config_of(repo: str, where: str) -> dict[str, object]:
     """Return the repository's ``config.json``, or ``{}`` if it has none."""
     try:
         loaded = json.loads(_from_hf(repo, ("config.json",), where).read_text(encoding="utf-8"))

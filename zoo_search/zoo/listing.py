@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
-from zoo_search.errors import UserError
-from zoo_search.linegraph.graph import Layout, LineGraph
-from zoo_search.zoo.models import ZooModel
+from zoo_search.core.errors import UserError
 
-__all__ = [
-    "CutRow",
-    "ModelDetail",
-    "ModelRow",
-    "NodeRow",
-    "RefusedRow",
-    "inspect_model",
-    "list_zoo",
-]
+if TYPE_CHECKING:
+    from zoo_search.linegraph.graph import LineGraph
+    from zoo_search.zoo.models import ZooModel
 
 
 @dataclass(frozen=True)
@@ -26,8 +18,6 @@ class ModelRow:
     """One model of the zoo.
 
     Attributes:
-        name: Name in the run file.
-        arch: Architecture.
         family: timm's module of the architecture.
         params: Parameters, the head's included.
         gmacs: Multiply-adds for one image / 1e9; None if the model gives no line graph.
@@ -36,7 +26,7 @@ class ModelRow:
         weights: Where the weights came from.
         license: Licence of the weights, where it is known.
         problem: Why there is no line graph, or ``""``.
-        init: Reports of the init hooks that filled it; empty for a model with weights.
+        init: Reports of the init hooks that filled it, as plain values; empty with weights.
     """
 
     name: str
@@ -49,7 +39,7 @@ class ModelRow:
     weights: str
     license: str | None
     problem: str = ""
-    init: tuple[Mapping[str, Any], ...] = ()
+    init: tuple[Mapping[str, object], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,7 +58,7 @@ class CutRow:
 
     index: int
     name: str
-    layout: Layout
+    layout: str
     channels: int
     grid: tuple[int, int]
     prefix_tokens: int
@@ -88,11 +78,8 @@ class ModelDetail:
     """One model with its nodes, its cuts, and the places that are no cuts.
 
     Attributes:
-        row: The model's line of ``zoo list``.
-        nodes: In order.
         cuts: In order, cut 0 (the image) first; empty without a line graph.
         head: Parameters and multiply-adds of the head, as a node.
-        refused: Places between the author's blocks that are no cuts.
     """
 
     row: ModelRow
@@ -102,13 +89,13 @@ class ModelDetail:
     refused: tuple[RefusedRow, ...]
 
 
-def detail_rows(detail: ModelDetail) -> list[dict[str, Any]]:
+def detail_rows(detail: ModelDetail) -> list[dict[str, object]]:
     """Return a model's nodes with the cut behind each, its head, and what is no cut, JSON-ready.
 
     Row 0 is the image; the rows of places that are no cuts have only ``name`` and ``why``.
     """
     nodes = [None, *detail.nodes]
-    rows: list[dict[str, Any]] = [
+    rows: list[dict[str, object]] = [
         {**(asdict(node) if node is not None else {}), **asdict(cut)}
         for node, cut in zip(nodes, detail.cuts, strict=bool(detail.cuts))
     ]
@@ -157,6 +144,6 @@ def _row(model: ZooModel) -> tuple[ModelRow, LineGraph | None]:
         weights=model.source,
         license=model.license,
         problem=problem,
-        init=model.init,
+        init=tuple(report.to_dict() for report in model.init),
     )
     return row, graph

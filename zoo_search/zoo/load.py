@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
-from zoo_search.config import HookRole, JobConfig, PlainEntry, ZooEntry, load_job
-from zoo_search.errors import UserError
+from zoo_search.config import HookRole, JobConfig, JobSource, PlainEntry, ZooEntry, load_job
+from zoo_search.core.identity import name_seed
+from zoo_search.data.preprocess import Preprocess, preprocess_for
 from zoo_search.hooks import Context, Piece, as_hooks, check_filled, start
 from zoo_search.zoo.build import build, family_of, own_size, pretrained_cfg_of
 from zoo_search.zoo.checkpoint import state_sha256
+from zoo_search.zoo.hub import WeightsFile
 from zoo_search.zoo.models import Zoo, ZooModel
-from zoo_search.zoo.preprocess import Preprocess, preprocess_for
 from zoo_search.zoo.pretrained import is_pretrained_on, plan_for, weights_file
-from zoo_search.zoo.weights import Source, load_weights, resolve
-
-__all__ = ["blank", "fill", "load_plain", "load_zoo"]
+from zoo_search.zoo.weights import load_weights, resolve
 
 
-def load_zoo(job: str | Path | Mapping[str, Any] | JobConfig) -> Zoo:
+def load_zoo(job: JobSource) -> Zoo:
     """Build every model of a run file with its weights.
 
     Models without weights (``weights: null``) come last and are filled by the hooks of ``init``; by
@@ -38,114 +35,78 @@ def load_zoo(job: str | Path | Mapping[str, Any] | JobConfig) -> Zoo:
     """
     config = load_job(job)
     models: dict[str, ZooModel] = {}
-    for name, entry in config.zoo.items():
-        if entry.weights is not None:
-            models[name] = _load(entry, name, config)
-    for name, entry in config.zoo.items():
-        if entry.weights is None:
-            donors = {n: m for n, m in models.items() if m.spec.weights is not None}
-            models[name] = fill(entry, name, config, donors, "zoo")
+    for name in sorted(config.zoo, key=lambda name: config.zoo[name].weights is None):
+        donors = {n: m for n, m in models.items() if m.spec.weights is not None}
+        models[name] = load_model(config.zoo[name], name, config, donors, "zoo")
     return Zoo({name: models[name] for name in config.zoo})
 
 
-def _load(entry: ZooEntry, name: str, config: JobConfig) -> ZooModel:
-    if is_pretrained_on(entry):
-        plan = plan_for(entry, name, config)
-        source = Source(weights_file(plan, name), str(entry.weights))
-        module = build(plan.entry, name, config.input_size, _seed(config, name))
-        module = load_weights(module, source, plan.entry, name, config.input_size)
-        return _model(module, entry, name, plan.transform, source)
-    module = build(entry, name, config.input_size, _seed(config, name))
-    with resolve(entry, name) as source:
-        module = load_weights(module, source, entry, name, config.input_size)
-    return _model(module, entry, name, _transform(entry, config, source.cfg), source)
-
-
-def fill(
+def load_model(
     entry: ZooEntry, name: str, config: JobConfig, donors: Mapping[str, ZooModel], role: HookRole
 ) -> ZooModel:
-    """Build a model without weights and let the init hooks fill it.
+    """Build a model (``"zoo"`` or ``"plain"``) with its weights, or let the init hooks fill it.
 
-    Args:
-        entry: The model; its ``source`` names the donor, else the hooks may choose.
-        name: Its name.
-        config: The run: ``init``, ``input_size``, ``seed``.
-        donors: Models that can give weights.
-        role: ``"zoo"`` or ``"plain"``.
+    Without weights its ``source`` names the donor; else the hooks may choose among ``donors``.
 
     Raises:
-        UserError: If it cannot be built, or no hook filled it.
+        UserError: If it cannot be built, its weights cannot be had or do not fit, or no hook
+            filled it.
     """
-    module = blank(entry, name, config, "zoo" if role == "zoo" else "finetune.plain")
+    section = "zoo" if role == "zoo" else "finetune.plain"
+    place = f"{section}.{name}"
+    if is_pretrained_on(entry):
+        plan = plan_for(name, config)
+        source = WeightsFile(weights_file(plan), str(entry.weights))
+        module = build_untrained(plan.entry, name, config, section)
+        module = load_weights(module, source, plan.entry, place, config.input_size)
+        return _model(module, entry, name, plan.transform, source)
+    module = build_untrained(entry, name, config, section)
+    if entry.weights is not None:
+        with resolve(entry, place) as source:
+            module = load_weights(module, source, entry, place, config.input_size)
+        return _model(module, entry, name, _transform(entry, config, source.facts), source)
     given = [entry.source] if entry.source is not None else list(donors)
     piece = Piece("", module, {n: donors[n].module for n in given})
     own = entry.init if isinstance(entry, PlainEntry) else None
-    hooks = as_hooks(config.init) if own is None else as_hooks(own, f"finetune.plain.{name}.init")
-    reports = start(module, Context(role, name, (piece,), _seed(config, name)), hooks)
-    place = f"zoo.{name}" if role == "zoo" else f"finetune.plain.{name}"
-    check_filled(f"{place}.weights is null", reports)
+    hooks = as_hooks(config.init) if own is None else as_hooks(own, f"{place}.init")
+    reports = start(module, Context(role, name, (piece,), name_seed(config.seed, name)), hooks)
+    check_filled(f"{place}.weights is null", piece, reports)
     words = "; ".join(map(str, reports)) or "seeded random values"
     # Values that were copied come under the donor's licence, and expect the images that it expects.
-    parents = [donors[r.facts["source"]] for r in reports if r.hook == "dpiat" and r.changed]
+    parents = [donors[donor] for r in reports if r.changed for donor in r.donors]
     licenses = {parent.license for parent in parents}
-    source = Source(Path(), words, license=licenses.pop() if len(licenses) == 1 else None)
+    source = WeightsFile(Path(), words, license=licenses.pop() if len(licenses) == 1 else None)
     facts = asdict(parents[-1].transform) if parents else {}
     model = _model(module, entry, name, _transform(entry, config, facts), source)
-    return replace(model, init=tuple(report.as_dict() for report in reports))
+    return replace(model, init=reports)
 
 
-def load_plain(
-    entry: PlainEntry, name: str, config: JobConfig, donors: Mapping[str, ZooModel]
-) -> ZooModel:
-    """Build a plain architecture with its weights, or let the init hooks fill it.
-
-    Raises:
-        UserError: If it cannot be built or its weights cannot be had or do not fit.
-    """
-    if entry.weights is None:
-        return fill(entry, name, config, donors, "plain")
-    try:
-        return _load(entry, name, config)
-    except UserError as error:
-        told = str(error).replace(f"zoo.{name}", f"finetune.plain.{name}")
-        raise UserError(told) from None
-
-
-def blank(entry: ZooEntry, name: str, config: JobConfig, section: str) -> nn.Module:
+def build_untrained(entry: ZooEntry, name: str, config: JobConfig, section: str) -> nn.Module:
     """Build the module of an entry with random weights from a seed of its own.
 
-    Args:
-        entry: The architecture.
-        name: Its name.
-        config: The run: ``input_size``, ``seed``.
-        section: Section of the run file, for messages.
-
     Raises:
-        UserError: If it cannot be built.
+        UserError: If it cannot be built; names its place in the ``section`` of the run file.
     """
-    return build(entry, name, config.input_size, _seed(config, name), section=section)
+    seed = name_seed(config.seed, name)
+    return build(entry.arch, entry.kwargs, f"{section}.{name}", config.input_size, seed)
 
 
-def _transform(entry: ZooEntry, config: JobConfig, facts: Mapping[str, Any]) -> Preprocess:
-    size = config.input_size or own_size(entry)
-    return preprocess_for(entry, {**pretrained_cfg_of(entry), **facts}, size)
+def _transform(entry: ZooEntry, config: JobConfig, facts: Mapping[str, object]) -> Preprocess:
+    size = config.input_size or own_size(entry.arch, entry.kwargs)
+    return preprocess_for(size, dict(entry), facts, pretrained_cfg_of(entry.arch))
 
 
 def _model(
-    module: nn.Module, entry: ZooEntry, name: str, transform: Preprocess, source: Source
+    module: nn.Module, entry: ZooEntry, name: str, transform: Preprocess, source: WeightsFile
 ) -> ZooModel:
     return ZooModel(
         name=name,
         spec=entry,
         module=module.eval(),
         transform=transform,
-        family=family_of(entry),
+        family=family_of(entry.arch),
         license=entry.license or source.license,
         weights_hash=state_sha256(module.state_dict()),
         source=source.words,
+        file=source.path.resolve() if source.path.is_file() else None,
     )
-
-
-def _seed(config: JobConfig, name: str) -> int:
-    """Return a seed of the model's own, so that its neighbours do not change its random weights."""
-    return zlib.crc32(f"{config.seed}|{name}".encode())

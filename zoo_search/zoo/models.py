@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any
+from pathlib import Path
 
 from torch import nn
 
 from zoo_search.config import ZooEntry
-from zoo_search.errors import UserError, nearest
+from zoo_search.core.errors import require
+from zoo_search.core.identity import fingerprint
+from zoo_search.data.preprocess import Preprocess
+from zoo_search.hooks.report import HookReport
 from zoo_search.linegraph.graph import LineGraph
-from zoo_search.store import fingerprint
-from zoo_search.zoo.preprocess import Preprocess
-
-__all__ = ["Zoo", "ZooModel"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,15 +22,14 @@ class ZooModel:
     """One model of the zoo.
 
     Attributes:
-        name: Name in the run file.
-        spec: The entry of the run file.
         module: The model with its weights, in eval mode, on the CPU.
         transform: Preprocessing; its size is the size that the model is traced at.
         family: timm's module of the architecture (``efficientnet``, ``vision_transformer``, ...).
         license: Licence of the weights, where it is known.
         weights_hash: SHA-256 over names and values of all tensors of the module.
         source: Where the weights came from, in words.
-        init: Reports of the init hooks that filled it, as plain values; empty with weights.
+        file: The local file of the weights, where there is one that stays.
+        init: Reports of the init hooks that filled it; empty with weights.
     """
 
     name: str
@@ -42,7 +40,8 @@ class ZooModel:
     license: str | None
     weights_hash: str
     source: str
-    init: tuple[Mapping[str, Any], ...] = ()
+    file: Path | None = None
+    init: tuple[HookReport, ...] = ()
 
     @cached_property
     def identity(self) -> str:
@@ -85,14 +84,6 @@ class Zoo(Mapping[str, ZooModel]):
         return f"Zoo({', '.join(self._models)})"
 
     def model(self, name: str) -> ZooModel:
-        """Return the model of that name.
-
-        Raises:
-            UserError: If there is none; names the nearest one.
-        """
-        if name not in self._models:
-            raise UserError(
-                f"The zoo has no model '{name}'.{nearest(name, self._models)} "
-                f"It has: {', '.join(self._models)}."
-            )
+        """Return the model of that name, or raise a :class:`UserError` that names the nearest."""
+        require(name, self, f"The zoo has no model '{name}'.", "It has")
         return self._models[name]

@@ -6,47 +6,39 @@ arguments, input size, preprocessing, the data's fingerprint and the training se
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo_search.config import DatasetConfig, JobConfig, ZooEntry
-from zoo_search.errors import UserError
+from zoo_search.core.errors import UserError
+from zoo_search.core.files import cache_folder
+from zoo_search.core.identity import sha256
+from zoo_search.data.preprocess import Preprocess, preprocess_for
+from zoo_search.training.schedules import FROM_SCRATCH
 from zoo_search.zoo.build import is_timm, own_size, pretrained_cfg_of
-from zoo_search.zoo.preprocess import Preprocess, preprocess_for
-from zoo_search.zoo.training import TrainSettings
 
 if TYPE_CHECKING:
     from zoo_search.data import VisionDataset
 
-__all__ = ["Plan", "cache_folder", "is_pretrained_on", "plan_for", "source_dataset", "weights_file"]
-
 _PREFIX = "pretrained_on:"
 _FORMAT = 1
+SEED = 0
+"""Of the weights, the order of the images and what the layers draw."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """One training to do, or done.
+class PretrainPlan:
+    """One training of a model of the zoo, to do or done; ``weights`` may be there or not."""
 
-    Attributes:
-        entry: The zoo entry, with the number of classes of the source data filled in.
-        dataset: Name of the source data.
-        classes: Its classes.
-        transform: Preprocessing; its size is the size of the training images.
-        settings: How it is trained.
-        weights: The cached file, there or not.
-    """
-
+    name: str
     entry: ZooEntry
+    """With the number of classes of the source data filled in."""
     dataset: str
     classes: tuple[str, ...]
     transform: Preprocess
-    settings: TrainSettings
     weights: Path
 
     @property
@@ -65,12 +57,6 @@ def is_pretrained_on(entry: ZooEntry) -> bool:
     return (entry.weights or "").startswith(_PREFIX)
 
 
-def cache_folder() -> Path:
-    """Return ``$ZOO_SEARCH_CACHE/pretrained``, by default ``~/.cache/zoo-search/pretrained``."""
-    root = os.environ.get("ZOO_SEARCH_CACHE")
-    return (Path(root) if root else Path.home() / ".cache" / "zoo-search") / "pretrained"
-
-
 @lru_cache(maxsize=4)
 def source_dataset(name: str) -> VisionDataset:
     """Open the source data by name, with the split that all cached weights were trained on."""
@@ -79,44 +65,44 @@ def source_dataset(name: str) -> VisionDataset:
     return open_dataset(DatasetConfig(name=name, seed=0), seed=0)
 
 
-def plan_for(entry: ZooEntry, name: str, config: JobConfig) -> Plan:
-    """Return what is to be trained for a ``pretrained_on:`` entry, and where its weights lie.
+def plan_for(name: str, config: JobConfig) -> PretrainPlan:
+    """Return what is to be trained for a ``pretrained_on:`` model, and where its weights lie.
 
     Raises:
         UserError: If there is no such data, or the kwargs ask for another number of classes.
     """
+    entry, place = config.zoo[name], f"zoo.{name}"
     dataset = (entry.weights or "").removeprefix(_PREFIX)
     try:
         data = source_dataset(dataset)
     except UserError as error:
-        raise UserError(f"zoo.{name}.weights '{entry.weights}': {error}") from None
+        raise UserError(f"{place}.weights '{entry.weights}': {error}") from None
     asked = entry.kwargs.get("num_classes", len(data.classes))
     if asked != len(data.classes):
         raise UserError(
-            f"zoo.{name}.kwargs.num_classes is {asked}, but '{dataset}', which it is trained on, "
+            f"{place}.kwargs.num_classes is {asked}, but '{dataset}', which it is trained on, "
             f"has {len(data.classes)} classes. Leave num_classes out."
         )
-    if is_timm(entry):
+    if is_timm(entry.arch):
         kwargs = {**entry.kwargs, "num_classes": len(data.classes)}
         entry = entry.model_copy(update={"kwargs": kwargs})
-    size = config.input_size or own_size(entry)
+    size = config.input_size or own_size(entry.arch, entry.kwargs)
     # Trained on whole images: the share that timm's own weights want cropped does not apply.
-    transform = preprocess_for(entry, {**pretrained_cfg_of(entry), "crop_pct": 1.0}, size)
-    settings = TrainSettings()
+    transform = preprocess_for(size, dict(entry), {"crop_pct": 1.0}, pretrained_cfg_of(entry.arch))
     made_of = {
         "format": _FORMAT,
         "arch": entry.arch,
         "kwargs": entry.kwargs,
         "transform": asdict(transform),
         "data": data.fingerprint,
-        "settings": asdict(settings),
+        "settings": [SEED, *map(asdict, FROM_SCRATCH)],
     }
-    key = hashlib.sha256(json.dumps(made_of, sort_keys=True, default=str).encode()).hexdigest()[:32]
-    weights = cache_folder() / f"{key}.safetensors"
-    return Plan(entry, dataset, data.classes, transform, settings, weights)
+    key = sha256(json.dumps(made_of, sort_keys=True, default=str))[:32]
+    weights = cache_folder("pretrained") / f"{key}.safetensors"
+    return PretrainPlan(name, entry, dataset, data.classes, transform, weights)
 
 
-def weights_file(plan: Plan, name: str) -> Path:
+def weights_file(plan: PretrainPlan) -> Path:
     """Return the cached weights of a plan.
 
     Raises:
@@ -124,8 +110,8 @@ def weights_file(plan: Plan, name: str) -> Path:
     """
     if not plan.done:
         raise UserError(
-            f"zoo.{name}.weights: '{plan.entry.arch}' is not trained on {plan.dataset} yet (looked "
-            f"for {plan.weights.name} in {plan.weights.parent}). Run 'zoo-search zoo pretrain "
-            "JOB.yaml' with this run file first; 'zoo-search run' does it by itself."
+            f"zoo.{plan.name}.weights: '{plan.entry.arch}' is not trained on {plan.dataset} yet "
+            f"(looked for {plan.weights.name} in {plan.weights.parent}). Run 'zoo-search zoo "
+            "pretrain JOB.yaml' with this run file first; 'zoo-search run' does it by itself."
         )
     return plan.weights

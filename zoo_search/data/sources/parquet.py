@@ -2,43 +2,43 @@
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zoo_search.config import DatasetConfig
+from zoo_search.core.errors import UserError
 from zoo_search.data.decode import Raw
-from zoo_search.data.sources import files
-from zoo_search.data.sources.listing import Listing, Unreadable, chunks
-from zoo_search.errors import UserError
-
-__all__ = ["IMAGE_COLUMNS", "LABEL_COLUMNS", "ParquetReader", "parquet"]
+from zoo_search.data.sources.files import FileTree, open_files
+from zoo_search.data.sources.held_out import split_in, train_and_test
+from zoo_search.data.sources.listing import (
+    Listing,
+    Reader,
+    Unreadable,
+    check_kinds,
+    chunks,
+    numbered,
+)
 
 IMAGE_COLUMNS = ("image", "img", "image_bytes", "bytes", "jpg", "png")
 LABEL_COLUMNS = ("label", "labels", "class", "target", "cls")
 _BATCH = 64  # rows decoded from Parquet at once
-_SPLIT = re.compile(r"(?:^|[/_.-])(train|test|validation|valid|val)(?:[/_.-]|$)")
 
 
-class ParquetReader:
+class ParquetReader(Reader):
     """Reads images by ``FILE:ROW``, one row group after the other, 64 rows at a time."""
 
-    in_memory = False
-
-    def __init__(self, fs: Any, root: str, column: str, starts: dict[str, list[int]]) -> None:
-        self.fs, self.root, self.column = fs, root, column
-        self.starts = starts
+    def __init__(self, tree: FileTree, column: str, starts: dict[str, list[int]]) -> None:
+        self.tree, self.column, self.starts = tree, column, starts
         """First row of each row group, by file."""
 
     def read(self, ids: Sequence[str]) -> Iterator[tuple[str, Raw | Unreadable]]:
         """Yield the image bytes of each id, ordered by file and row group."""
         for (name, group), wanted in self._by_row_group(ids).items():
             row = self.starts[name][group]
-            with self.fs.open(f"{self.root}/{name}", "rb") as handle:
+            with self.tree.open(name) as handle:
                 table = pq.ParquetFile(handle)
                 for batch in table.iter_batches(_BATCH, row_groups=[group], columns=[self.column]):
                     images = batch.column(0)
@@ -74,21 +74,26 @@ def parquet(config: DatasetConfig) -> Listing:
     else the only binary one; the label column is one of :data:`LABEL_COLUMNS`, of integers or
     strings. Classes are the sorted labels. A column ``split``, or ``train`` and ``test`` or
     ``validation`` as words in the files' paths, gives the splits. Ids are ``FILE:ROW``. Content
-    hash: :func:`zoo_search.data.sources.files.content_hash` of the files.
+    hash: :meth:`zoo_search.data.sources.files.FileTree.content_hash` of the files.
 
     Raises:
         UserError: If nothing is there, a file is no Parquet, or columns or labels are missing.
     """
-    fs, root = files.open_root(files.require_path(config))
-    root, found = _files(fs, root, str(config.path))
+    tree, found = open_files(config, ".parquet")
     ids: list[str] = []
-    labels: list[Any] = []
+    labels: list[int | str] = []
     split: list[str | None] = []
     starts: dict[str, list[int]] = {}
     columns: set[str] = set()
     for name in found:
-        with fs.open(f"{root}/{name}", "rb") as handle:
-            table = _open(handle, name)
+        with tree.open(name) as handle:
+            try:
+                table = pq.ParquetFile(handle)
+            except pa.ArrowException as error:
+                raise UserError(
+                    f"dataset.path: {name} is not a Parquet file ({error}). Remove it or write it "
+                    "again."
+                ) from None
             column, label = _columns(table.schema_arrow, name)
             columns.add(column)
             extra = ["split"] if "split" in table.schema_arrow.names else []
@@ -97,43 +102,24 @@ def parquet(config: DatasetConfig) -> Listing:
         starts[name] = [sum(sizes[:g]) for g in range(len(sizes))]
         ids += [f"{name}:{row:08d}" for row in range(read.num_rows)]
         labels += read[label].to_pylist()
-        split += read["split"].to_pylist() if extra else [_split_of(name)] * read.num_rows
+        in_path = [split_in(name)] * read.num_rows
+        split += read["split"].to_pylist() if extra else in_path
     if len(columns) > 1:
         raise UserError(
             f"dataset.path: the files in {config.path} name their image column differently: "
             f"{', '.join(sorted(columns))}. Give it one name in all of them."
         )
-    classes = _classes(labels, str(config.path))
-    position = {value: i for i, value in enumerate(classes)}
-    keep, splits = _splits(split)
+    check_kinds(labels, str(config.path))
+    classes, positions = numbered(labels)
+    keep, splits = train_and_test(split)
     return Listing(
-        classes=tuple(str(value) for value in classes),
+        classes=classes,
         ids=[ids[i] for i in keep],
-        labels=[position[labels[i]] for i in keep],
+        labels=[positions[i] for i in keep],
         splits=splits,
-        content=files.content_hash(fs, root, found),
-        reader=ParquetReader(fs, root, column, starts),
+        content=tree.content_hash(found),
+        reader=ParquetReader(tree, column, starts),
     )
-
-
-def _files(fs: Any, root: str, shown: str) -> tuple[str, dict[str, int]]:
-    """Return the folder and the size of each Parquet file in it, by relative path."""
-    if fs.isfile(root):
-        folder, _, name = root.rpartition("/")
-        return folder, {name: int(fs.size(root))}
-    found = {n: size for n, size in files.sizes(fs, root).items() if n.endswith(".parquet")}
-    if not found:
-        raise UserError(f"dataset.path: there is no .parquet file in {shown}.")
-    return root, found
-
-
-def _open(handle: Any, name: str) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(handle)
-    except pa.ArrowException as error:
-        raise UserError(
-            f"dataset.path: {name} is not a Parquet file ({error}). Remove it or write it again."
-        ) from None
 
 
 def _columns(schema: pa.Schema, name: str) -> tuple[str, str]:
@@ -158,36 +144,11 @@ def _is_binary(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
-def _classes(labels: list[Any], shown: str) -> list[Any]:
-    kinds = {type(value) for value in labels}
-    if kinds not in ({int}, {str}):
-        named = ", ".join(sorted(kind.__name__ for kind in kinds)) or "none"
-        raise UserError(
-            f"dataset.path: the labels in {shown} must be all integers or all strings, without "
-            f"gaps; found: {named}."
-        )
-    return sorted(set(labels))
-
-
-def _splits(split: list[str | None]) -> tuple[list[int], list[str] | None]:
-    """Return the rows to keep and their splits; None where the files hold no two splits."""
-    held_out = next((name for name in files.HELD_OUT if name in split), None)
-    if "train" not in split or held_out is None:
-        return list(range(len(split))), None
-    keep = [i for i, name in enumerate(split) if name in ("train", held_out)]
-    return keep, ["train" if split[i] == "train" else "test" for i in keep]
-
-
-def _split_of(name: str) -> str | None:
-    match = _SPLIT.search(name)
-    return match.group(1) if match else None
-
-
 def _file_and_row(key: str) -> tuple[str, int]:
     name, _, row = key.rpartition(":")
     return name, int(row)
 
 
-def _bytes_of(value: Any) -> bytes | Unreadable:
+def _bytes_of(value: object) -> bytes | Unreadable:
     data = value.get("bytes") if isinstance(value, dict) else value
     return data if isinstance(data, bytes) else Unreadable("the image is null")

@@ -4,69 +4,51 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from zoo_search.errors import UserError
-from zoo_search.linegraph.graph import LineGraph
-from zoo_search.reassembly.cache import TensorCache
-from zoo_search.reassembly.features import Images, images_of, prepare
-from zoo_search.reassembly.network import ReassembledNet
-from zoo_search.reassembly.recipe import HasGraph
-
-__all__ = ["Batches"]
+from zoo_search.core.errors import UserError
+from zoo_search.networks.cache import TensorCache
+from zoo_search.networks.network import ReassembledNet
+from zoo_search.networks.parents import Parent
+from zoo_search.networks.target_images import Images, as_input, images_of
 
 
+@dataclass(eq=False)
 class Batches:
     """Draws batches of target images for any network; the same ones for all.
 
     Two equal images in a batch would make NASWOT's kernel singular, so images are told apart by
     their bytes and each batch holds different ones.
 
-    Args:
-        images: uint8 (raw) or float (normalised) ``[N, C, H, W]``, or one such tensor a model.
-        labels: ``[N]`` class indices, for the proxies that need them.
-        number: Batches a score (DeRy section 4: 5).
-        size: Images a batch (DeRy section 4: 32).
-        seed: Seed of the draw.
-        cache: Lets networks with a common prefix share its computation. Only for networks whose
-            equal prefixes have equal weights, as those of one scorer do.
-        zoo: Models by name, for the proxies that need the head of the last block's model.
-
-    Attributes:
-        distinct: The index of the first of each group of equal images.
-
     Raises:
         UserError: If there are fewer than ``size`` different images.
     """
 
-    def __init__(
-        self,
-        images: Images,
-        labels: Tensor | None = None,
-        number: int = 5,
-        size: int = 32,
-        seed: int = 0,
-        cache: TensorCache | None = None,
-        zoo: Mapping[str, LineGraph | HasGraph] | None = None,
-    ) -> None:
-        self.images = images
-        self.labels = labels
-        self.number = number
-        self.size = size
-        self.seed = seed
-        self.cache = cache
-        self.zoo = zoo
+    images: Images  # uint8 (raw) or float (normalised) ``[N, C, H, W]``, or one such tensor a model
+    labels: Tensor | None = None  # ``[N]`` class indices, for the proxies that need them
+    number: int = 5  # batches a score (DeRy section 4: 5)
+    size: int = 32  # images a batch (DeRy section 4: 32)
+    seed: int = 0  # of the draw
+    # Lets networks with a common prefix share its computation. Only for networks whose equal
+    # prefixes have equal weights, as those of one scorer do.
+    cache: TensorCache | None = None
+    # For the proxies that need the head of the last block's model.
+    zoo: Mapping[str, Parent] | None = None
+
+    def __post_init__(self) -> None:
+        images = self.images
         first = images if isinstance(images, Tensor) else next(iter(images.values()))
-        self.distinct = _distinct(first)
+        self.distinct = _distinct(first)  # the index of the first of each group of equal images
         self._drawn: dict[tuple[int, int], np.ndarray] = {}
-        if len(self.distinct) < size:
+        if len(self.distinct) < self.size:
             raise UserError(
-                f"Proxies look at batches of {size} different images, but the target's training "
-                f"set holds only {len(self.distinct)} ({len(first)} with duplicates). Lower "
-                "'search.batch_size', or give more images."
+                f"Proxies look at batches of {self.size} different images, but the target's "
+                f"training set holds only {len(self.distinct)} ({len(first)} with duplicates). "
+                "Lower 'search.batch_size', or give more images."
             )
 
     def __iter__(self) -> Iterator[int]:
@@ -84,7 +66,7 @@ class Batches:
         chosen = self.distinct if chosen is None else chosen
         x = images_of(self.images, net.recipe.blocks[0].model)[torch.from_numpy(chosen)]
         device = next(net.parameters()).device
-        return prepare(x, net.input_size, net.transform).to(device)
+        return as_input(x, net.input_size, net.transform).to(device)
 
     def labels_of(self, chosen: np.ndarray | None = None) -> Tensor:
         """Return the labels of images (default: all different ones).

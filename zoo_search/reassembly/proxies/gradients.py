@@ -1,57 +1,49 @@
 """Proxies from one backward pass (Abdelfattah et al., "Zero-Cost Proxies", ICLR 2021).
 
 All are taken in eval mode, over every floating-point parameter whether it is frozen or not, with
-the head as it is, and leave no gradients behind.
+the head as it is, and leave no gradients behind. Those that take a loss raise a ``ValueError`` if
+the images have no labels, or the head has too few classes for them.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo_search.reassembly.network import ReassembledNet
+from zoo_search.networks.network import ReassembledNet
 from zoo_search.reassembly.proxies.batches import Batches
-
-__all__ = ["fisher", "grad_norm", "snip", "synflow"]
+from zoo_search.reassembly.proxies.registry import proxy_traits
 
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
+@proxy_traits("all parameters")
 def grad_norm(net: ReassembledNet, batches: Batches) -> float:
     """Return the sum over parameters of the Euclidean norm of the gradient of the cross-entropy.
 
     The norm is that of a whole parameter tensor; the loss is the mean over the images of a batch.
     The mean over the batches.
-
-    Raises:
-        ValueError: If the images have no labels, or the head has too few classes for them.
     """
-    total = 0.0
-    for x, labels in _labelled(net, batches):
-        total += sum(float(grad.norm()) for _, grad in _gradients(net, x, labels))
-    return total / batches.number
+    return _per_parameter(net, batches, lambda _, grad: float(grad.norm()))
 
 
+@proxy_traits("all parameters")
 def snip(net: ReassembledNet, batches: Batches) -> float:
     """Return SNIP's ``Σ |θ ∂L/∂θ|`` over all parameters (Lee et al., ICLR 2019, Eq. 5).
 
     L is the mean cross-entropy of a batch. The mean over the batches.
-
-    Raises:
-        ValueError: If the images have no labels, or the head has too few classes for them.
     """
-    total = 0.0
-    for x, labels in _labelled(net, batches):
-        total += sum(_saliency(theta, grad) for theta, grad in _gradients(net, x, labels))
-    return total / batches.number
+    return _per_parameter(net, batches, _saliency)
 
 
+@proxy_traits("outputs of Conv1d, Conv2d, Conv3d, Linear")
 def fisher(net: ReassembledNet, batches: Batches) -> float:
     """Return the Fisher information of activations (Theis et al. 2018, Eq. 6), summed over layers.
 
@@ -60,22 +52,21 @@ def fisher(net: ReassembledNet, batches: Batches) -> float:
     linear layers that are modules, in blocks, stitches and head; a module that runs twice counts
     twice. A channel is axis 1 of what a convolution gives and the last axis of what a linear layer
     gives; all other axes, windows and tokens included, are positions. The mean over the batches.
-
-    Raises:
-        ValueError: If the images have no labels, or the head has too few classes for them.
     """
     total = 0.0
     for x, labels in _labelled(net, batches):
-        with torch.enable_grad(), _outputs(net) as outputs:
-            loss = _cross_entropy(net(x), labels, "sum")
+        with torch.enable_grad(), _outputs(net, len(x)) as outputs:
+            loss = _loss(net, x, labels, "sum")
             grads = torch.autograd.grad(loss, outputs, allow_unused=True)
         for activation, grad in zip(outputs, grads, strict=True):
             if grad is not None:
+                # a ∂L/∂a summed over positions is the slope of the loss by a factor on the channel.
                 per_channel = (activation.detach() * grad).double().sum(dim=-2)
                 total += float(per_channel.square().sum()) / (2 * len(x))
     return total / batches.number
 
 
+@proxy_traits("all parameters", images="none", precision="fp64")
 def synflow(net: ReassembledNet, batches: Batches) -> float:
     """Return the logarithm of SynFlow's ``Σ |θ ∂R/∂θ|`` (Tanaka et al., NeurIPS 2020, Eq. 2).
 
@@ -89,14 +80,21 @@ def synflow(net: ReassembledNet, batches: Batches) -> float:
     with torch.no_grad():
         for parameter in linear.parameters():
             parameter.abs_()
-    parameters = list(linear.parameters())
-    ones = torch.ones(1, *net.input_size, dtype=torch.float64, device=parameters[0].device)
-    with torch.enable_grad(), _differentiable(linear):
-        grads = torch.autograd.grad(linear(ones).sum(), parameters, allow_unused=True)
-    flow = sum(
-        _saliency(p.detach(), g) for p, g in zip(parameters, grads, strict=True) if g is not None
-    )
+    device = next(linear.parameters()).device
+    ones = torch.ones(1, *net.input_size, dtype=torch.float64, device=device)
+    flow = sum(_saliency(*pair) for pair in _gradients(linear, lambda: linear(ones).sum()))
     return math.log(flow) if flow > 0 else math.nan
+
+
+def _per_parameter(
+    net: ReassembledNet, batches: Batches, measure: Callable[[Tensor, Tensor], float]
+) -> float:
+    """Return the sum of a measure of parameter and gradient, the mean over the batches."""
+    total = 0.0
+    for x, labels in _labelled(net, batches):
+        loss = partial(_loss, net, x, labels, "mean")
+        total += sum(measure(theta, grad) for theta, grad in _gradients(net, loss))
+    return total / batches.number
 
 
 def _labelled(net: ReassembledNet, batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
@@ -108,17 +106,17 @@ def _labelled(net: ReassembledNet, batches: Batches) -> Iterator[tuple[Tensor, T
         yield x, labels.to(x.device)
 
 
-def _gradients(net: nn.Module, x: Tensor, labels: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Return the parameters that the loss depends on, detached, each with its gradient."""
+def _gradients(net: nn.Module, loss: Callable[[], Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """Return the parameters that a loss depends on, detached, each with its gradient."""
     parameters = [p for p in net.parameters() if p.is_floating_point()]
     with torch.enable_grad(), _differentiable(net):
-        loss = _cross_entropy(net(x), labels, "mean")
-        grads = torch.autograd.grad(loss, parameters, allow_unused=True)
+        grads = torch.autograd.grad(loss(), parameters, allow_unused=True)
     pairs = zip(parameters, grads, strict=True)
     return [(p.detach(), grad) for p, grad in pairs if grad is not None]
 
 
-def _cross_entropy(logits: Tensor, labels: Tensor, reduction: str) -> Tensor:
+def _loss(net: nn.Module, x: Tensor, labels: Tensor, reduction: str) -> Tensor:
+    logits = net(x)
     if int(labels.max()) >= logits.shape[1]:
         raise ValueError(
             f"the head tells {logits.shape[1]} classes apart, and the labels go up to "
@@ -145,17 +143,12 @@ def _differentiable(net: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _outputs(net: nn.Module) -> Iterator[list[Tensor]]:
+def _outputs(net: nn.Module, images: int) -> Iterator[list[Tensor]]:
     """Collect the outputs of convolutions and linear layers as ``[B, positions, channels]``.
 
     What follows a layer gets a copy, so that an operation in place changes nothing collected.
     """
     outputs: list[Tensor] = []
-    images = 0
-
-    def begin(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        nonlocal images
-        images = len(inputs[0])
 
     def collect(module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> Tensor:
         last = out if isinstance(module, nn.Linear) else out.movedim(1, -1)
@@ -165,11 +158,8 @@ def _outputs(net: nn.Module) -> Iterator[list[Tensor]]:
         back = back if isinstance(module, nn.Linear) else back.movedim(-1, 1)
         return back.clone(memory_format=torch.contiguous_format)
 
-    hooks = [net.register_forward_pre_hook(begin)]
-    hooks += [m.register_forward_hook(collect) for m in net.modules() if isinstance(m, _LAYERS)]
-    try:
-        with _differentiable(net):
-            yield outputs
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as hooks, _differentiable(net):
+        for module in net.modules():
+            if isinstance(module, _LAYERS):
+                hooks.enter_context(module.register_forward_hook(collect))
+        yield outputs

@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from zoo_search.reassembly.network import ReassembledNet
+from zoo_search.networks.network import ReassembledNet
 from zoo_search.reassembly.proxies.batches import Batches
-
-__all__ = ["correlation_score", "jacov"]
+from zoo_search.reassembly.proxies.registry import proxy_traits
 
 _K = 1e-5
 
 
+@proxy_traits("gradient of the sum of the logits by the image")
 def jacov(net: ReassembledNet, batches: Batches) -> float:
     """Return ``-Σ (log(λ + k) + 1/(λ + k))``, k = 1e-5, the mean over the batches.
 

@@ -8,17 +8,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zoo_search.reassembly.network import ReassembledNet
+from zoo_search.networks.network import ReassembledNet
 from zoo_search.reassembly.proxies.batches import Batches
-from zoo_search.reassembly.proxies.readout import pooled_features
-
-__all__ = ["log_evidence", "logme"]
+from zoo_search.reassembly.proxies.readout import check_finite, pooled_features
+from zoo_search.reassembly.proxies.registry import proxy_traits
 
 _ITERATIONS = 2000
 _TOLERANCE = 1e-8  # of log(α/β); the evidence is flat there, so its own error is of second order
 _RANGE = 1e12
 
 
+@proxy_traits("features at the last cut, pooled", images="all")
 def logme(net: ReassembledNet, batches: Batches) -> float:
     """Return LogME (You et al., ICML 2021, Algorithm 1) on pooled features of all images.
 
@@ -46,39 +46,36 @@ def log_evidence(features: Tensor, targets: Tensor) -> Tensor:
     ``α = γ / |m|²``, ``β = (N - γ) / |F m - y|²``, ``γ = Σ σ²/(σ² + t)``; there
     ``α |m|² + β |F m - y|² = N``, which gives β, all in float64. The ratio is kept within 1e±12 of
     the mean σ²: where the features give the labels exactly, or nothing of them, the maximum lies
-    at the end of the range.
-
-    Args:
-        features: F ``[N, D]``.
-        targets: ``[N, C]``, no column all zero.
-
-    Returns:
-        ``[C]``, float64.
+    at the end of the range. F ``[N, D]`` and targets ``[N, C]``, no column all zero, give ``[C]``.
 
     Raises:
         ValueError: If the features are all zero or not finite.
     """
-    f, y = features.double(), targets.double()
-    if not bool(torch.isfinite(f).all()):
-        raise ValueError("the features are not finite")
+    f, y = check_finite(features.double(), "features are"), targets.double()
     n = len(f)
     u, sigma, _ = torch.linalg.svd(f, full_matrices=False)
     s2 = sigma.square()[:, None]
     scale = float(s2.mean())
     if scale <= 0:
         raise ValueError("the features are all zero")
+    # With F = U Σ Vᵀ, y = U (Uᵀy) + rest: only z = Uᵀy can be explained, and each of its entries on
+    # its own, so that an iteration costs O(D) and no matrix product.
     inside = u.T @ y
     outside = (y - u @ inside).square().sum(0)  # what no weights can explain
     z2 = inside.square()
 
     def norms(t: Tensor) -> tuple[Tensor, Tensor]:
         """``|m|²`` and ``|F m - y|²`` for the mean of the posterior, m."""
+        # m = V Σ (Σ² + t)⁻¹ z, hence |m|² = Σ σ² z² / (σ² + t)²; what is left of z is its share
+        # t / (σ² + t), beside all that lies outside of the span of F.
         weights = (s2 * z2 / (s2 + t).square()).sum(0)
         return weights, outside + (z2 * (t / (s2 + t)).square()).sum(0)
 
     t = torch.full((y.shape[1],), scale, dtype=torch.float64, device=f.device)
     for _ in range(_ITERATIONS):
         weights, residual = norms(t)
+        # γ counts the weights that the data determine. At a maximum, α = γ/|m|² and
+        # β = (N - γ)/|Fm - y|² (MacKay, 1992); only their ratio feeds back into m.
         gamma = (s2 / (s2 + t)).sum(0)
         free = n - len(s2) + (t / (s2 + t)).sum(0)  # N - γ without cancellation
         new = (gamma * residual / (free * weights)).clamp(scale / _RANGE, scale * _RANGE)
@@ -88,5 +85,7 @@ def log_evidence(features: Tensor, targets: Tensor) -> Tensor:
             break
     weights, residual = norms(t)
     beta = n / (t * weights + residual)
+    # log N(y; 0, I/β + F Fᵀ/α) · 2 = N log(β/2π) - Σ log(1 + σ²/t) - (α|m|² + β|Fm - y|²), where
+    # the last term is N at this β; the constant -1 in the brackets is that N.
     evidence: Tensor = (n * (torch.log(beta / (2 * math.pi)) - 1) - (s2 / t).log1p().sum(0)) / 2
     return evidence / n

@@ -18,24 +18,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from zoo_search.reassembly.network import ReassembledNet
+from zoo_search.networks.network import ReassembledNet
+from zoo_search.networks.recipe import merge
 from zoo_search.reassembly.proxies.batches import Batches
 from zoo_search.reassembly.proxies.codes import Codes
-from zoo_search.reassembly.recipe import merge
-
-__all__ = ["code_kernel", "dery_kernel", "log_det", "naswot", "naswot_dery"]
+from zoo_search.reassembly.proxies.readout import check_finite
+from zoo_search.reassembly.proxies.registry import proxy_traits
 
 _ATTEMPTS = 5
 _PIXELS = 2**21  # of the images of one pass: small ones go in several batches at once
-Draw = tuple[int, int]  # number of a batch, number of the attempt
-_NO_UNITS = "the network has no ReLU-like unit (ReLU, GELU, SiLU, Hardswish, …)"
+Draws = tuple[tuple[int, int], ...]  # number of a batch, number of the attempt
 
 
+@proxy_traits(
+    "signs of the inputs of ReLU, ReLU6, LeakyReLU, PReLU, ELU, GELU, SiLU, Hardswish, Mish"
+)
 def naswot(net: ReassembledNet, batches: Batches) -> float:
     """Return the NASWOT score of a network.
 
@@ -46,14 +50,14 @@ def naswot(net: ReassembledNet, batches: Batches) -> float:
         ValueError: If the network has no ReLU-like unit, its features are not finite, or its
             kernel stays singular.
     """
-
-    def kernels(draws: Sequence[Draw]) -> Tensor:
-        return _blockwise_kernels(net, batches, tuple(draws))
-
     pixels = batches.size * net.input_size[1] * net.input_size[2]
+    kernels = partial(_blockwise_kernels, net, batches)
     return _mean_log_det(batches, kernels, max(1, _PIXELS // pixels))
 
 
+@proxy_traits(
+    "signs of the outputs of ReLU, ReLU6, LeakyReLU, GELU, SiLU, Hardswish, Linear, Dropout"
+)
 def naswot_dery(net: ReassembledNet, batches: Batches) -> float:
     """Return NASWOT over another set of units: signs of the outputs of activations, linear layers
     and dropout, as DeRy's reference code takes it.
@@ -62,7 +66,7 @@ def naswot_dery(net: ReassembledNet, batches: Batches) -> float:
         ValueError: If the network has no such unit, or its kernel stays singular.
     """
 
-    def kernels(draws: Sequence[Draw]) -> list[Tensor]:
+    def kernels(draws: Draws) -> list[Tensor]:
         return [dery_kernel(net, batches.for_net(net, batches.indices(*draw))) for draw in draws]
 
     return _mean_log_det(batches, kernels, 1)
@@ -80,40 +84,24 @@ def log_det(kernel: Tensor) -> float:
 
 
 @torch.no_grad()
-def code_kernel(net: nn.Module, x: Tensor) -> Tensor:
-    """Return NASWOT's kernel ``[B, B]``, float64, for images ``x`` ``[B, C, H, W]``."""
-    with Codes(x) as codes:
-        net(x)
-    if codes.units == 0:
-        raise ValueError(_NO_UNITS)
-    kernel: Tensor = codes.kernel[0]
-    return kernel
-
-
-@torch.no_grad()
 def dery_kernel(net: nn.Module, x: Tensor) -> Tensor:
     """Return the kernel ``[B, B]`` over the outputs of activations, linear layers and dropout."""
     codes = Codes(x)
     kinds = (nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Hardswish, nn.LeakyReLU, nn.Linear, nn.Dropout)
-    hooks = [
-        module.register_forward_hook(lambda _module, _inputs, out: codes.add(out))
-        for module in net.modules()
-        if isinstance(module, kinds)
-    ]
-    try:
-        net(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as hooks:
+        for module in net.modules():
+            if isinstance(module, kinds):
+                add = module.register_forward_hook(lambda _module, _inputs, out: codes.add(out))
+                hooks.enter_context(add)
+        check_finite(net(x), "network's output is")
     if codes.units == 0:
         raise ValueError("the network has no activation, linear or dropout layer")
-    kernel: Tensor = codes.kernel[0]
-    return kernel
+    return codes.kernel[0]
 
 
 @torch.no_grad()
-def _blockwise_kernels(net: ReassembledNet, batches: Batches, draws: tuple[Draw, ...]) -> Tensor:
-    """The kernels ``[draws, B, B]`` of :func:`code_kernel`, of several batches in one pass.
+def _blockwise_kernels(net: ReassembledNet, batches: Batches, draws: Draws) -> Tensor:
+    """NASWOT's kernels ``[draws, B, B]``, float64, of several batches in one pass.
 
     Block by block, with what the cache holds of a prefix.
     """
@@ -131,6 +119,8 @@ def _blockwise_kernels(net: ReassembledNet, batches: Batches, draws: tuple[Draw,
             x = batches.for_net(net, np.concatenate([batches.indices(*draw) for draw in draws]))
             kernel = torch.zeros((), dtype=torch.float64, device=x.device)
             return x, kernel, torch.zeros((), dtype=torch.int64)
+        # Units(prefix + block) = Units(prefix) + Units(block), and so their kernels, which count
+        # agreeing units: what the prefix adds is taken over from whoever computed it.
         x, kernel, units = through(count - 1)
         # A block may work in place, and what comes from the cache is kept.
         x = net.stitches[count - 2](x).clone() if count > 1 else x
@@ -141,16 +131,15 @@ def _blockwise_kernels(net: ReassembledNet, batches: Batches, draws: tuple[Draw,
     features, kernel, units = extend(len(net.blocks))  # the whole is asked for once: not kept
     with Codes(features, groups) as codes:
         out = net.forward_head(features)
-    if not bool(torch.isfinite(out).all()):
-        raise ValueError("the network's output is not finite")
+    check_finite(out, "network's output is")
     if int(units) + codes.units == 0:
-        raise ValueError(_NO_UNITS)
+        raise ValueError("the network has no ReLU-like unit (ReLU, GELU, SiLU, Hardswish, …)")
     total: Tensor = kernel + codes.kernel
     return total
 
 
 def _mean_log_det(
-    batches: Batches, kernels: Callable[[Sequence[Draw]], Sequence[Tensor] | Tensor], together: int
+    batches: Batches, kernels: Callable[[Draws], Sequence[Tensor] | Tensor], together: int
 ) -> float:
     """Return the mean of ``log |det K|`` over the batches; a batch with K singular is drawn anew.
 
@@ -160,7 +149,7 @@ def _mean_log_det(
     for attempt in range(_ATTEMPTS):
         left = [(batch, attempt) for batch in batches if batch not in scores]
         for start in range(0, len(left), together):
-            draws = left[start : start + together]
+            draws = tuple(left[start : start + together])
             for (batch, _), kernel in zip(draws, kernels(draws), strict=True):
                 score = log_det(kernel)
                 if score > -math.inf:

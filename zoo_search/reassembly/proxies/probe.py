@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from zoo_search.reassembly.fit import Moments, fit_ridge, held_out
-from zoo_search.reassembly.network import ReassembledNet
+from zoo_search.networks.network import ReassembledNet
+from zoo_search.networks.ridge import fit_ridge, split_moments
 from zoo_search.reassembly.proxies.batches import Batches
 from zoo_search.reassembly.proxies.readout import pooled_features
+from zoo_search.reassembly.proxies.registry import proxy_traits
 
-__all__ = ["probe"]
 
-
+@proxy_traits("features at the last cut, pooled", images="all")
 @torch.no_grad()
 def probe(net: ReassembledNet, batches: Batches) -> float:
     """Return the held-out R² of ridge regression of one-hot labels on pooled features.
@@ -25,9 +25,4 @@ def probe(net: ReassembledNet, batches: Batches) -> float:
     """
     labels = batches.labels_of()
     features = pooled_features(net, batches)
-    targets = F.one_hot(labels.to(features.device))
-    sizes = (features.shape[1], targets.shape[1], features.device)
-    train, test, out = Moments(*sizes), Moments(*sizes), held_out(0, features)
-    train.add(features[~out], targets[~out])
-    test.add(features[out], targets[out])
-    return fit_ridge(train, test).r2
+    return fit_ridge(*split_moments(features, F.one_hot(labels.to(features.device)))).r2

@@ -7,11 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from zoo_search.reassembly.network import Pool, ReassembledNet
+from zoo_search.networks.network import Pool, ReassembledNet
 from zoo_search.reassembly.proxies.batches import Batches
-from zoo_search.reassembly.recipe import graph_of
-
-__all__ = ["pooled_features", "source_logits"]
 
 _CHUNK = 64
 
@@ -24,7 +21,7 @@ def pooled_features(net: ReassembledNet, batches: Batches) -> Tensor:
     Raises:
         ValueError: If they are not finite.
     """
-    return _finite(_read(net, batches)[0], "features")
+    return check_finite(_read(net, batches)[0], "features are")
 
 
 def source_logits(net: ReassembledNet, batches: Batches) -> Tensor:
@@ -38,7 +35,7 @@ def source_logits(net: ReassembledNet, batches: Batches) -> Tensor:
             or the model has no classifier, or the logits are not finite.
     """
     _source_head(net, batches)  # say what is missing before anything is computed
-    return _finite(_read(net, batches)[1], "source head's logits")
+    return check_finite(_read(net, batches)[1], "source head's logits are")
 
 
 def _read(net: ReassembledNet, batches: Batches) -> Sequence[Tensor]:
@@ -56,9 +53,8 @@ def _forward(net: ReassembledNet, batches: Batches) -> tuple[Tensor, Tensor]:
     except ValueError:
         head = None
     for start in range(0, len(batches.distinct), _CHUNK):
-        features = net.forward_features(
-            batches.for_net(net, batches.distinct[start : start + _CHUNK])
-        )
+        chosen = batches.distinct[start : start + _CHUNK]
+        features = net.forward_features(batches.for_net(net, chosen))
         pooled.append(pool(features))
         logits.append(features.new_empty(len(features), 0) if head is None else head(features))
     return torch.cat(pooled), torch.cat(logits)
@@ -70,7 +66,7 @@ def _source_head(net: ReassembledNet, batches: Batches) -> nn.Module:
     last = net.recipe.blocks[-1]
     if batches.zoo is None or last.model not in batches.zoo:
         raise ValueError(f"the head of {last.model} is needed, and the zoo is not at hand")
-    graph = graph_of(batches.zoo[last.model])
+    graph = batches.zoo[last.model].graph
     if last.stop != len(graph):
         raise ValueError(
             f"the source's head cannot be applied: the last block, {last}, ends before node "
@@ -81,7 +77,8 @@ def _source_head(net: ReassembledNet, batches: Batches) -> nn.Module:
     return graph.head
 
 
-def _finite(x: Tensor, what: str) -> Tensor:
+def check_finite(x: Tensor, what: str) -> Tensor:
+    """Return ``x``; raise a ``ValueError`` if it holds a number that is not finite."""
     if not bool(torch.isfinite(x).all()):
-        raise ValueError(f"the {what} are not finite")
+        raise ValueError(f"the {what} not finite")
     return x

@@ -7,74 +7,47 @@ what was scored, proposes what it would have proposed without the interruption.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Callable
+from typing import TypeVar
 
-from zoo_search.errors import UserError, nearest
-from zoo_search.reassembly.cost import Cost
-from zoo_search.reassembly.recipe import Recipe
-from zoo_search.reassembly.space import Space
+from zoo_search.core.registry import Registry
+from zoo_search.reassembly.samplers.base import LearningSampler, Sampler
+from zoo_search.reassembly.space.space import Space
 
-__all__ = ["SAMPLERS", "Sampler", "make_sampler"]
+__all__ = ["SAMPLERS", "LearningSampler", "Sampler", "register_sampler"]
 
-SAMPLERS = ("random", "tpe", "nsga2", "cpsat")
+Maker = Callable[[Space, int, int], Sampler]
+"""A sampler's class: it is made from a space, how many recipes are wanted at most, and a seed."""
+
+M = TypeVar("M", bound=Maker)
+
+_HERE = "zoo_search.reassembly.samplers"
+
+SAMPLERS = Registry[Maker](
+    "sampler",
+    {
+        "random": f"{_HERE}.base:UniformSampler",
+        "tpe": f"{_HERE}.tpe:TpeSampler",
+        "nsga2": f"{_HERE}.nsga2:Nsga2Sampler",
+        "cpsat": f"{_HERE}.cpsat:CpSatSampler",
+    },
+    group="zoo_search.samplers",
+)
 
 
-class Sampler(Protocol):
-    """Proposes feasible recipes, none of them twice."""
+def register_sampler(name: str) -> Callable[[M], M]:
+    """Register a sampler's class under a name that run files can use; a decorator.
 
-    def next(self, taken: Mapping[str, Recipe]) -> Recipe | None:
-        """Return a feasible recipe that is not among ``taken`` (by key); None if none is left."""
-        ...
-
-    def tell(self, recipe: Recipe, score: float | None, cost: Cost) -> None:
-        """Learn what came of a recipe, proposed or not; a score of None means that it failed."""
-        ...
-
-
-def make_sampler(name: str, space: Space, wanted: int, seed: int) -> Sampler:
-    """Return a sampler.
+    It is made from ``(space, wanted, seed)`` and has the two methods of :class:`Sampler`;
+    :class:`LearningSampler` holds what samplers that learn from scores have in common. Whoever
+    starts ``zoo-search`` from the command line names the class in the run file instead
+    (``module:package.mod:Class``), or declares it in the package's entry points, group
+    ``zoo_search.samplers``.
 
     Args:
-        name: One of :data:`SAMPLERS`.
-        space: The feasible recipes.
-        wanted: How many recipes will be asked for, at most.
-        seed: Seed of its random numbers.
+        name: The name; registering the same sampler again replaces it.
 
     Raises:
-        UserError: If the name is unknown, or no recipe is feasible.
+        UserError: If the name is one of ours, looks like a path, or is another sampler's.
     """
-    check_sampler(name)
-    return _maker(name)(space, wanted, seed)
-
-
-def check_sampler(name: str) -> None:
-    """Check the name of a sampler.
-
-    Raises:
-        UserError: If it is unknown: names the nearest one.
-    """
-    if name not in SAMPLERS:
-        raise UserError(
-            f"Unknown sampler '{name}' in 'search.sampler'.{nearest(name, SAMPLERS)} "
-            f"Allowed: {', '.join(SAMPLERS)}."
-        )
-
-
-def _maker(name: str) -> Callable[[Space, int, int], Sampler]:
-    """Return the class of a sampler; Optuna and OR-Tools are imported only if it needs them."""
-    if name == "tpe":
-        from zoo_search.reassembly.samplers.tpe import TpeSampler
-
-        return TpeSampler
-    if name == "nsga2":
-        from zoo_search.reassembly.samplers.nsga2 import Nsga2Sampler
-
-        return Nsga2Sampler
-    if name == "cpsat":
-        from zoo_search.reassembly.samplers.cpsat import CpSatSampler
-
-        return CpSatSampler
-    from zoo_search.reassembly.samplers.uniform import UniformSampler
-
-    return UniformSampler
+    return SAMPLERS.register(name)

@@ -7,22 +7,19 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from zoo_search.reassembly.cost import Cost
-from zoo_search.reassembly.program import Program
-from zoo_search.reassembly.recipe import Recipe
-from zoo_search.reassembly.samplers.choices import EFFORT, draw_seed
-from zoo_search.reassembly.samplers.surrogate import Penalty, Surrogate, Weights
-from zoo_search.reassembly.samplers.uniform import UniformSampler
-from zoo_search.reassembly.space import Space
+from zoo_search.costs.budget import Cost
+from zoo_search.networks.recipe import Recipe
+from zoo_search.reassembly.samplers.base import LearningSampler
+from zoo_search.reassembly.samplers.categories import draw_seed
+from zoo_search.reassembly.samplers.surrogate import Penalty, Surrogate
+from zoo_search.reassembly.space.program import Program
+from zoo_search.reassembly.space.space import Space
 
-__all__ = ["CpSatSampler"]
-
-_STARTUP = 10
 _SCALE = 1_000_000  # weights are whole numbers in the program
 _GROWTH = 1.1  # the penalty is chosen anew when there are so many times the scores
 
 
-class CpSatSampler:
+class CpSatSampler(LearningSampler):
     """Additive-plus-pairwise surrogate and integer program.
 
     After 10 recipes that were drawn uniformly, each proposal maximises the surrogate
@@ -30,67 +27,48 @@ class CpSatSampler:
     taken. Every other proposal takes the surrogate's mean, the others a draw from its posterior
     (Thompson sampling), so that workers who ask at the same time get different recipes and blocks
     that were hardly tried are tried.
-
-    Args:
-        space: The feasible recipes.
-        wanted: How many recipes will be asked for, at most.
-        seed: Seed of its random numbers.
-
-    Raises:
-        UserError: If no recipe is feasible.
     """
 
+    startup = 10
+
     def __init__(self, space: Space, wanted: int, seed: int) -> None:
-        self._space, self._seed = space, seed
-        self._uniform = UniformSampler(space, wanted, seed)
+        super().__init__(space, wanted, seed)
         self._program = Program(space, space.budget)
-        self._told: list[tuple[Recipe, float]] = []
+        self._scores: list[tuple[Recipe, float]] = []
         self._penalty: Penalty | None = None
         self._chosen_at = 0
         self._surrogate: Surrogate | None = None
 
-    def next(self, taken: Mapping[str, Recipe]) -> Recipe | None:
-        """Return the next recipe."""
-        if len(self._told) < _STARTUP and (first := self._uniform.next(taken)) is not None:
-            return first
+    def propose(self, taken: Mapping[str, Recipe]) -> Recipe | None:
+        """Return the best by the surrogate."""
         found = None
-        if self._told:
+        if self._scores:
             surrogate = self._fitted()
-            rng = np.random.default_rng(draw_seed(self._seed, len(taken)))
+            rng = np.random.default_rng(draw_seed(self.seed, len(taken)))
             weights = surrogate.mean() if len(taken) % 2 else surrogate.draw(rng)
-            found = self._best(weights, taken)
-        return self._uniform.next(taken) if found is None else found
+            unit = _SCALE / (max(map(abs, weights.values())) or 1.0)
+            costs = {part: -round(unit * weight) for part, weight in weights.items()}
+            found = self._program.lightest(costs, taken)
+        return self.uniform.next(taken) if found is None else found
 
-    def tell(self, recipe: Recipe, score: float | None, cost: Cost) -> None:
+    def learn(self, recipe: Recipe, score: float | None, cost: Cost) -> None:
         """Learn a score."""
         if score is not None:
-            self._told.append((recipe, score))
+            self._scores.append((recipe, score))
             self._surrogate = None
 
     def _fitted(self) -> Surrogate:
         """Return the surrogate of all that was told."""
-        if self._surrogate is None:
-            self._surrogate = self._fit()
-        return self._surrogate
-
-    def _fit(self) -> Surrogate:
-        recipes = [recipe.blocks for recipe, _ in self._told]
-        scores = [score for _, score in self._told]
+        if self._surrogate is not None:
+            return self._surrogate
+        recipes = [recipe.blocks for recipe, _ in self._scores]
+        scores = [score for _, score in self._scores]
         first = _milestone(len(scores))
         if self._penalty is None or first != self._chosen_at:
-            found = Surrogate(self._space.stages, recipes[:first], scores[:first])
+            found = Surrogate(self.space.stages, recipes[:first], scores[:first])
             self._penalty, self._chosen_at = found.penalty, first
-        return Surrogate(self._space.stages, recipes, scores, self._penalty)
-
-    def _best(self, weights: Weights, taken: Mapping[str, Recipe]) -> Recipe | None:
-        """Return the recipe of greatest weight that is not taken."""
-        largest = max(map(abs, (*weights.blocks.values(), *weights.pairs.values())))
-        unit = _SCALE / (largest or 1.0)
-        blocks = {block: -round(unit * weight) for block, weight in weights.blocks.items()}
-        pairs = {pair: -round(unit * weight) for pair, weight in weights.pairs.items()}
-        self._program.forbid_all(taken)
-        found = self._program.minimise(self._program.weighted(blocks, pairs), EFFORT)
-        return None if found is None else self._space.recipe(found)
+        self._surrogate = Surrogate(self.space.stages, recipes, scores, self._penalty)
+        return self._surrogate
 
 
 def _milestone(count: int) -> int:
@@ -98,7 +76,7 @@ def _milestone(count: int) -> int:
 
     It depends on nothing else, so that a search that is gone on with takes the same penalties.
     """
-    reached = min(count, _STARTUP)
+    reached = min(count, CpSatSampler.startup)
     while (further := math.ceil(reached * _GROWTH)) <= count:
         reached = further
     return reached

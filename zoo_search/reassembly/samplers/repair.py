@@ -6,22 +6,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from zoo_search.reassembly.program import Program
-from zoo_search.reassembly.recipe import BlockRef, Recipe
-from zoo_search.reassembly.samplers.choices import EFFORT
-from zoo_search.reassembly.space import Space
-
-__all__ = ["Repair"]
+from zoo_search.networks.recipe import BlockRef, Part, Recipe
+from zoo_search.reassembly.space.program import Program
+from zoo_search.reassembly.space.space import Space
 
 _CHANGE = 1_000_000  # weight of one changed stage; ties between equally near recipes are drawn
 
 
 class Repair:
-    """Mends recipes that break the budget, take two blocks of one set, or were taken before.
-
-    Args:
-        space: The feasible recipes.
-    """
+    """Mends recipes that break the budget, take two blocks of one set, or were taken before."""
 
     def __init__(self, space: Space) -> None:
         self._space = space
@@ -34,23 +27,15 @@ class Repair:
     def nearest(
         self, blocks: Sequence[BlockRef], taken: Mapping[str, Recipe], seed: int
     ) -> Recipe | None:
-        """Return a feasible recipe that differs from ``blocks`` at the fewest stages.
+        """Return a feasible recipe that differs from ``blocks`` (one a stage) at the fewest stages.
 
-        Args:
-            blocks: One block a stage.
-            taken: Recipes that are not to be given, by key.
-            seed: Draws between recipes that are equally near.
-
-        Returns:
-            The recipe; None if every feasible one is taken.
+        None if every feasible one is ``taken``; ``seed`` draws between those equally near.
         """
         rng = np.random.default_rng(seed)
         most = _CHANGE // (self._space.k + 1)
-        weights = {
+        weights: dict[Part, int] = {
             block: int(rng.integers(most)) + (0 if block == wanted else _CHANGE)
             for options, wanted in zip(self._space.stages, blocks, strict=True)
             for block in options
         }
-        self._program.forbid_all(taken)
-        found = self._program.minimise(self._program.weighted(weights), EFFORT)
-        return None if found is None else self._space.recipe(found)
+        return self._program.lightest(weights, taken)

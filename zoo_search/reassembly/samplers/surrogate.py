@@ -10,15 +10,13 @@ number of scores and not on the number of weights.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo_search.reassembly.recipe import BlockRef
-
-__all__ = ["Penalty", "Surrogate", "Weights", "choose_penalty"]
+from zoo_search.networks.recipe import BlockRef, Part
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -29,33 +27,17 @@ _NOISES = (1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0)
 
 @dataclass(frozen=True)
 class Penalty:
-    """What the ridge regression holds against weights.
+    """What the ridge regression holds against weights."""
 
-    Attributes:
-        share: Share ``rho`` of the pairs in the prior variance of a score.
-        noise: Variance of the noise over the prior variance of a score.
-    """
-
-    share: float
-    noise: float
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Weights of blocks, and of pairs of blocks at a joint; more is better."""
-
-    blocks: Mapping[BlockRef, float]
-    pairs: Mapping[tuple[BlockRef, BlockRef], float]
+    share: float  # ``rho`` of the pairs in the prior variance of a score
+    noise: float  # its variance over the prior variance of a score
 
 
 class Surrogate:
-    """The model on a fixed set of scored recipes.
+    """The model on a fixed set of scored recipes, of one block a stage each.
 
-    Args:
-        stages: Blocks to choose from, stage by stage.
-        recipes: One block a stage, each.
-        scores: ``[N]``; they are centred and scaled here.
-        penalty: Default: the one of least leave-one-out error (:func:`choose_penalty`).
+    Scores are centred and scaled here. The default penalty is the one of least leave-one-out error
+    (:func:`choose_penalty`).
     """
 
     def __init__(
@@ -65,63 +47,56 @@ class Surrogate:
         scores: Sequence[float],
         penalty: Penalty | None = None,
     ) -> None:
-        self._blocks = [block for blocks in stages for block in blocks]
-        self._pairs = [
-            pair
-            for before, after in itertools.pairwise(stages)
-            for pair in itertools.product(before, after)
-        ]
+        self._blocks = list(itertools.chain(*stages))
+        self._pairs = [p for two in itertools.pairwise(stages) for p in itertools.product(*two)]
         self._singles = _codes(self._blocks, recipes)
         self._joints = _codes(self._pairs, [list(itertools.pairwise(r)) for r in recipes])
         values = np.asarray(scores, dtype=np.float64)
         self._y: Array = (values - values.mean()) / (values.std() or 1.0)
         common = _common(self._singles), _common(self._joints)
         self.penalty = penalty or choose_penalty(*common, self._y)
+        self._deviations = _deviations(self._singles.shape[1], self.penalty.share)
+        # The dual form: priors on weights make a covariance of scores that counts common blocks and
+        # pairs. N scores need an N × N matrix, however many weights there are.
         kernel = _mix(*common, self.penalty.share) + self.penalty.noise * np.eye(len(values))
         self._inverse = np.asarray(np.linalg.inv(kernel), dtype=np.float64)
 
-    def mean(self) -> Weights:
+    def mean(self) -> dict[Part, float]:
         """Return the posterior mean of the weights: the ridge regression."""
         return self._update(np.zeros(len(self._blocks)), np.zeros(len(self._pairs)), self._y)
 
-    def draw(self, rng: np.random.Generator) -> Weights:
+    def draw(self, rng: np.random.Generator) -> dict[Part, float]:
         """Draw weights from the posterior, for Thompson sampling.
 
         By Matheron's rule (Wilson et al., ICML 2020, Eq. 7): a draw from the prior, corrected by
         what it gets wrong. The prior variance is the one of greatest likelihood.
         """
-        share, noise = self.penalty.share, self.penalty.noise
         size = len(self._y)
         scale = np.sqrt(max(float(self._y @ self._inverse @ self._y) / size, 1e-12))
-        deviations = _deviations(self._singles.shape[1], share)
-        blocks = scale * deviations[0] * rng.standard_normal(len(self._blocks))
-        pairs = scale * deviations[1] * rng.standard_normal(len(self._pairs))
-        error = scale * np.sqrt(noise) * rng.standard_normal(size)
+        blocks = scale * self._deviations[0] * rng.standard_normal(len(self._blocks))
+        pairs = scale * self._deviations[1] * rng.standard_normal(len(self._pairs))
+        # Weights w drawn from the prior give the scores f; w + Cov(w, y) Cov(y)⁻¹ (y - f - noise)
+        # has exactly the posterior's mean and covariance.
+        error = scale * np.sqrt(self.penalty.noise) * rng.standard_normal(size)
         seen = blocks[self._singles].sum(axis=1) + pairs[self._joints].sum(axis=1)
         return self._update(blocks, pairs, self._y - seen - error)
 
-    def _update(self, blocks: Array, pairs: Array, residual: Array) -> Weights:
+    def _update(self, blocks: Array, pairs: Array, residual: Array) -> dict[Part, float]:
         """Return weights corrected by their covariance with the residual ``[N]``."""
         dual = self._inverse @ residual
-        deviations = _deviations(self._singles.shape[1], self.penalty.share)
-        blocks = blocks + deviations[0] ** 2 * _scatter(self._singles, dual, len(blocks))
-        pairs = pairs + deviations[1] ** 2 * _scatter(self._joints, dual, len(pairs))
-        return Weights(
-            dict(zip(self._blocks, blocks.tolist(), strict=True)),
-            dict(zip(self._pairs, pairs.tolist(), strict=True)),
-        )
+        of_block, of_pair = self._deviations
+        blocks = blocks + of_block**2 * _scatter(self._singles, dual, len(blocks))
+        pairs = pairs + of_pair**2 * _scatter(self._joints, dual, len(pairs))
+        parts: list[Part] = [*self._blocks, *self._pairs]
+        return dict(zip(parts, [*blocks.tolist(), *pairs.tolist()], strict=True))
 
 
 def choose_penalty(blocks: Array, pairs: Array, y: Array) -> Penalty:
     """Return the penalty of least squared leave-one-out error, of a fixed grid.
 
     The error of leaving out score i is ``(A y)_i / A_ii`` with ``A = (K + noise I)^-1`` (Rasmussen
-    and Williams, 2006, Eq. 5.12), so that nothing is fitted again.
-
-    Args:
-        blocks: ``[N, N]`` numbers of common blocks.
-        pairs: ``[N, N]`` numbers of common pairs.
-        y: ``[N]`` centred scores.
+    and Williams, 2006, Eq. 5.12), so that nothing is fitted again. ``blocks`` and ``pairs``
+    ``[N, N]`` count what recipes have in common; y ``[N]`` are centred scores.
     """
     best, chosen = np.inf, Penalty(_SHARES[0], _NOISES[-1])
     for share in _SHARES:

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from zoo_search.cli.app import app
+
+ROOT = Path(__file__).parents[2]
+SLOW = {
+    "torch", "ray", "timm", "pandas", "matplotlib", "optuna", "scipy", "pyarrow", "numpy", "fsspec",
+    "pydantic",
+}  # fmt: skip
+
+
+def call(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "zoo_search", *arguments],
+        capture_output=True, text=True, cwd=cwd, timeout=300, check=False,
+    )  # fmt: skip
+
+
+def test_help_shows_what_stands_in_brackets() -> None:
+    shown = " ".join(call("partition", "--help").stdout.split())
+    assert "exact, kl or random [exact]" in shown
+    assert "[about 1]" in shown
+
+
+def test_the_commands_and_their_options_are_these() -> None:
+    """Other tools rely on these names; a change here is a change for them."""
+    import typer
+
+    root = typer.main.get_command(app)
+    found = {
+        name: sorted(o for p in command.params for o in p.opts)
+        for name, command in root.commands.items()  # type: ignore[attr-defined]
+    }
+    step = ["--address", "--dir", "--json", "--seed", "job"]
+    assert found == {
+        "similarity": sorted([*step, "--pair", "--png"]),
+        "partition": sorted([
+            *step, "--similarity", "-k", "--k", "--eps", "--size", "--method", "--restarts",
+            "--one-per-set", "--certify", "--workers", "--out", "--png",
+        ]),
+        "run": step, "reassemble": step,
+        "finetune": step, "report": step,
+        "rank": ["--address", "--json", "--proxy", "--seed", "job"],
+        "transfer": ["--job", "--json", "--matching", "--operator", "--out", "--png", "source",
+                     "target"],
+        "export": ["--onnx", "--torch", "winner"],
+        "dashboard": ["--port", "directory"],
+        "submit": ["--address", "--dir", "job"],
+        "doctor": ["--address", "--json"],
+        "zoo": [], "data": [],
+    }  # fmt: skip
+    zoo = root.commands["zoo"].commands  # type: ignore[attr-defined]
+    assert sorted(zoo) == ["inspect", "list", "pretrain"]
+    data = root.commands["data"].commands  # type: ignore[attr-defined]
+    assert {name: sorted(o for p in c.params for o in p.opts) for name, c in data.items()} == {
+        "pack": ["--name", "--resize", "--seed", "--shard-mb", "out", "source"]
+    }
+
+
+def test_the_command_line_starts_without_what_is_slow_to_import() -> None:
+    code = f"import sys, zoo_search.cli.app; print(sorted({SLOW} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_mistake_is_told_without_torch() -> None:
+    code = """
+import sys
+from zoo_search.cli.app import app
+for command in (["run"], ["rank"], ["report"], ["reassemble"], ["zoo", "list"]):
+    try:
+        app([*command, "nowhere.yaml"])
+    except Exception as error:
+        print(*command, type(error).__name__, {"torch", "ray", "timm"} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert [line.partition("UserError ")[2] for line in done.stdout.splitlines()] == ["set()"] * 5
+
+
+def test_a_mistake_is_one_paragraph_and_exit_code_2(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text("name: a\nzoo: {m: {arhc: resnet18}}\ndataset: digits\n", encoding="utf-8")
+    done = call("run", str(path))
+    assert done.returncode == 2
+    assert "unknown key 'arhc' in 'zoo.m'. Did you mean 'arch'?" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["run", "zoo list", "partition", "report"])
+def test_a_missing_run_file_is_named(command: str) -> None:
+    done = call(*command.split(), "nowhere.yaml")
+    assert done.returncode == 2
+    assert "nowhere.yaml cannot be read" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_module_in_the_working_directory_can_be_named(tmp_path: Path) -> None:
+    """As the installed command does it, which has not the working directory in its path."""
+    code = "def ones(module, context):\n    for t in module.parameters():\n        t.fill_(1.0)\n"
+    (tmp_path / "hooks_here.py").write_text(code, encoding="utf-8")
+    (tmp_path / "job.yaml").write_text(
+        "name: a\ndataset: digits\ninput_size: 32\ninit: module:hooks_here:ones\n"
+        "zoo: {a: {arch: resnet10t, weights: null}}\n",
+        encoding="utf-8",
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "zoo_search", "zoo", "list", "job.yaml", "--json"],
+        capture_output=True, text=True, cwd=tmp_path, timeout=300, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)
+    assert "module:hooks_here:ones" in row["weights"]

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zoo_search.config import JobConfig, load_job
+from zoo_search.core.errors import Note, UserError
+
+JOBS = sorted((Path(__file__).parents[2] / "jobs").glob("*.yaml"))
+SMALL: dict[str, Any] = {"name": "a", "zoo": {"m": {"arch": "resnet18"}}, "dataset": "digits"}
+
+
+def write(folder: Path, change: dict[str, Any]) -> Path:
+    path = folder / "job.yaml"
+    path.write_text(yaml.safe_dump(SMALL | change, sort_keys=False), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.name)
+def test_every_shipped_run_file_is_valid_and_comes_back_unchanged(path: Path) -> None:
+    job = load_job(path)
+    assert load_job(yaml.safe_load(job.to_yaml())) == job
+
+
+def test_there_are_run_files() -> None:
+    assert {"digits.yaml", "lite-imagenet.yaml"} <= {path.name for path in JOBS}
+
+
+def test_the_written_configuration_names_every_default() -> None:
+    written = yaml.safe_load(load_job(SMALL).to_yaml())
+    assert written["partition"] == {
+        "k": 4, "eps": 0.2, "size": "nodes", "method": "exact", "restarts": 200,
+        "one_per_set": False, "certify": 0, "workers": None,
+    }  # fmt: skip
+    assert written["dataset"]["name"] == "digits"
+    assert set(written) == set(JobConfig.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"naem": 1}, ["line 6", "unknown key 'naem'", "'name'", "Allowed there"]),
+        ({"partition": {"metod": "kl"}}, ["line 7", "'metod'", "'method'", "restarts"]),
+        ({"zoo": {"m": {"arch": "x", "wieghts": "t"}}}, ["line 5", "zoo.m", "'weights'"]),
+        ({"zoo": {"mean": {"arch": "x", "sdt": 1}}}, ["zoo.mean", "'sdt'", "'std'"]),
+        ({"finetune": {"protocol": []}}, ["finetune.protocol", "at least 1 item"]),
+        ({"partition": {"method": "klx"}}, ["partition.method", "'exact', 'kl' or 'random'"]),
+        ({"budget": {"min_params": 9, "max_params": 1}}, ["min_params 9 is above max_params 1"]),
+        ({"search": {"trials": 0}}, ["search.trials", "greater than or equal to 1"]),
+        ({"dataset": {"path": "x"}}, ["dataset.name", "missing"]),
+        ({"name": "a/b"}, ["'name'", "match"]),
+        ({"timeout": 0}, ["'timeout'", "greater than 0"]),
+        ({"timeout": float("inf")}, ["'timeout'", "finite"]),
+        ({"patience": 0}, ["line 6", "'timeout'", "greater than 0"]),
+        ({"patience": 2, "timeout": 3}, ["line 6", "'patience' is the old name of 'timeout'"]),
+        ({"finetune": {"recipe": "slow"}}, ["line 7", "'finetune.schedule.name'", "'few-shot'"]),
+        ({"finetune": {"schedule": 3}}, ["line 7", "'finetune.schedule'", "a name, or a mapping"]),
+        ({"finetune": {"schedule": {"mixup": -1}}}, ["line 8", "finetune.schedule.mixup", "-1"]),
+        (
+            {"finetune": {"schedule": {"name": "dery-short", "mixpu": 1}}},
+            ["line 9", "unknown key 'mixpu' in 'finetune.schedule'", "'mixup'", "epochs_full"],
+        ),
+        (
+            {"finetune": {"schedule": {"batch_size": 8}}},
+            ["line 8", "unknown key 'batch_size' in 'finetune.schedule'"],
+        ),
+        ({"finetune": {"worker": 2}}, ["line 7", "unknown key 'worker'", "'workers'"]),
+        ({"finetune": {"workers": 0}}, ["line 7", "'finetune.workers'", "from 1 up", "given: 0"]),
+        ({"finetune": {"workers": [0, 2]}}, ["line 7", "'finetune.workers'", "such as [2, 8]"]),
+        ({"finetune": {"workers": [2]}}, ["line 7", "'finetune.workers'", "such as [2, 8]"]),
+        ({"finetune": {"workers": [1, 2, 3]}}, ["line 7", "'finetune.workers'", "[2, 8]"]),
+        ({"finetune": {"workers": [8, 2]}}, ["line 7", "finetune.workers", "smaller number last"]),
+        ({"finetune": {"workers": "many"}}, ["line 7", "'finetune.workers'", "'many'"]),
+        ({"finetune": {"gpus_per_worker": 0}}, ["finetune.gpus_per_worker", "greater than 0"]),
+        ({"finetune": {"precision": "fp16"}}, ["finetune.precision", "'auto', 'fp32' or 'bf16'"]),
+        ({"finetune": {"accumulate": 0}}, ["finetune.accumulate", "or equal to 1"]),
+        ({"finetune": {"keep_decoded": 2}}, ["finetune.keep_decoded", "or equal to 1"]),
+        ({"finetune": {"validation": 1}}, ["finetune.validation", "less than 1"]),
+    ],
+)
+def test_a_mistake_is_named_with_its_place_and_its_cure(
+    tmp_path: Path, change: dict[str, Any], expected: list[str]
+) -> None:
+    with pytest.raises(UserError) as caught:
+        load_job(write(tmp_path, change))
+    for part in expected:
+        assert part in str(caught.value)
+    assert str(caught.value).count(", line ") == 1  # one mistake, told once
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "read"), [(None, None), (4, 4), ([2, 8], (2, 8)), ([3, 3], (3, 3))]
+)
+def test_workers_are_a_number_or_a_range(given: object, read: object) -> None:
+    job = load_job(SMALL | {"finetune": {"workers": given}})
+    assert job.finetune.workers == read
+    assert load_job(yaml.safe_load(job.to_yaml())) == job
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["dery-short", {"name": "dery-short"}, {"name": "dery-short", "mixup": None}],
+)
+def test_a_schedule_by_name_is_written_as_the_name(given: object) -> None:
+    """As it was written before schedules had values, so that finished runs are known."""
+    job = load_job(SMALL | {"finetune": {"schedule": given}})
+    assert yaml.safe_load(job.to_yaml())["finetune"]["schedule"] == "dery-short"
+    assert job.finetune.identity()["recipe"] == "dery-short"
+    assert load_job(yaml.safe_load(job.to_yaml())) == job
+
+
+def test_a_schedule_with_values_comes_back_from_yaml(tmp_path: Path) -> None:
+    given = {"name": "dery-short", "epochs_full": 50, "mixup": 0.2, "orthogonal": False, "ema": 0}
+    job = load_job(write(tmp_path, {"finetune": {"schedule": given}}))
+    assert yaml.safe_load(job.to_yaml())["finetune"]["schedule"] == given
+    assert job.finetune.identity()["recipe"] == given
+    assert load_job(yaml.safe_load(job.to_yaml())) == job
+    few = load_job(SMALL | {"finetune": {"schedule": {"mixup": 0.2}}}).finetune
+    assert few.schedule.name == "few-shot"
+
+
+def test_a_renamed_key_is_read_under_its_old_name_with_a_note(tmp_path: Path) -> None:
+    change = {"finetune": {"recipe": "timm", "plain": {"recipe": {"arch": "x"}}}, "patience": 7}
+    path = write(tmp_path, change)
+    with pytest.warns(Note) as told:
+        job = load_job(path)
+    assert (job.finetune.schedule.name, job.timeout) == ("timm", 7)
+    assert list(job.finetune.plain) == ["recipe"]  # a name of the user's is no key
+    assert sorted(str(note.message) for note in told) == [
+        f"{path}, line 11: 'patience' is called 'timeout' now. The old name is still read.",
+        f"{path}, line 7: 'finetune.recipe' is called 'finetune.schedule' now. The old name is "
+        "still read.",
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_job(yaml.safe_load(job.to_yaml())) == job
+
+
+def test_reading_changes_nothing_in_a_mapping() -> None:
+    change = SMALL | {"patience": 7}
+    with pytest.warns(Note, match="the run configuration: 'patience' is called 'timeout' now"):
+        load_job(change)
+    assert "patience" in change
+
+
+def test_a_missing_file_and_broken_yaml_are_user_errors(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nowhere\.yaml cannot be read"):
+        load_job(tmp_path / "nowhere.yaml")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("name: a\n zoo: [", encoding="utf-8")
+    with pytest.raises(UserError, match=r"line 2 is not valid YAML"):
+        load_job(broken)
+    broken.write_bytes(b"name: \xff\xfe")
+    with pytest.raises(UserError, match=r"broken\.yaml cannot be read"):
+        load_job(broken)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 12), st.floats(0, 5), st.sampled_from(["nodes", "params", "macs"]))
+def test_any_valid_partition_section_survives_the_round_trip(k: int, eps: float, size: str) -> None:
+    job = load_job(SMALL | {"partition": {"k": k, "eps": eps, "size": size}})
+    again = load_job(yaml.safe_load(job.to_yaml()))
+    assert (again.partition.k, again.partition.eps, again.partition.size) == (k, eps, size)
+
+
+def test_the_demo_is_the_one_that_was_promised() -> None:
+    """Four blocks, 200 restarts, 100 trials, both protocols, and a choice of single models."""
+    import timm
+    import torch
+
+    from zoo_search.costs import CostTable
+    from zoo_search.linegraph import trace
+    from zoo_search.networks import BlockRef, Recipe
+    from zoo_search.reassembly.costing import budget_of
+
+    job = load_job(next(path for path in JOBS if path.name == "digits.yaml"))
+    assert (job.partition.k, job.partition.restarts, job.search.trials) == (4, 200, 100)
+    assert job.finetune.protocol == ("frozen", "full")
+    graphs = {}
+    for name, spec in job.zoo.items():
+        with torch.device("meta"):
+            model = timm.create_model(spec.arch, pretrained=False, **spec.kwargs)
+        graphs[name] = trace(model, (3, 64, 64), name)
+    costs, budget = CostTable(graphs, num_classes=10), budget_of(job.budget)
+    whole = {
+        name: costs.cost(Recipe((BlockRef(name, 0, len(graph)),), "target"))
+        for name, graph in graphs.items()
+    }
+    within = [name for name, cost in whole.items() if budget.admits(cost)]
+    assert len(within) >= 2
+    for name in within:
+        assert whole[name].params <= 6.0e6
+        assert whole[name].macs <= 3.5e7

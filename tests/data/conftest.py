@@ -1,0 +1,3 @@
+from small_images import digits, pets
+
+__all__ = ["digits", "pets"]

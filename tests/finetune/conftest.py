@@ -1,0 +1,71 @@
+"""A zoo of two small networks, and a run of fine-tuning that several tests look at."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zoo_search.core.store import RunStore
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from small_runs import SIZE, Done, Setting, halve, tune_small
+
+
+@pytest.fixture(scope="session")
+def entries(weights_file: Callable[..., str]) -> dict[str, dict[str, Any]]:
+    """The zoo of a run file: two architectures with seeded random weights."""
+    return {
+        name: {"arch": arch, "weights": weights_file(arch), "license": "mit"}
+        for name, arch in {"a": "resnet10t", "b": "mobilenetv3_small_050"}.items()
+    }
+
+
+@pytest.fixture(scope="session")
+def setting(entries: dict[str, dict[str, Any]]) -> Setting:
+    """A loaded zoo and a target of a few images."""
+    return Setting.of(
+        {
+            "name": "x",
+            "input_size": SIZE,
+            "zoo": entries,
+            "dataset": {"name": "digits", "per_class": 5},
+            "finetune": {"epochs": 2},
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def job(entries: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """A run file with a plain architecture, a variant, and a hook of the user's."""
+    import zoo_search as zs
+
+    zs.register_hook("test_halve")(halve)
+    return {
+        "name": "x",
+        "input_size": SIZE,
+        "zoo": entries,
+        "dataset": {"name": "digits", "per_class": 5},
+        "init": [
+            {"hook": "dpiat", "roles": ["zoo", "plain", "variant"]},
+            {"hook": "least_squares", "roles": ["candidate"]},
+            {"hook": "test_halve", "roles": ["candidate"]},
+        ],
+        "finetune": {
+            "epochs": 1,
+            "protocol": ["frozen"],
+            "plain": {"x": {"arch": "mobilenetv3_small_075"}},
+            "variants": {"larger": {"input_size": 48}},
+        },
+    }
+
+
+@pytest.fixture(scope="session")
+def done(job: dict[str, Any], ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """That run, through a real Ray Train."""
+    store = RunStore(tmp_path_factory.mktemp("run") / "run")
+    return Done(store, tune_small(job, store))

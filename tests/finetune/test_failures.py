@@ -1,0 +1,104 @@
+"""A training that cannot go on is named; the others go on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import torch
+from small_runs import MIXED, Setting
+
+from zoo_search import cluster
+from zoo_search.core.errors import UserError
+from zoo_search.core.store import RunStore
+from zoo_search.finetune import step, trainers
+from zoo_search.finetune.entries import Entry, Winners
+from zoo_search.finetune.tasks import TrainingTask
+from zoo_search.finetune.trained import Failure, failure_of, folder_of
+from zoo_search.finetune.worker import Lanes, _bring_to_end
+from zoo_search.networks import Recipe
+from zoo_search.training.machine import ALONE
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+def train_lane(
+    tasks: Sequence[TrainingTask], store: RunStore, config: Any, run: str
+) -> dict[str, Failure]:
+    """Do in this process what the worker of a lane does."""
+    pulse = cluster.pulse()
+    lanes = Lanes([tasks], store.url, 1, 1, 1.0, 1.0, 0.0, pulse, run=run)
+    for task in tasks:
+        _bring_to_end(task, store, lanes, ALONE, torch.device("cpu"))
+    told = ray.get(pulse.look.remote())[2]
+    found = {task.key: failure_of(store, task.key) for task in tasks}
+    assert len(told) == sum(failure is not None for failure in found.values())
+    unfinished = [task for task in tasks if not store.exists(folder_of(task.key))]
+    assert {t.key for t in unfinished} == {key for key, one in found.items() if one is not None}
+    return {key: failure for key, failure in found.items() if failure is not None}
+
+
+@pytest.fixture
+def tried() -> list[Entry]:
+    return [
+        Entry("reassembly 1", "reassembly", MIXED, {}),
+        Entry("a", "single", Recipe.whole("a", 2), {}),
+    ]
+
+
+def damaged(monkeypatch: pytest.MonkeyPatch, names: Sequence[str], value: float) -> None:
+    """Let the heads of some networks be what no loss is finite with."""
+    build = step.build_networks
+
+    def build_some(entries: Any, *rest: Any) -> Any:
+        made = build(entries, *rest)
+        for network in made:
+            if network.entry.name in names:
+                with torch.no_grad():
+                    network.net.head.weight.fill_(value)
+        return made
+
+    monkeypatch.setattr(step, "build_networks", build_some)
+    monkeypatch.setattr(step, "train_all", train_lane)
+
+
+def test_one_that_diverges_is_named_and_the_others_go_on(
+    setting: Setting, tmp_path: Path, tried: list[Entry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = RunStore(tmp_path)
+    tried[1] = replace(tried[1], recipe=Recipe.whole("a", len(setting.zoo["a"].graph)))
+    damaged(monkeypatch, ["a"], float("nan"))
+    results = step.run(tried, setting.zoo, setting.dataset, setting.job, store)
+    assert [result.name for result in results] == ["reassembly 1"]
+    read = Winners.read(store)
+    assert read.results == tuple(results)
+    ((name, role, reason),) = ((g.name, g.role, g.reason) for g in read.given_up)
+    assert (name, role) == ("a", "single")
+    assert "the loss is nan in epoch 1" in reason
+    assert (tmp_path / "logs" / "reassembly+1").is_dir()
+
+
+def test_where_no_reassembly_ends_nothing_is_claimed(
+    setting: Setting, tmp_path: Path, tried: list[Entry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged(monkeypatch, ["reassembly 1"], float("inf"))
+    store = RunStore(tmp_path)
+    with pytest.raises(UserError, match=r"No reassembly could be fine-tuned: .*loss is"):
+        step.run(tried[:1], setting.zoo, setting.dataset, setting.job, store)
+    assert not store.exists("winners.json")
+
+
+def test_nothing_is_left_of_what_was_tried(setting: Setting, tmp_path: Path) -> None:
+    """The same command tries again what was given up before."""
+    from zoo_search.finetune.trained import forget_failures, keep_failure
+
+    store = RunStore(tmp_path)
+    keep_failure(store, "k", Failure("why", False))
+    assert failure_of(store, "k") == Failure("why", False)
+    forget_failures(store)
+    assert failure_of(store, "k") is None
+    assert trainers.train_all([], store, setting.job.finetune, "x") == {}

@@ -1,0 +1,62 @@
+"""Ten times the images, the same memory: they are streamed through an epoch, and none is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from process_memory import check_level, run_script
+
+SCRIPT = """
+import json, sys
+
+def main():
+    import timm, torch
+    from process_memory import watched
+    from safetensors.torch import save_file
+    from zoo_search import cluster
+    from zoo_search.config import load_job
+    from zoo_search.core.store import RunStore
+    from zoo_search.data import open_dataset
+    from zoo_search.finetune import step
+    from zoo_search.finetune.entries import Entry
+    from zoo_search.networks import Recipe
+    from zoo_search.zoo import load_zoo
+
+    folder, limit = sys.argv[1:]
+    torch.manual_seed(0)
+    save_file(timm.create_model("test_vit").state_dict(), folder + "/w.safetensors")
+    job = load_job({
+        "name": "x",
+        "input_size": 160,
+        "zoo": {"m": {"arch": "test_vit", "kwargs": {"img_size": 160, "patch_size": 32},
+                      "weights": folder + "/w.safetensors"}},
+        "dataset": {"name": "mnist5k", "limit": int(limit)},
+        "finetune": {"epochs": 1, "protocol": ["frozen"], "batch_size": 100, "keep_decoded": 0},
+    })
+    zoo = load_zoo(job)
+    data = open_dataset(job.dataset, 0)
+    cluster.connect("local", num_cpus=2)
+    recipe = Recipe.whole("m", len(zoo["m"].graph))
+    with watched() as (roles, store):
+        step.run([Entry("m", "reassembly", recipe)], zoo, data, job, RunStore(folder + "/run"))
+    print(json.dumps({"roles": roles, "store": max(store)}))
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
+    told = {}
+    for images in (400, 4000):
+        folder = tmp_path / str(images)
+        told[images] = run_script(SCRIPT, folder, folder, images)
+    few, many = (told[images]["roles"] for images in (400, 4000))
+    # 3,600 images more are 276 MB.
+    check_level(few, many, {"driver", "training worker", "worker", "raylet", "gcs_server"})
+    stores = [told[images]["store"] / 1e6 for images in (400, 4000)]
+    print(f"{'object store':18s} {stores[0]:12.0f} {stores[1]:13.0f}")
+    assert stores[1] < 300

@@ -1,0 +1,3 @@
+from small_zoo import images, zoo
+
+__all__ = ["images", "zoo"]

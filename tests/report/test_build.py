@@ -1,0 +1,70 @@
+"""The page of a run, from files that no run has made."""
+
+from __future__ import annotations
+
+import html
+import re
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+
+from zoo_search.core.store import RunStore
+from zoo_search.finetune.entries import GivenUp, Winners
+from zoo_search.partitions.api import partition
+from zoo_search.report import build, summary
+from zoo_search.similarities.table import ModelCuts, SimilarityTable
+from zoo_search.zoo.listing import ModelRow
+
+NODES = {"a": 4, "b": 6}
+
+
+@pytest.fixture
+def whole(store: RunStore) -> RunStore:
+    """A run directory with all that the page is made of."""
+    models = {
+        name: ModelCuts([f"{name}{i}" for i in range(nodes + 1)], [1] * nodes, [1] * nodes)
+        for name, nodes in NODES.items()
+    }
+    cuts = sum(nodes + 1 for nodes in NODES.values())
+    values = np.exp(-np.abs(np.subtract.outer(np.arange(cuts), np.arange(cuts))) / 4)
+    table = SimilarityTable(models, values, {"metric": "cka"})
+    table.save(store.path("similarity.parquet"))
+    partition(table, k=2, eps=0.5, restarts=2).save(store.path("partition.json"))
+    zoo = [
+        ModelRow(name, "x", "resnet", 9, 1e-3, nodes, (8, 8), "timm", None, "")
+        for name, nodes in NODES.items()
+    ]
+    store.write_json("zoo.json", [asdict(row) for row in zoo])
+    return store
+
+
+def text_of(page: str) -> str:
+    return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page)))
+
+
+def test_networks_that_came_to_no_end_stand_in_the_table_and_in_the_verdict(
+    whole: RunStore,
+) -> None:
+    reason = "The training diverged: the loss is <nan> in epoch 2."
+    gone = (GivenUp("lite0", "single", reason), GivenUp("larger", "variant", "No room."))
+    replace(Winners.read(whole), given_up=gone).write(whole)
+    page = whole.read_text(build(whole).rpartition("/")[2])
+    told = text_of(page)
+    assert "<nan>" not in page
+    assert f"lite0 single model came to no end: {reason}" in told
+    assert "larger changed winner came to no end: No room." in told
+    assert "no comparison with the best single model at equal cost: the training of lite0" in told
+    assert summary(whole).verdict in told
+    head, *rows = re.findall(r"<tr.*?</tr>", page[: page.index("</table>")], re.DOTALL)
+    columns = head.count("<th")
+    for row in rows:
+        wide = sum(int(n) - 1 for n in re.findall(r'colspan="(\d+)"', row))
+        assert row.count("<td") + wide == columns
+
+
+def test_where_all_came_to_an_end_nothing_is_said_of_it(whole: RunStore) -> None:
+    build(whole)
+    page = whole.read_text("report.html")
+    assert "came to no end" not in page
+    assert "held out" not in text_of(page).replace("held-out training images", "")

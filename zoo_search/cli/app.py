@@ -1,0 +1,90 @@
+"""The command line: every command parses, calls one function, and prints."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zoo_search.cli import data, steps, zoo
+from zoo_search.cli.doctor import doctor
+from zoo_search.cli.options import say
+from zoo_search.cli.partition import partition
+from zoo_search.cli.submit import submit
+from zoo_search.cli.transfer import transfer
+from zoo_search.core.errors import Note, UserError
+from zoo_search.core.progress import console
+
+
+def export(
+    winner: Annotated[
+        Path, typer.Argument(help="Folder of a winner, such as runs/digits/winners/0.")
+    ],
+    onnx: Annotated[bool, typer.Option("--onnx", help="Write model.onnx into the folder.")] = False,
+    torch: Annotated[bool, typer.Option("--torch", help="Write model.pt2 (torch.export).")] = False,
+) -> None:
+    """Export a winner for other runtimes."""
+    from zoo_search.export.runtimes import export_all
+
+    for path in export_all(winner, onnx=onnx, torch_export=torch):
+        print(path)
+
+
+def dashboard(
+    directory: Annotated[str, typer.Argument(help="Run directory, such as runs/digits.")],
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 0,
+) -> None:
+    """The ranking of the candidates, and score against GMACs, in a browser (optuna-dashboard)."""
+    from zoo_search.cli.dashboard import serve
+
+    serve(directory, port)
+
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,  # else [defaults] in brackets would be taken for markup
+    help="Search a zoo of pre-trained vision models for networks reassembled from their blocks.",
+)
+for command in (
+    steps.run, steps.similarity, partition, steps.reassemble, steps.finetune, steps.report,
+    steps.rank, transfer, export, dashboard, submit, doctor,
+):  # fmt: skip
+    app.command()(command)
+app.add_typer(zoo.app, name="zoo")
+app.add_typer(data.app, name="data")
+
+
+def main() -> None:
+    """Run the command line; what a user can mend is one paragraph and exit code 2.
+
+    Modules in the working directory can be named in run files, as with ``python -m``. They come
+    last, so that none hides an installed one.
+    """
+    sys.path.append(str(Path.cwd()))
+    as_python_does: Callable[..., None] = warnings.showwarning
+
+    def show(
+        message: Warning | str, category: type[Warning], *more: object, **named: object
+    ) -> None:
+        if issubclass(category, Note):
+            say(f"note: {message}")
+        else:
+            as_python_does(message, category, *more, **named)
+
+    warnings.showwarning = show
+    try:
+        app()
+    except UserError as error:
+        console.print("error:", style="bold red", end=" ")
+        mine = getattr(error, "cause", error)  # Ray wraps what a worker raised in a stack trace
+        console.print(str(mine), soft_wrap=True, markup=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        console.print("\nstopped; finished steps are kept, the same command goes on from there")
+        sys.exit(130)

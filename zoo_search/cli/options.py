@@ -1,0 +1,77 @@
+"""What several commands ask for in the same words."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, is_dataclass
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from zoo_search.core.errors import UserError
+from zoo_search.core.progress import console
+
+T = TypeVar("T")
+
+Job = Annotated[Path, typer.Argument(help="The run file, such as jobs/digits.yaml.")]
+Directory = Annotated[
+    str | None, typer.Option("--dir", help="Run directory: a path or fsspec URI [runs/NAME].")
+]
+Address = Annotated[
+    str | None,
+    typer.Option(help="Ray cluster: HOST:PORT or auto [RAY_ADDRESS, else this machine]."),
+]
+Seed = Annotated[int | None, typer.Option(help="Overrules the seed of the run file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the table as JSON.")]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run is, where it computes, and its seed."""
+
+    directory: Directory = None
+    address: Address = None
+    seed: Seed = None
+
+
+def grouped(command: Callable[..., T]) -> Callable[..., T]:
+    """Give a command whose parameters include dataclasses one option for each of their fields."""
+    groups: dict[str, type] = {}
+    options: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        kind, fields = parameter.annotation, [parameter]
+        if isinstance(kind, type) and is_dataclass(kind):
+            groups[parameter.name] = kind
+            fields = list(inspect.signature(kind, eval_str=True).parameters.values())
+        options += [field.replace(kind=inspect.Parameter.KEYWORD_ONLY) for field in fields]
+
+    @functools.wraps(command)
+    def call(**given: object) -> T:
+        for name, group in groups.items():
+            names = inspect.signature(group).parameters
+            given[name] = group(**{field: given.pop(field) for field in names})
+        return command(**given)
+
+    call.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    return call
+
+
+def say(line: str) -> None:
+    """Print a line on standard error, where tables and JSON do not go."""
+    console.print(line, soft_wrap=True)
+
+
+def write_picture(path: Path, data: bytes) -> None:
+    """Write what ``--png`` asks for, or raise a UserError."""
+    from zoo_search.core.files import write
+
+    try:
+        write(path, data)
+    except OSError as error:
+        raise UserError(
+            f"The picture {path} cannot be written ({error.strerror or error}). "
+            "Give --png the path of a file in a folder that you may write to."
+        ) from None

@@ -1,0 +1,113 @@
+"""The commands of a run: they make its steps up to one, and tell what came out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zoo_search.cli.options import Address, AsJson, Job, Place, Seed, grouped, say, write_picture
+from zoo_search.cli.tables import show
+from zoo_search.core.tables import Table, number, text
+
+if TYPE_CHECKING:
+    from zoo_search.config import JobConfig
+    from zoo_search.run.run import Run
+
+
+def _run(job: Path | JobConfig, until: str, place: Place) -> Run:
+    from zoo_search.run import pipeline
+
+    return pipeline.run(job, until=until, say=say, **asdict(place))
+
+
+def _show_winners(job: Path, until: str, place: Place, as_json: bool) -> None:
+    """Make a run up to ``finetune`` or ``report``; print its winners and what they show."""
+    run = _run(job, until, place)
+    from zoo_search.report import summary  # not before: a mistake in the run file needs no torch
+
+    told = summary(run.store)
+    show(told.table, as_json)
+    if not as_json:
+        report = "" if told.report is None else f"report  {told.report}\n"
+        print("\n".join([*told.given_up, told.verdict]))
+        print(f"\n{report}winner  {told.winner}")
+
+
+@grouped
+def run(job: Job, place: Place, as_json: AsJson = False) -> None:
+    """All steps, resumable: similarity, partition, reassembly, fine-tuning, report."""
+    _show_winners(job, "report", place, as_json)
+
+
+@grouped
+def similarity(
+    job: Job,
+    place: Place,
+    png: Annotated[Path | None, typer.Option(help="Draw the table as a heat map.")] = None,
+    pair: Annotated[str | None, typer.Option(help="Two models A,B for --png [whole zoo].")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """How alike the cuts of all models are: similarity.parquet."""
+    from zoo_search.config import load_job
+    from zoo_search.plots.heatmap import heat_map, parse_pair
+    from zoo_search.similarities.table import pairs
+
+    config = load_job(job)
+    models = parse_pair(pair, config.zoo)
+    table = _run(config, "similarity", place).table
+    if png is not None:
+        write_picture(png, heat_map(table, models, "png"))
+        say(f"heat map  {png}")
+    columns = (
+        text("model_a", "model"), text("model_b", "and model"),
+        number("mean_best", "mean best match"), number("best"), text("at", "between cuts"),
+    )  # fmt: skip
+    show(Table("Models whose cuts are most alike", columns, pairs(table)), as_json)
+
+
+@grouped
+def reassemble(job: Job, place: Place, as_json: AsJson = False) -> None:
+    """Find recipes within the budget and score them without training: candidates.parquet."""
+    run = _run(job, "reassemble", place)
+    from zoo_search.report import ranking
+
+    ranked = ranking(run.store)
+    columns = (
+        number("rank", ""), text("kind"), text("recipe"), number("params", "parameters"),
+        number("macs", "MACs"), *ranked.measured.values(),
+        number("score", ranked.proxy), text("state"), text("reason"),
+    )  # fmt: skip
+    show(Table("Candidates, best first", columns, ranked.rows()), as_json)
+
+
+@grouped
+def finetune(job: Job, place: Place, as_json: AsJson = False) -> None:
+    """Fine-tune the winners and the baselines: winners.json, winners/."""
+    _show_winners(job, "finetune", place, as_json)
+
+
+@grouped
+def report(job: Job, place: Place, as_json: AsJson = False) -> None:
+    """The report of a run: report.html."""
+    _show_winners(job, "report", place, as_json)
+
+
+def rank(
+    job: Job,
+    proxy: Annotated[str, typer.Option(help="Training-free score to rank by.")] = "probe",
+    address: Address = None,
+    seed: Seed = None,
+    as_json: AsJson = False,
+) -> None:
+    """The zoo models on the target data, by a training-free score, best first."""
+    from zoo_search.run.pipeline import rank_zoo
+
+    columns = (
+        text("model"), number("score", proxy), number("params", "parameters"),
+        number("macs", "MACs"), text("in_budget", "in budget"),
+    )  # fmt: skip
+    rows = rank_zoo(job, proxy, address=address, seed=seed)
+    show(Table("Zoo models", columns, rows), as_json)

@@ -1,0 +1,50 @@
+"""``zoo-search submit``: a job on a Ray cluster, through its job server."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from typing import Annotated
+
+import typer
+
+from zoo_search.cli.options import Directory, Job
+from zoo_search.core.errors import UserError, first_line
+
+
+def submit(
+    job: Job,
+    address: Annotated[str, typer.Option(help="Ray dashboard of the cluster: http://HEAD:8265.")],
+    directory: Directory = None,
+) -> None:
+    """Run a job on a Ray cluster and follow its log."""
+    from zoo_search.config import load_job
+
+    load_job(job)
+    from ray.job_submission import JobStatus, JobSubmissionClient
+
+    try:
+        client = JobSubmissionClient(address)
+    except (ConnectionError, RuntimeError) as error:
+        raise UserError(
+            f"No Ray job server answers at {address} ({first_line(error)}). Give "
+            "the address of the cluster's dashboard, such as http://HEAD:8265, with --address."
+        ) from None
+    command = ["zoo-search", "run", job.name, "--address", "auto"]
+    if directory is not None:
+        command += ["--dir", directory]
+    name = client.submit_job(
+        entrypoint=shlex.join(command),
+        # The folder of the run file travels to the cluster.
+        runtime_env={"working_dir": str(job.resolve().parent)},
+    )
+    print(f"submitted as {name}")
+
+    async def follow() -> None:
+        async for lines in client.tail_job_logs(name):
+            print(lines.rstrip("\n"))
+
+    asyncio.run(follow())
+    status = client.get_job_status(name)
+    print(f"{name}: {status}")
+    raise typer.Exit(0 if status == JobStatus.SUCCEEDED else 1)

@@ -1,0 +1,42 @@
+"""Tables on the terminal, and the same rows as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+
+import rich.table
+from rich.console import Console
+from rich.text import Text
+
+from zoo_search.core.tables import Table
+
+
+def show(table: Table, as_json: bool = False) -> None:
+    """Print a table, or all fields of its rows as a JSON list on standard output."""
+    if as_json:
+        json.dump(list(table.rows), sys.stdout, indent=1)
+        print()
+        return
+    shown = rich.table.Table(
+        title=Text(table.title, style="bold"), title_justify="left", header_style="dim"
+    )
+    for column in table.columns:
+        shown.add_column(Text(column.heading), justify="right" if column.right else "left")
+    for row in table.rows:
+        shown.add_row(*(Text(_words(row.get(column.field))) for column in table.columns))
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=max(160, console.width))
+    console.print(shown)
+
+
+def _words(value: object) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "×".join(map(str, value))
+    return str(value)

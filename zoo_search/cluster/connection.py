@@ -1,0 +1,165 @@
+"""Start or join a cluster, quietly; no other module calls ``ray.init``.
+
+A local cluster that was started here ends with the process; one that was joined is left as it was.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import socket
+import sys
+from dataclasses import dataclass
+
+from zoo_search.core.errors import UserError, first_line
+
+_STARTS = 3
+# What Ray reads from the environment, where the user has made no choice.
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the cluster has: logical CPUs and GPUs over all its live nodes."""
+
+    cpus: int
+    gpus: int
+    nodes: int
+    address: str
+    """``"local"`` if the cluster was started by this process, else the address joined."""
+
+    def workers(self, asked: int | None, calls: int, *, gpu: bool = True) -> int:
+        """Return how many processes do so much work: those asked for, else one a GPU, or one a CPU.
+
+        There are no more than calls; ``gpu`` says whether they run on GPUs where there are any.
+        """
+        return max(1, min(calls, asked or (self.gpus if gpu else 0) or self.cpus))
+
+
+_address = "local"
+
+
+def ship(function: object) -> None:
+    """Let workers run a user's function although only this process can import its module.
+
+    Functions of installed packages are left to be imported there.
+    """
+    from ray import cloudpickle
+
+    module = inspect.getmodule(function)
+    place = getattr(module, "__file__", None)
+    if module is None or not place or "site-packages" in place:
+        return
+    if module.__name__.partition(".")[0] not in ("zoo_search", "__main__"):
+        cloudpickle.register_pickle_by_value(module)  # type: ignore[no-untyped-call]
+
+
+def connect(
+    address: str | None = None, *, num_cpus: int | None = None, timeout: float = 10.0
+) -> Resources:
+    """Join the cluster at ``address`` or ``RAY_ADDRESS``, else start a local one; idempotent.
+
+    Args:
+        address: ``HOST:PORT``, ``ray://HOST:PORT``, ``auto`` or ``local``; None: ``RAY_ADDRESS``.
+        num_cpus: CPUs of a local cluster; default: all of this machine's.
+        timeout: Seconds that a cluster to be joined has to answer.
+
+    Raises:
+        UserError: If no cluster answers at the address.
+    """
+    global _address
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    if ray.is_initialized():
+        return resources()
+    wanted = address or os.environ.get("RAY_ADDRESS") or "local"
+    if wanted == "local":
+        _start(num_cpus)
+    else:
+        _join(wanted, timeout)
+    _address = wanted
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = context.print_on_execution_start = False
+    # What fails is told by our own message; Ray Data would print the worker's traceback as well.
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    for name in ("ray.tune", "ray.train"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return resources()
+
+
+def _start(num_cpus: int | None) -> None:
+    """Start a cluster on this machine, again if it was too busy: Ray gives its processes 30 s."""
+    import ray
+
+    for tries_left in range(_STARTS - 1, -1, -1):
+        try:
+            _init("local", num_cpus, dashboard=False)
+            return
+        except Exception as error:  # Ray raises no narrower type
+            ray.shutdown()
+            if "timed out during startup" not in str(error):
+                raise
+            if not tries_left:
+                raise UserError(
+                    f"Ray did not start on this machine, {_STARTS} times: its processes were not "
+                    "up after 30 s. Look at what else keeps the machine busy (top), then run the "
+                    "same command again: what is finished is kept."
+                ) from None
+
+
+def _join(address: str, timeout: float) -> None:
+    """Join a running cluster, or say that there is none; Ray itself would wait for minutes."""
+    try:
+        if address != "auto":
+            host, _, port = address.removeprefix("ray://").rpartition(":")
+            socket.create_connection((host.strip("[]"), int(port)), timeout).close()
+        _init(address)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"No Ray cluster answers at {address} ({first_line(error)}). Start one with 'ray "
+            "start --head', give its address (HOST:PORT, ray://HOST:PORT or auto) with --address "
+            "or RAY_ADDRESS, or leave both away to use this machine alone."
+        ) from None
+
+
+def _init(address: str, num_cpus: int | None = None, dashboard: bool | None = None) -> None:
+    import ray
+
+    ray.init(
+        address=address,
+        num_cpus=num_cpus,
+        include_dashboard=dashboard,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+
+
+def connected() -> bool:
+    """Say whether this process has joined a cluster, without importing Ray for the question."""
+    ray = sys.modules.get("ray")
+    return bool(ray is not None and ray.is_initialized())
+
+
+def resources() -> Resources:
+    """Return what the connected cluster has."""
+    import ray
+
+    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    return Resources(int(total.get("CPU", 0)), int(total.get("GPU", 0)), len(alive), _address)
+
+
+def disconnect() -> None:
+    """Leave the cluster; a local one that was started here ends."""
+    import ray
+
+    ray.shutdown()

@@ -1,0 +1,72 @@
+"""What every section of a run file is: frozen, without unknown keys, with an identity."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
+
+UNHASHED = "unhashed"
+"""Marks a field that says how a result is made and does not change it."""
+LATE = "late"
+"""Marks a field that came after the first runs: at its default no identity holds it."""
+
+_ALL, _HASHED = "all fields under first names", "those that are hashed"  # contexts of a dump
+
+
+@dataclass(frozen=True)
+class Renamed:
+    """Marks a field that once had another name; run files may, and identities do use it still."""
+
+    old: str
+
+
+class Section(BaseModel):
+    """A part of the run file: frozen, and without unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    @classmethod
+    def renamed(cls) -> dict[str, str]:
+        """Return the old name of each field that has one, by its name of today."""
+        return {
+            name: mark.old
+            for name, field in cls.model_fields.items()
+            for mark in field.metadata
+            if isinstance(mark, Renamed)
+        }
+
+    def identity(
+        self, *, without: Collection[str] = (), unhashed: bool = False
+    ) -> dict[str, object]:
+        """Return what decides on a result, JSON-like; a step is made from this part of the config.
+
+        It stands under the names that fields had first, so that a new name makes no finished run
+        out of date; with ``unhashed``, fields that change no result count, too.
+        """
+        context = _ALL if unhashed else _HASHED
+        return self.model_dump(mode="json", exclude=set(without), context=context)
+
+    @model_serializer(mode="wrap")
+    def _dump(
+        self, handler: SerializerFunctionWrapHandler, info: SerializationInfo
+    ) -> dict[str, object]:
+        # Pydantic calls this for every section inside another one, so that marks count wherever
+        # they stand.
+        dumped: dict[str, object] = handler(self)
+        if info.context not in (_ALL, _HASHED):
+            return dumped
+        fields, first = type(self).model_fields, self.renamed()
+        return {
+            first.get(name, name): value
+            for name, value in dumped.items()
+            if (info.context == _ALL or UNHASHED not in fields[name].metadata)
+            and not (LATE in fields[name].metadata and getattr(self, name) == fields[name].default)
+        }

@@ -1,0 +1,127 @@
+"""Files at a local path or any fsspec URI: written aside, then put in place."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import fsspec
+
+from zoo_search.core.errors import UserError
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+ASIDE = ".aside-"
+"""How the names of files begin that are not whole yet."""
+
+Place = str | os.PathLike[str]
+"""A local path or an fsspec URI."""
+
+
+def cache_folder(kind: str) -> Path:
+    """Return where things of a kind are kept for all runs: ``$ZOO_SEARCH_CACHE/<kind>``.
+
+    By default ``~/.cache/zoo-search/<kind>``; it need not exist yet.
+    """
+    root = os.environ.get("ZOO_SEARCH_CACHE")
+    return (Path(root) if root else Path.home() / ".cache" / "zoo-search") / kind
+
+
+@contextlib.contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Give a path aside; the file or folder made there is renamed to ``target`` when all went well.
+
+    So whoever looks at ``target`` finds all of it, old or new, or nothing. Its folder is made if
+    it is not there.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f"{ASIDE}{uuid.uuid4().hex}-{target.name}")
+    try:
+        yield aside
+        # A rename replaces a file in one step, but no folder that holds something.
+        if aside.is_dir() and target.exists():
+            shutil.rmtree(target)
+        aside.replace(target)
+    finally:
+        if aside.is_dir():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.unlink(missing_ok=True)
+
+
+def read(place: Place) -> bytes:
+    """Return what a file at a local path or an fsspec URI holds.
+
+    Raises:
+        UserError: As :func:`file_system`.
+        OSError: If it cannot be read.
+    """
+    fs, path = file_system(place)
+    data: bytes = fs.cat_file(path)
+    return data
+
+
+def write(place: Place, data: bytes) -> None:
+    """Write a file at a local path or an fsspec URI, whole or not at all; folders are made.
+
+    Raises:
+        UserError: As :func:`file_system`.
+        OSError: If it cannot be written.
+    """
+    fs, path = file_system(place)
+    with open_whole(fs, path, local=is_local(place)) as stream:
+        stream.write(data)
+
+
+def file_system(place: Place, what: str = "The file") -> tuple[AbstractFileSystem, str]:
+    """Return the file system of a path or URI, and the path in it, absolute where it is local.
+
+    Raises:
+        UserError: If the URI's protocol is unknown or its driver is not installed; ``what`` says
+            what the place is.
+    """
+    try:
+        fs, path = fsspec.core.url_to_fs(os.fspath(place))
+    except (ValueError, ImportError) as error:
+        raise UserError(
+            f"{what} {os.fspath(place)} cannot be opened: {error}. Give a local path, or a URI "
+            "whose fsspec driver is installed (s3fs for s3://, gcsfs for gs://)."
+        ) from None
+    return fs, path
+
+
+def gb(count: float) -> str:
+    """Return a number of bytes in words, such as ``1.2 GB``; a MB is 10^6 bytes."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+
+
+def is_local(place: Place) -> bool:
+    """Say whether a path or URI lies on this machine, where a rename is all that it takes."""
+    text = os.fspath(place)
+    return "://" not in text or text.startswith("file://")
+
+
+@contextlib.contextmanager
+def open_whole(fs: AbstractFileSystem, target: str, *, local: bool) -> Iterator[IO[bytes]]:
+    """Open a file that appears under its name only when the block ends well."""
+    if local:
+        with atomic_path(Path(target)) as aside, aside.open("wb") as stream:
+            yield stream
+        return
+    folder, _, base = target.rpartition("/")
+    fs.makedirs(folder, exist_ok=True)
+    aside_name = f"{folder}/{ASIDE}{uuid.uuid4().hex}-{base}"
+    try:
+        with fs.open(aside_name, "wb") as stream:
+            yield stream
+        fs.mv(aside_name, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            fs.rm(aside_name)
+        raise

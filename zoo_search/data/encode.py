@@ -1,0 +1,50 @@
+"""From stored bytes or arrays to the bytes of an image file, as they are wherever that goes."""
+
+from __future__ import annotations
+
+import io
+
+from PIL import Image
+
+from zoo_search.data.decode import Raw, shrink, to_rgb
+
+QUALITY = 95
+"""Of JPEG files."""
+
+_ENDINGS = {
+    "JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp", "PPM": "ppm", "GIF": "gif",
+    "BMP": "bmp", "TIFF": "tif", "JPEG2000": "jp2", "AVIF": "avif", "TGA": "tga",
+}  # fmt: skip
+"""Endings by PIL's names of formats; what has another format is stored as PNG."""
+
+
+def encoded(raw: Raw, side: int | None = None) -> tuple[bytes, str]:
+    """Return an image as the bytes of a file, and their ending, without the dot.
+
+    Bytes stay as they are; arrays and PIL images become PNG, of the pixels that
+    :func:`zoo_search.data.decode.to_rgb` gives. An image whose shorter side has more than ``side``
+    pixels is resized so that it has as many, and becomes PNG if it was one or had no format, else
+    JPEG.
+
+    Raises:
+        DecodeError: If it cannot be decoded.
+    """
+    image = to_rgb(raw)
+    ending = _ending(raw) if isinstance(raw, bytes) else None
+    small = image if side is None else shrink(image, side)
+    if isinstance(raw, bytes) and small is image and ending is not None:
+        return raw, ending
+    buffer = io.BytesIO()
+    if isinstance(raw, bytes) and small is not image and ending not in (None, "png"):
+        small.save(buffer, "JPEG", quality=QUALITY)
+        return buffer.getvalue(), "jpg"
+    red, green, blue = small.split()
+    # One channel where all are equal: it is decoded to the same pixels.
+    (red if red == green == blue else small).save(buffer, "PNG")
+    return buffer.getvalue(), "png"
+
+
+def _ending(data: bytes) -> str | None:
+    """Return the ending of a file's bytes by their format; None if there is none of ours."""
+    with Image.open(io.BytesIO(data)) as image:
+        return _ENDINGS.get(image.format or "")

@@ -1,0 +1,148 @@
+"""A reassembled network as a folder that gives the network back without its zoo.
+
+``model.safetensors`` holds the state, ``recipe.yaml`` the recipe, ``config.json`` what is needed
+to build the parents' architectures again, ``README.md`` a model card.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from zoo_search.core.errors import UserError
+from zoo_search.core.files import atomic_path
+from zoo_search.core.version import __version__
+from zoo_search.export.config import (
+    CONFIG,
+    FORMAT,
+    FolderConfig,
+    Metadata,
+    ParentFacts,
+    read_config,
+)
+from zoo_search.export.model_card import model_card
+from zoo_search.networks.assemble import assemble
+from zoo_search.networks.network import ReassembledNet
+from zoo_search.networks.parents import Parent
+from zoo_search.networks.recipe import Recipe
+from zoo_search.networks.stitch import Stitch
+
+if TYPE_CHECKING:
+    from zoo_search.zoo.models import ZooModel
+
+_STATE, _RECIPE, _CARD = "model.safetensors", "recipe.yaml", "README.md"
+
+
+def save_folder(
+    net: nn.Module,
+    folder: str | Path,
+    *,
+    recipe: Recipe,
+    zoo: Mapping[str, ZooModel],
+    classes: Sequence[str],
+    metadata: Metadata,
+) -> None:
+    """Write what :func:`zoo_search.assemble` gave for a recipe, trained or not, as a folder.
+
+    The folder replaces what is there, and appears whole or not at all. The classes are in the order
+    of the logits; the metadata are for ``config.json`` and the model card.
+    """
+    from safetensors.torch import save_file
+
+    state = {
+        key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for key, value in net.state_dict().items()
+    }
+    config: FolderConfig = {
+        "format": FORMAT,
+        "zoo_search": __version__,
+        "recipe": recipe.to_dict(),
+        "input_size": [3, *zoo[recipe.blocks[0].model].transform.size],
+        "classes": list(classes),
+        "preprocess": asdict(zoo[recipe.blocks[0].model].transform),
+        "parents": {name: _parent_facts(zoo[name]) for name in recipe.models},
+        "stitches": [
+            {"before": asdict(x.before), "after": asdict(x.after)}
+            if isinstance(x, Stitch)
+            else None
+            for x in net.get_submodule("stitches").children()
+        ],
+        "metadata": metadata,
+    }
+    with atomic_path(Path(folder)) as place:
+        place.mkdir()
+        save_file(state, place / _STATE, metadata={"format": "pt"})
+        (place / _RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
+        text = json.dumps(config, indent=1, allow_nan=False) + "\n"
+        (place / CONFIG).write_text(text, encoding="utf-8")
+        (place / _CARD).write_text(model_card(config), encoding="utf-8")
+
+
+def load(folder: str | Path) -> ReassembledNet:
+    """Give a network back from its folder, in eval mode, on the CPU, without its zoo.
+
+    The parents' architectures are built without weights and traced again; ``net.transform`` is the
+    preprocessing (``net.transform.image(picture)`` makes an input of one), and ``classes`` in
+    ``config.json`` names the logits.
+
+    Raises:
+        UserError: If the folder is none, of a newer format, or does not fit the installed
+            versions of its architectures.
+    """
+    from safetensors.torch import load_file
+
+    place = Path(folder)
+    config = read_config(place)
+    recipe = Recipe.from_any(place / _RECIPE)
+    parents = {
+        name: _parent(name, config["parents"][name], config["preprocess"]) for name in recipe.models
+    }
+    classes = len(config["classes"])
+    with torch.random.fork_rng(devices=[]):
+        net = assemble(recipe, parents, init="random", num_classes=classes, copy_blocks=False)
+    try:
+        net.load_state_dict(load_file(place / _STATE), strict=True)
+    except (RuntimeError, OSError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"The weights in {place / _STATE} do not fit the architectures that are installed "
+            f"({reason}). Install the versions that the folder was made with (see its {_CARD}), "
+            "or copy the folder again if it is damaged."
+        ) from None
+    return net.eval()
+
+
+def _parent(name: str, facts: ParentFacts, preprocess: Mapping[str, Any]) -> Parent:
+    """Build a parent's architecture without weights and trace it."""
+    from zoo_search.data.preprocess import Preprocess
+    from zoo_search.linegraph import trace
+    from zoo_search.zoo.build import build
+
+    channels, height, width = facts["input_size"]
+    module = build(facts["arch"], facts["kwargs"], f"zoo.{name}", height)
+    lists = {key: tuple(value) for key, value in preprocess.items() if isinstance(value, list)}
+    transform = Preprocess(**{**preprocess, **lists})
+    return Parent(trace(module, (channels, height, width), name), transform)
+
+
+def _parent_facts(model: ZooModel) -> ParentFacts:
+    """Return what builds a parent's architecture again, and where its weights came from."""
+    kwargs = dict(model.spec.kwargs)
+    classes = getattr(model.module, "num_classes", None)
+    if isinstance(classes, int) and not model.spec.arch.startswith("module:"):
+        kwargs["num_classes"] = classes
+    return {
+        "arch": model.spec.arch,
+        "kwargs": kwargs,
+        "input_size": list(model.graph.input_size),
+        "family": model.family,
+        "license": model.license,
+        "weights": model.source,
+        "weights_sha256": model.weights_hash,
+    }

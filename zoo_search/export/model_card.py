@@ -1,0 +1,116 @@
+"""The model card of an exported network (``README.md`` in its folder)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from zoo_search.hooks.report import HookReport
+
+if TYPE_CHECKING:
+    from zoo_search.export.config import FolderConfig, Metadata
+
+_LOADING = """```python
+import zoo_search as zs
+
+net = zs.load("path/of/this/folder")
+logits = net(net.transform.image(picture).unsqueeze(0))  # a PIL image of any size
+```"""
+
+
+def model_card(config: FolderConfig) -> str:
+    """Return the card as Markdown."""
+    facts, blocks = config["metadata"], config["recipe"]["blocks"]
+    between = "; between blocks that are no neighbours of one model stands a stitching layer"
+    parts = [
+        f"# {facts.get('name', 'A reassembled network')}",
+        _intro(config),
+        "## Blocks",
+        _table(
+            ("model", "from cut", "to cut"),
+            [(b["model"], b["start"], b["stop"]) for b in blocks],
+        ),
+        f"Cut 0 is the image{between if len(blocks) > 1 else ''}.",
+        "## Parents",
+        _table(
+            ("name", "architecture", "weights", "licence"),
+            [
+                (name, p["arch"], p["weights"], p["license"] or "unknown: look it up")
+                for name, p in config["parents"].items()
+            ],
+        ),
+        "Keep to the licences of all parents, and of the networks that a parent's weights came "
+        "from (column 'weights').",
+        *_start(facts),
+        *_results(facts),
+        "## How to load",
+        _LOADING,
+        f"Images: {_preprocess(config)}. Classes, in the order of the logits: see `config.json`.",
+        f"Made with zoo-search {config['zoo_search']}.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _intro(config: FolderConfig) -> str:
+    facts = config["metadata"]
+    size = ""
+    if "params" in facts:
+        size = f", {facts['params'] / 1e6:.2f} M parameters, {facts['macs'] / 1e6:.1f} M MACs"
+    target = f", trained on {facts['dataset']}" if facts.get("protocols") else ""
+    return (
+        f"An image classifier with {len(config['classes'])} classes: {_kind(config)}{target}{size}."
+    )
+
+
+def _kind(config: FolderConfig) -> str:
+    parents, facts = config["parents"], config["metadata"]
+    if facts.get("role") == "variant":
+        return f"a changed form of the network '{facts['of']}'"
+    if len(parents) > 1:
+        return "reassembled from blocks of several models"
+    (parent,) = parents.values()
+    return f"the architecture {parent['arch']}"
+
+
+def _start(facts: Metadata) -> list[str]:
+    lines = [f"- {HookReport.from_dict(report).line}" for report in facts.get("init", ())]
+    if facts.get("of"):
+        lines.insert(0, f"- a changed form of the network '{facts['of']}'")
+    return ["## How it started", "\n".join(lines)] if lines else []
+
+
+def _results(facts: Metadata) -> list[str]:
+    parts = []
+    if facts.get("protocols"):
+        rows = [
+            (
+                f"{name.upper()}-TUNING",
+                f"{100 * record['test_accuracy']:.2f} %",
+                f"{record['trainable_params']:,}",
+                f"{record['seconds']:.1f} s",
+            )
+            for name, record in facts["protocols"].items()
+        ]
+        header = ("protocol", "test accuracy", "parameters that learned", "training time")
+        parts += ["## Results", _table(header, rows)]
+    if facts.get("scores"):
+        scores = [(name, f"{value:.6g}") for name, value in facts["scores"].items()]
+        parts += ["Training-free scores:", _table(("proxy", "score"), scores)]
+    if facts.get("command"):
+        parts += ["Made by:", f"```\n{facts['command']}\n```"]
+    return parts
+
+
+def _preprocess(config: FolderConfig) -> str:
+    p = config["preprocess"]
+    height, width = p["size"]
+    mean, std = (", ".join(f"{v:g}" for v in p[key]) for key in ("mean", "std"))
+    return (
+        f"RGB, {height}x{width}, {p['interpolation']}, centre crop {p['crop_pct']:g}, scaled to "
+        f"[0, 1], mean ({mean}), standard deviation ({std})"
+    )
+
+
+def _table(header: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> str:
+    lines = [header, tuple("---" for _ in header), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)

@@ -1,0 +1,77 @@
+"""Reassembled networks for other runtimes: ONNX and ``torch.export``."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from zoo_search.core.errors import UserError
+from zoo_search.core.files import atomic_path
+from zoo_search.export.folder import load
+from zoo_search.networks.network import ReassembledNet
+
+
+def export_all(folder: str | Path, *, onnx: bool = False, torch_export: bool = False) -> list[Path]:
+    """Export a winner into its own folder: ``model.onnx``, ``model.pt2`` or both.
+
+    Raises:
+        UserError: If nothing is asked for, the folder is none, or a package is missing.
+    """
+    if not (onnx or torch_export):
+        raise UserError("Nothing to export to. Give --onnx, --torch or both.")
+    place, net = Path(folder), load(folder)
+    written = []
+    if onnx:
+        written.append(place / "model.onnx")
+        export_onnx(net, written[-1])
+    if torch_export:
+        written.append(place / "model.pt2")
+        export_torch(net, written[-1])
+    return written
+
+
+def export_onnx(source: ReassembledNet, path: Path) -> None:
+    """Write a network as ONNX: input ``image`` (normalised ``[B, C, H, W]``), output ``logits``.
+
+    Raises:
+        UserError: If the packages of the extra ``export`` are missing.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"ONNX export needs the package '{error.name}', which is not installed. Install the "
+            "extra: pip install 'zoo-search[export]'."
+        ) from None
+    net, inputs, shapes = _ready(source)
+    with atomic_path(path) as place:
+        program = torch.onnx.export(
+            net,
+            inputs,
+            input_names=["image"],
+            output_names=["logits"],
+            dynamic_shapes=shapes,
+            dynamo=True,
+            verbose=False,
+        )
+        assert program is not None
+        program.save(place, external_data=False)
+
+
+def export_torch(source: ReassembledNet, path: Path) -> None:
+    """Write a network with ``torch.export``, for any batch size, to a path ending in ``.pt2``."""
+    net, inputs, shapes = _ready(source)
+    program = torch.export.export(net, inputs, dynamic_shapes=shapes)
+    with atomic_path(path) as place:
+        torch.export.save(program, place)
+
+
+def _ready(net: ReassembledNet) -> tuple[ReassembledNet, tuple[Tensor], tuple[dict[int, object]]]:
+    """Return a copy in eval mode on the CPU, its arguments, and which of their sizes may vary."""
+    ready = copy.deepcopy(net).cpu().eval().requires_grad_(False)
+    # Two images, since a batch of one would be taken for a constant.
+    return ready, (torch.zeros(2, *net.input_size),), ({0: torch.export.Dim("batch")},)

@@ -1,0 +1,102 @@
+"""Which networks are fine-tuned: the best candidates, and the baselines they have to beat."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from zoo_search.config import JobConfig
+from zoo_search.core.errors import UserError
+from zoo_search.core.store import RunStore
+from zoo_search.data.base import VisionDataset
+from zoo_search.finetune.entries import Entry
+from zoo_search.networks.recipe import Recipe
+from zoo_search.partitions.result import Partition
+from zoo_search.reassembly import Candidate, best_first, rank, step
+from zoo_search.reassembly.costing import open_space
+from zoo_search.zoo import Zoo
+from zoo_search.zoo.load import load_model
+
+
+def select_entries(
+    job: JobConfig, store: RunStore, zoo: Zoo, dataset: VisionDataset, partition: Partition
+) -> list[Entry]:
+    """Return what is to be fine-tuned, the winners first.
+
+    - ``reassembly``: the best candidates by the first proxy that are no zoo model.
+    - ``single``: as many zoo models within the budget, those whose frozen features classify the
+      training images best (proxy ``probe``). No score finds the best single model with certainty;
+      as many shots at it as the reassemblies get keeps the comparison fair.
+    - ``random``: one feasible recipe of at least two models, drawn uniformly, that is not among the
+      winners.
+    - ``plain``: the architectures of ``finetune.plain``, whatever they cost: with weights under a
+      head that is started as all are, without weights filled by the init hooks under a random head.
+
+    Raises:
+        UserError: If no reassembly was scored, or a plain architecture cannot be built and cut.
+    """
+    proxy = job.search.proxies[0]
+    candidates = step.read(store)
+    ranked = best_first(candidates, proxy)
+    winners = [c for c in ranked if c.kind == "reassembly"][: job.finetune.winners]
+    if not winners:
+        reasons = Counter(c.reason for c in candidates if c.state == "failed")
+        why = "Widen the budget, or add models to the zoo."
+        if reasons:
+            reason, count = reasons.most_common(1)[0]
+            why = f"{sum(reasons.values())} candidates failed, {count} of them with: {reason}"
+            why += ". Mend that, or choose another proxy." if reason[-1] != "." else ""
+        raise UserError(
+            f"No reassembly of {store.url} has a score by '{proxy}', so there is nothing to "
+            f"fine-tune. {why}"
+        )
+    chosen = [
+        Entry(f"reassembly {place}", "reassembly", c.recipe, dict(c.scores))
+        for place, c in enumerate(winners, start=1)
+    ]
+    if "best_single" in job.finetune.baselines:
+        chosen += _single(job, store, zoo, dataset, candidates)
+    if "random" in job.finetune.baselines:
+        chosen += _random(job, store, zoo, dataset, partition, winners)
+    return chosen + _plain(job, zoo)
+
+
+def _plain(job: JobConfig, zoo: Zoo) -> list[Entry]:
+    chosen = []
+    donors = {name: model for name, model in zoo.items() if model.spec.weights is not None}
+    for name, entry in job.finetune.plain.items():
+        model = load_model(entry, name, job, donors, "plain")
+        recipe = Recipe.whole(name, len(model.graph))
+        init = () if entry.weights is None else entry.init
+        chosen.append(Entry(name, "plain", recipe, models={name: model}, init=init))
+    return chosen
+
+
+def _single(
+    job: JobConfig, store: RunStore, zoo: Zoo, dataset: VisionDataset, candidates: list[Candidate]
+) -> list[Entry]:
+    train = dataset.select("train", seed=job.seed)
+    scored = {c.recipe.key: c.scores for c in candidates}
+    chosen = []
+    for row in rank(zoo, train, len(dataset.classes), "probe", job, store):
+        if row["in_budget"] and row["score"] is not None:
+            recipe = Recipe.whole(row["model"], len(zoo[row["model"]].graph))
+            scores = {**scored.get(recipe.key, {}), "probe": row["score"]}
+            chosen.append(Entry(row["model"], "single", recipe, scores))
+    return chosen[: job.finetune.winners]
+
+
+def _random(
+    job: JobConfig,
+    store: RunStore,
+    zoo: Zoo,
+    dataset: VisionDataset,
+    partition: Partition,
+    winners: list[Candidate],
+) -> list[Entry]:
+    space = open_space(partition, zoo, len(dataset.classes), job.budget, store)
+    taken = {c.recipe.key for c in winners}
+    # Each zoo model is at most one recipe of the space.
+    for recipe in space.sample(len(taken) + len(zoo) + 1, job.seed):
+        if recipe.key not in taken and len(recipe.runs) > 1:
+            return [Entry("random recipe", "random", recipe, {})]
+    return []

@@ -1,0 +1,67 @@
+"""What is trained, how, and on which images: one task a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from zoo_search.networks.recipe import Recipe
+from zoo_search.training.schedules import Protocol, Schedule, get_schedule
+
+if TYPE_CHECKING:
+    import ray
+
+    from zoo_search.config import JobConfig
+    from zoo_search.data.preprocess import Preprocess
+    from zoo_search.finetune.networks import Network
+    from zoo_search.finetune.places import Place
+    from zoo_search.networks.network import ReassembledNet
+
+
+@dataclass(frozen=True)
+class TrainingTask:
+    """One network to be fine-tuned."""
+
+    key: str  # hash of all that decides on the result; names its folder while the step runs
+    name: str  # for people
+    recipe: Recipe
+    net: ray.ObjectRef[ReassembledNet]  # as it was assembled
+    train: Mapping[Protocol, Place]
+    validation: Place | None
+    test: Place
+    transform: Preprocess
+    schedule: Schedule
+    protocols: tuple[Protocol, ...]  # each from where the one before ended
+    num_classes: int
+    seed: int  # of order and augmentation
+    macs: int  # multiply-adds for one image: how much work it is
+
+    def share_before(self, protocol: Protocol) -> tuple[float, float]:
+        """Return which share of all epochs the protocols before are, and which this one is."""
+        epochs = [self.schedule.epochs(p) for p in self.protocols]
+        place = self.protocols.index(protocol)
+        return sum(epochs[:place]) / sum(epochs), epochs[place] / sum(epochs)
+
+
+def schedule_of(network: Network, job: JobConfig) -> tuple[Schedule, tuple[Protocol, ...]]:
+    """Return how a network is trained, and by which protocols.
+
+    A plain architecture without weights of its own has no blocks that are worth keeping still while
+    a head learns: it goes through the last protocol alone, with the epochs of all.
+    """
+    config, protocols = job.finetune, job.finetune.protocol
+    schedule = get_schedule(
+        config.schedule.name,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        lr=config.lr,
+        **config.schedule.overruled(),
+    )
+    if not network.fitted:
+        schedule = replace(schedule, step_limit=None)
+    bare = all(model.spec.weights is None for model in network.models.values())
+    if network.entry.role == "plain" and bare:
+        epochs = sum(schedule.epochs(protocol) for protocol in protocols)
+        return replace(schedule, epochs_frozen=epochs, epochs_full=epochs), protocols[-1:]
+    return schedule, protocols

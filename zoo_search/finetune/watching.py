@@ -1,0 +1,92 @@
+"""What becomes known of a training while it goes on: shares done, logs, checkpoints."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from zoo_search.finetune.checkpoints import Checkpoints, TaskCheckpoint
+from zoo_search.finetune.entries import ProtocolResult
+from zoo_search.finetune.logs import EpochLog
+from zoo_search.finetune.tasks import TrainingTask
+from zoo_search.training.schedules import Protocol
+from zoo_search.training.snapshot import Epoch, Snapshot
+
+_LOGGED = {
+    "train_loss": "loss",
+    "train_accuracy": "accuracy",
+    "validation_accuracy": "validation_accuracy",
+    "rate": "rate",
+    "images_per_second": "images_per_second",
+    "device_memory": "device_memory",
+    "seconds": "seconds",
+}
+"""Fields of an epoch, and what logs call them."""
+
+
+class Watcher:
+    """Is told what happens in the training of one network; this one keeps it to itself."""
+
+    def begin(self, protocol: Protocol, finished: Mapping[Protocol, ProtocolResult]) -> None:
+        """Hear of a protocol that begins, or goes on, and of those before it."""
+
+    def step(self, share: float, snapshot: Callable[[], Snapshot]) -> None:
+        """Hear of a step: the share of the protocol that is done, and where it is."""
+
+    def epoch(self, point: Epoch, snapshot: Callable[[], Snapshot]) -> None:
+        """Hear of an epoch."""
+
+    def end(self, protocol: Protocol, result: ProtocolResult) -> None:
+        """Hear what a protocol gave."""
+
+
+class Reporter(Watcher):
+    """Tells the driver how far the training is, and writes logs and checkpoints.
+
+    Args:
+        share: Is told the share of the whole task that is done.
+        epoch_seconds: At the end of an epoch a checkpoint is written when the last one is so old:
+            what takes less is as quickly repeated.
+        step_seconds: Likewise within an epoch.
+    """
+
+    def __init__(
+        self,
+        task: TrainingTask,
+        checkpoints: Checkpoints,
+        log: EpochLog,
+        share: Callable[[float], None],
+        epoch_seconds: float,
+        step_seconds: float,
+    ) -> None:
+        self._task, self._checkpoints, self._log, self._share = task, checkpoints, log, share
+        self._epoch_seconds, self._step_seconds = epoch_seconds, step_seconds
+        self._last = time.monotonic()
+        self._protocol: Protocol = task.protocols[0]
+        self._finished: Mapping[Protocol, ProtocolResult] = {}
+
+    def begin(self, protocol: Protocol, finished: Mapping[Protocol, ProtocolResult]) -> None:
+        """Remember where checkpoints are."""
+        self._protocol, self._finished = protocol, finished
+
+    def step(self, share: float, snapshot: Callable[[], Snapshot]) -> None:
+        """Pass the share on; write a checkpoint now and then."""
+        before, part = self._task.share_before(self._protocol)
+        self._share(before + part * share)
+        self._keep(snapshot, self._step_seconds)
+
+    def epoch(self, point: Epoch, snapshot: Callable[[], Snapshot]) -> None:
+        """Log the record; write a checkpoint."""
+        told = {_LOGGED[name]: value for name, value in vars(point).items() if name in _LOGGED}
+        values = {name: float(value) for name, value in told.items() if value is not None}
+        self._log.epoch(self._protocol, point.epoch, values)
+        self._keep(snapshot, self._epoch_seconds)
+
+    def end(self, protocol: Protocol, result: ProtocolResult) -> None:
+        """Log the accuracy on the test images."""
+        self._log.result(protocol, {"test_accuracy": result.test_accuracy})
+
+    def _keep(self, snapshot: Callable[[], Snapshot], seconds: float) -> None:
+        if time.monotonic() - self._last >= seconds:
+            self._checkpoints.write(TaskCheckpoint(self._protocol, self._finished, snapshot()))
+            self._last = time.monotonic()

@@ -1,0 +1,205 @@
+"""A reassembled network on paper: blocks of zoo models in order, and the head on top."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, TypedDict
+
+import yaml
+
+from zoo_search.core.errors import UserError, nearest
+from zoo_search.core.identity import fingerprint
+from zoo_search.networks.parents import Models, Parents
+
+Head = Literal["target", "source"]
+
+
+class BlockDict(TypedDict):
+    """A block in YAML and JSON."""
+
+    model: str
+    start: int
+    stop: int
+
+
+class RecipeDict(TypedDict):
+    """A recipe in YAML and JSON."""
+
+    blocks: list[BlockDict]
+    head: Head
+
+
+@dataclass(frozen=True, order=True)
+class BlockRef:
+    """The nodes ``[start, stop)`` of one zoo model."""
+
+    model: str
+    start: int
+    stop: int
+
+    def precedes(self, other: BlockRef) -> bool:
+        """Return whether ``other`` follows this block in their own model."""
+        return self.model == other.model and self.stop == other.start
+
+    def __str__(self) -> str:
+        return f"{self.model}[{self.start},{self.stop})"
+
+
+Part = BlockRef | tuple[BlockRef, BlockRef]
+"""A block, or a joint: the pair of blocks at it. The cost of a recipe is the sum of theirs."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Blocks in order, from one up, and the head.
+
+    Attributes:
+        blocks: The first one starts at cut 0 of its model, the image.
+        head: ``"target"`` is a pooled linear head for the target's classes; ``"source"`` keeps the
+            head of the last block's model, so the last block has to end where that model ends.
+    """
+
+    blocks: tuple[BlockRef, ...]
+    head: Head = "target"
+
+    @classmethod
+    def from_any(cls, source: Recipe | Mapping[str, object] | RecipeDict | str | Path) -> Recipe:
+        """Read a recipe from a mapping ``{blocks: [{model, start, stop}, …], head}`` or YAML file.
+
+        Raises:
+            UserError: If the file cannot be read or the mapping is no recipe.
+        """
+        if isinstance(source, Recipe):
+            return source
+        if isinstance(source, Mapping):
+            return _parse(source, "The recipe")
+        path = Path(source)
+        try:
+            data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UserError(
+                f"The recipe {path} cannot be read ({error.strerror or error}). Give a YAML file "
+                "with the keys 'blocks' and 'head'."
+            ) from None
+        except yaml.YAMLError as error:
+            raise UserError(f"The recipe {path} is not valid YAML: {error}.") from None
+        if not isinstance(data, Mapping):
+            raise UserError(f"The recipe {path} holds no mapping; it needs the key 'blocks'.")
+        return _parse(data, f"The recipe {path}")
+
+    @classmethod
+    def whole(cls, model: str, nodes: int, head: Head = "target") -> Recipe:
+        """Return the recipe that is the zoo model ``model`` of ``nodes`` nodes itself."""
+        return cls((BlockRef(model, 0, nodes),), head)
+
+    def to_dict(self) -> RecipeDict:
+        """Return the recipe as plain lists and dicts, as :meth:`from_any` reads it."""
+        blocks = [BlockDict(model=b.model, start=b.start, stop=b.stop) for b in self.blocks]
+        return RecipeDict(blocks=blocks, head=self.head)
+
+    def to_yaml(self) -> str:
+        """Return the recipe as YAML."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False)
+
+    @cached_property
+    def runs(self) -> tuple[BlockRef, ...]:
+        """The blocks with neighbours of one model merged: the same network in the fewest blocks."""
+        return merge(self.blocks)
+
+    @cached_property
+    def key(self) -> str:
+        """A hash of 16 hex digits that is equal for recipes of the same network.
+
+        Blocks that are neighbours in their own model are merged first, so that a zoo model has
+        one key, whichever way it is cut.
+        """
+        runs = [[b.model, b.start, b.stop] for b in self.runs]
+        return fingerprint([runs, self.head])[:16]
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the models that gave blocks, each once, in order of first use."""
+        return tuple(dict.fromkeys(b.model for b in self.blocks))
+
+    def check(self, zoo: Models) -> None:
+        """Check the recipe against a zoo.
+
+        Raises:
+            UserError: If a model or a node does not exist, the first block does not start at the
+                image, or the head is the source's and the last block ends before its model does.
+        """
+        parents = Parents(zoo)
+        for position, block in enumerate(self.blocks):
+            where = f"Block {position} of the recipe, {block},"
+            if block.model not in zoo:
+                raise UserError(
+                    f"{where} names a model that the zoo does not hold."
+                    f"{nearest(block.model, zoo)} The zoo holds: {', '.join(zoo)}."
+                )
+            size = len(parents[block.model].graph)
+            if not 0 <= block.start < block.stop <= size:
+                raise UserError(
+                    f"{where} does not fit: {block.model} has {size} nodes, so a block needs "
+                    f"0 <= start < stop <= {size}."
+                )
+        first, last = self.blocks[0], self.blocks[-1]
+        if first.start != 0:
+            raise UserError(
+                f"The first block of the recipe, {first}, starts at cut {first.start}; it takes "
+                "the image, so it has to start at 0."
+            )
+        size = len(parents[last.model].graph)
+        if self.head == "source" and last.stop != size:
+            raise UserError(
+                f"The recipe keeps the head of {last.model} (head: source), but its last block, "
+                f"{last}, ends before the last of {size} nodes. End it at {size}, or take "
+                "'head: target'."
+            )
+
+    def __str__(self) -> str:
+        return " + ".join(map(str, self.runs))
+
+
+def merge(blocks: Sequence[BlockRef]) -> tuple[BlockRef, ...]:
+    """Return the blocks with neighbours of one model merged into one."""
+    runs: list[BlockRef] = []
+    for block in blocks:
+        if runs and runs[-1].precedes(block):
+            runs[-1] = BlockRef(block.model, runs[-1].start, block.stop)
+        else:
+            runs.append(block)
+    return tuple(runs)
+
+
+def _parse(data: Mapping[str, object], name: str) -> Recipe:
+    for key in data:
+        if key not in ("blocks", "head"):
+            raise UserError(
+                f"{name} has the unknown key '{key}'.{nearest(str(key), ('blocks', 'head'))} "
+                "Allowed: blocks, head."
+            )
+    items = data.get("blocks")
+    if not isinstance(items, Sequence) or isinstance(items, str) or not items:
+        raise UserError(f"{name} needs 'blocks': a list of one or more {{model, start, stop}}.")
+    head = data.get("head", "target")
+    if head not in ("target", "source"):
+        raise UserError(
+            f"{name}: 'head' is {head!r}; allowed are 'target' (a new head for the target's "
+            "classes) and 'source' (the head of the last block's model)."
+        )
+    return Recipe(tuple(_parse_block(item, i, name) for i, item in enumerate(items)), head)
+
+
+def _parse_block(item: object, position: int, name: str) -> BlockRef:
+    keys = ("model", "start", "stop")
+    if not isinstance(item, Mapping) or set(item) != set(keys):
+        raise UserError(f"{name}: block {position} needs exactly the keys model, start, stop.")
+    model, start, stop = (item[key] for key in keys)
+    if not isinstance(model, str) or type(start) is not int or type(stop) is not int:
+        raise UserError(
+            f"{name}: block {position}: 'model' is a name, 'start' and 'stop' are whole numbers."
+        )
+    return BlockRef(model, start, stop)

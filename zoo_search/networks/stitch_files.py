@@ -1,0 +1,65 @@
+"""Fitted stitches in the run directory: every worker, and every later run, finds them there.
+
+A stitch depends on its two models, on the images and on how they are read; all of that is in the
+name of its file, so nothing has to be thrown away when a model joins or leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from zoo_search.core.identity import fingerprint
+from zoo_search.core.store import RunStore
+from zoo_search.networks.fitter import Joint
+from zoo_search.zoo.models import ZooModel
+
+FOLDER = "stitches"
+_FORMAT = 2  # of the files, and of the way stitches are fitted
+
+
+@dataclass(frozen=True)
+class StitchFiles:
+    """Stitches as ``stitches/<hash>.safetensors``; half-written ones are never found."""
+
+    store: RunStore
+    models: Mapping[str, str]  # of each, a hash of its weights and of how it takes its images
+    images: str  # a hash of those that stitches are fitted on
+
+    def get(self, joint: Joint) -> tuple[dict[str, Tensor], float] | None:
+        """Return the tensors of a stitch and the R² of its fit, or None."""
+        path = self._path(joint)
+        if not self.store.exists(path):
+            return None
+        tensors = load(self.store.read_bytes(path))
+        return tensors, float(tensors.pop("r2"))
+
+    def put(self, joint: Joint, tensors: dict[str, Tensor], r2: float) -> None:
+        """Keep a stitch."""
+        whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        whole["r2"] = torch.tensor(r2, dtype=torch.float64)
+        self.store.write_bytes(self._path(joint), save(whole))
+
+    def _path(self, joint: Joint) -> str:
+        made_from = {
+            "format": _FORMAT,
+            "before": [self.models[joint.before], joint.out],
+            "after": [self.models[joint.after], joint.into],
+            "images": self.images,
+        }
+        return f"{FOLDER}/{fingerprint(made_from)[:32]}.safetensors"
+
+
+def stitch_files(
+    store: RunStore, zoo: Mapping[str, ZooModel], images: str, fit_images: int
+) -> StitchFiles:
+    """Return the stitches of a zoo that are fitted on the first of the images of a fingerprint."""
+    models = {
+        name: fingerprint([model.identity, [cut.name for cut in model.graph.cuts]])
+        for name, model in zoo.items()
+    }
+    return StitchFiles(store, models, fingerprint([images, fit_images]))

@@ -1,0 +1,5 @@
+"""Blocks of all models in equivalence sets (DeRy section 3.2, Eqs. 2-7)."""
+
+from zoo_search.partitions.result import Anchor, Partition, PartitionBlock, RestartRecord
+
+__all__ = ["Anchor", "Partition", "PartitionBlock", "RestartRecord"]

@@ -1,0 +1,1 @@
+"""Upper bounds on the objective of Eq. 2."""

@@ -1,0 +1,1 @@
+"""The partition problem as a value: similarities, sizes, limits, objective (DeRy Eqs. 2-5)."""

@@ -1,0 +1,1 @@
+"""Pictures: of similarities, sets, matchings and runs."""

@@ -1,0 +1,5 @@
+"""The recipes that a partition and a budget allow (DeRy Eqs. 8-11)."""
+
+from zoo_search.reassembly.space.space import Space
+
+__all__ = ["Space"]

@@ -1,0 +1,1 @@
+"""A whole run: the steps in order."""

@@ -1,0 +1,83 @@
+"""A whole run: the steps in order, each made only if what it is made from has changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from zoo_search.config import JobSource
+from zoo_search.core.errors import require
+from zoo_search.core.identity import fingerprint
+from zoo_search.core.progress import working
+from zoo_search.run.run import Run
+from zoo_search.run.steps import STEPS
+
+if TYPE_CHECKING:
+    from zoo_search.reassembly.ranking import RankedModel
+
+
+def run(
+    job: JobSource,
+    *,
+    until: str = "report",
+    directory: str | None = None,
+    address: str | None = None,
+    seed: int | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Run:
+    """Run the steps of a job up to ``until``, resuming from what the run directory holds.
+
+    Args:
+        job: Path of a run file, a mapping of the same form, or a validated configuration.
+        until: Last step to make.
+        directory: Run directory, a path or an fsspec URI; default ``runs/<name>``.
+        address: Ray cluster to join; default ``RAY_ADDRESS``, else this machine.
+        seed: Overrules the seed of the job.
+        say: Called with one line at the start and the end of each step.
+
+    Raises:
+        UserError: What a user can mend, in any step.
+    """
+    require(until, STEPS, f"There is no step '{until}'.")
+    opened = Run.open(job, directory, address, seed)
+    opened.store.write_text("job.yaml", opened.job.to_yaml())
+    start = time.monotonic()  # what the preparation takes counts as the first step's
+    try:
+        with working("zoo: loading"):
+            opened.prepare()
+        for name in list(STEPS)[: list(STEPS).index(until) + 1]:
+            _ensure(opened, name, start, say)
+            start = time.monotonic()
+    finally:
+        opened.release_hosts()
+    return opened
+
+
+def _ensure(run: Run, name: str, start: float, say: Callable[[str], None]) -> None:
+    """Make a step that was begun at ``start``, or say that it is up to date."""
+    step = STEPS[name]
+    made_from = fingerprint({"step": name, "version": step.version, "from": step.inputs(run)})
+    if run.store.is_current(name, made_from):
+        say(f"{name}: up to date, skipped")
+        return
+    say(f"{name} …")
+    with working(name):
+        artifacts = step.make(run)
+    seconds = time.monotonic() - start
+    run.store.record(name, made_from, artifacts, seconds=seconds)
+    if step.scratch is not None:
+        run.store.remove(step.scratch)
+    say(f"{name}: made in {seconds:.1f} s ({', '.join(artifacts)})")
+
+
+def rank_zoo(
+    job: JobSource, proxy: str, *, address: str | None = None, seed: int | None = None
+) -> list[RankedModel]:
+    """Return the zoo models by a training-free score on the training images, best first."""
+    opened = Run.open(job, None, address, seed)
+    from zoo_search.reassembly import rank  # not before: a mistake in the run file needs no torch
+
+    opened.prepare()
+    train = opened.dataset.select("train", seed=opened.job.seed)
+    return rank(opened.zoo, train, len(opened.dataset.classes), proxy, opened.job)

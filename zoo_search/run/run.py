@@ -1,0 +1,141 @@
+"""One run: its configuration, its directory, and what its steps share."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from zoo_search import cluster
+from zoo_search.config import JobConfig, JobSource, load_job
+from zoo_search.core.store import RunStore
+
+if TYPE_CHECKING:
+    from zoo_search.cluster.hosts import Hosts
+    from zoo_search.data import VisionDataset
+    from zoo_search.partitions.result import Partition
+    from zoo_search.similarities.table import SimilarityTable
+    from zoo_search.zoo import Zoo
+
+
+@dataclass
+class Run:
+    """One run: its configuration, its directory, and what the steps share."""
+
+    job: JobConfig
+    store: RunStore
+    address: str | None = None
+    """Ray cluster to join; None: ``RAY_ADDRESS``, else a local one, started when needed."""
+
+    @classmethod
+    def open(
+        cls,
+        job: JobSource,
+        directory: str | None = None,
+        address: str | None = None,
+        seed: int | None = None,
+    ) -> Run:
+        """Open the run of a job in ``directory`` (default ``runs/<name>``)."""
+        config = load_job(job)
+        if seed is not None:
+            config = config.model_copy(update={"seed": seed})
+        cluster.set_timeout(config.timeout)
+        return cls(config, RunStore(directory or f"runs/{config.name}"), address)
+
+    def connect(self) -> None:
+        """Start or join Ray, once, when a step has work for it."""
+        cluster.connect(self.address)
+
+    def connect_if_named(self) -> None:
+        """Join Ray where an address is given; for a step that may be over before Ray starts."""
+        if self.address or os.environ.get("RAY_ADDRESS"):
+            self.connect()
+
+    @cached_property
+    def hosts(self) -> Hosts:
+        """The processes that steps share; they start when the first one needs them."""
+        from zoo_search.cluster.hosts import Hosts
+
+        return Hosts()
+
+    def release_hosts(self) -> None:
+        """End the processes that steps share, where there are any."""
+        if "hosts" in vars(self):
+            self.hosts.close()
+
+    def prepare(self) -> None:
+        """Check every name and network of the job, and pre-train the models that ask for it.
+
+        Joins Ray where a model is to be trained.
+
+        Raises:
+            UserError: If the job names what is not there, or a network that cannot be built.
+        """
+        from zoo_search.finetune.preflight import check_networks
+        from zoo_search.zoo import pretrain, untrained
+
+        check_names(self.job)
+        check_networks(self.job)
+        if untrained(self.job):
+            self.connect()
+            pretrain(self.job)
+
+    @cached_property
+    def zoo(self) -> Zoo:
+        """The zoo; :meth:`prepare` trains what it lacks."""
+        from zoo_search.zoo import load_zoo
+
+        return load_zoo(self.job)
+
+    @cached_property
+    def dataset(self) -> VisionDataset:
+        """The target images."""
+        from zoo_search.data import open_dataset
+
+        return open_dataset(self.job.dataset, self.job.seed)
+
+    @cached_property
+    def zoo_identity(self) -> dict[str, object]:
+        """What the models are: specification, weights and size of each."""
+        return {
+            name: {
+                "spec": model.spec.identity(),
+                "weights": model.weights_hash,
+                "transform": asdict(model.transform),
+            }
+            for name, model in self.zoo.items()
+        }
+
+    @property
+    def table(self) -> SimilarityTable:
+        """The similarity table, once the step ``similarity`` is made."""
+        from zoo_search.similarities.table import SimilarityTable
+
+        return SimilarityTable.load(self.store.path("similarity.parquet"))
+
+    @property
+    def partition(self) -> Partition:
+        """The sets, once the step ``partition`` is made."""
+        from zoo_search.partitions.result import Partition
+
+        return Partition.load(self.store.path("partition.json"))
+
+
+def check_names(job: JobConfig) -> None:
+    """Check the names of the data set, the metric, the sampler and the proxies of a run file.
+
+    Nothing is computed, and what is ours is not imported for it.
+
+    Raises:
+        UserError: If there is nothing of a name: tells the nearest and all that are allowed.
+    """
+    from zoo_search.data.sources import SOURCES
+    from zoo_search.reassembly.proxies import PROXIES
+    from zoo_search.reassembly.samplers import SAMPLERS
+    from zoo_search.similarities.estimators.registry import METRICS
+
+    SOURCES.check([job.dataset.name], "dataset.name")
+    METRICS.check([job.similarity.metric], "similarity.metric")
+    SAMPLERS.check([job.search.sampler], "search.sampler")
+    PROXIES.check(job.search.proxies, "search.proxies")

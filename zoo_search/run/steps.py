@@ -1,0 +1,181 @@
+"""The steps of a run: what each is made from, and how it is made.
+
+A step's identity is the hash of its part of the configuration, the version of its code's format
+and the hashes of its inputs (``docs/design.md``, "Resume and identity").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from zoo_search import cluster
+from zoo_search.config import HookRole, Hooks
+from zoo_search.core.progress import console
+from zoo_search.run.run import Run
+
+if TYPE_CHECKING:
+    from zoo_search.data.base import Subset
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: what it is made from, and how it is made."""
+
+    version: int
+    """Of its code: what another version made is made anew."""
+    inputs: Callable[[Run], object]
+    """What it is made from, JSON-like."""
+    make: Callable[[Run], Sequence[str]]
+    """Makes it, and returns the names of the artifacts that it wrote."""
+    scratch: str | None = None
+    """What it resumes from when it was killed; removed once the step is recorded."""
+
+
+def _make_zoo(run: Run) -> Sequence[str]:
+    from zoo_search.zoo import list_zoo
+
+    run.store.write_json("zoo.json", [asdict(row) for row in list_zoo(run.zoo)])
+    return ["zoo.json"]
+
+
+def _similarity_images(run: Run) -> Subset:
+    config = run.job.similarity
+    return run.dataset.select("train", config.fraction, config.limit, run.job.seed)
+
+
+def _make_similarity(run: Run) -> Sequence[str]:
+    from zoo_search.similarities import step
+
+    run.connect()
+    images = _similarity_images(run)
+    step.compute(run.zoo, images, run.job.similarity, run.job.seed, run.store, run.hosts)
+    skipped = images.skipped.reasons()
+    if skipped:
+        named = "; ".join(f"{name} ({reason})" for name, reason in list(skipped.items())[:5])
+        console.print(f"  {len(skipped)} images could not be decoded, skipped: {named}")
+    return ["similarity.parquet"]
+
+
+def _own_metric(run: Run) -> list[object]:
+    """Return the code of a user's own metric; nothing for ours."""
+    from zoo_search.similarities.estimators.registry import metric_identity
+
+    return metric_identity(run.job.similarity.metric)
+
+
+def _make_partition(run: Run) -> Sequence[str]:
+    from zoo_search.partitions import step
+
+    run.connect_if_named()
+    hosts = run.hosts if cluster.connected() else None
+    step.solve(run.table, run.job.partition, run.job.seed, run.store, hosts)
+    return ["partition.json"]
+
+
+def _make_candidates(run: Run) -> Sequence[str]:
+    from zoo_search.reassembly import step
+
+    run.connect()
+    train, classes = run.dataset.select("train", seed=run.job.seed), len(run.dataset.classes)
+    step.run(run.partition, run.zoo, train, classes, run.job, run.store, run.hosts)
+    return ["candidates.parquet"]
+
+
+def _make_winners(run: Run) -> Sequence[str]:
+    from zoo_search.finetune import selection, step
+
+    run.connect()
+    run.release_hosts()  # their memory and their GPUs are for those of Ray Train
+    entries = selection.select_entries(run.job, run.store, run.zoo, run.dataset, run.partition)
+    results = step.run(entries, run.zoo, run.dataset, run.job, run.store)
+    return ["winners.json", *(r.folder for r in results if r.folder is not None)]
+
+
+def _make_report(run: Run) -> Sequence[str]:
+    from zoo_search.report import build
+
+    build(run.store)
+    return ["report.html"]
+
+
+def _hooks(run: Run, *roles: HookRole, init: Hooks | None = None) -> list[object]:
+    """Return what the init hooks of the run, or of ``init``, do to modules of these roles."""
+    from zoo_search.hooks import hooks_identity
+
+    return [hooks_identity(run.job.init if init is None else init, role) for role in roles]
+
+
+def _tuning_hooks(run: Run) -> list[object]:
+    """Return what init hooks do in the fine-tuning, those of single entries included."""
+    config = run.job.finetune
+    own = [plain.init for plain in config.plain.values()]
+    own += [variant.init for variant in config.variants.values()]
+    return [_hooks(run, "plain", "candidate", "variant", init=init) for init in (None, *own)]
+
+
+def _own_code(run: Run) -> list[object]:
+    """Return what a user's own proxies and sampler do."""
+    from zoo_search.reassembly.step import own_code
+
+    return own_code(run.job.search)
+
+
+def _results(run: Run, *steps: str) -> list[str]:
+    return [run.store.result_of(step) for step in steps]
+
+
+STEPS: dict[str, Step] = {
+    "zoo": Step(2, lambda run: run.zoo_identity, _make_zoo),
+    "similarity": Step(
+        2,
+        lambda run: [
+            run.zoo_identity,
+            run.job.similarity.identity(),
+            _similarity_images(run).fingerprint,
+            run.job.seed,
+            *_own_metric(run),
+        ],
+        _make_similarity,
+    ),
+    "partition": Step(
+        2,
+        lambda run: [_results(run, "similarity"), run.job.partition.identity(), run.job.seed],
+        _make_partition,
+    ),
+    "reassemble": Step(
+        2,
+        lambda run: [
+            _results(run, "partition"),
+            run.zoo_identity,
+            run.dataset.fingerprint,
+            run.job.search.identity(),
+            _hooks(run, "candidate"),
+            run.job.budget.identity(),
+            run.job.seed,
+            *_own_code(run),
+        ],
+        _make_candidates,
+    ),
+    "finetune": Step(
+        3,
+        lambda run: [
+            _results(run, "reassemble"),
+            run.job.finetune.identity(),
+            _tuning_hooks(run),
+            run.job.seed,
+        ],
+        _make_winners,
+        scratch="finetune",
+    ),
+    "report": Step(
+        2,
+        lambda run: [
+            _results(run, "zoo", "similarity", "partition", "reassemble", "finetune"),
+            run.job.to_yaml(first_names=True),
+        ],
+        _make_report,
+    ),
+}
+"""The steps of a run, in order; each needs those before it."""

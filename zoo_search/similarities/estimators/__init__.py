@@ -1,0 +1,1 @@
+"""Estimators of the similarity of two sets of features."""

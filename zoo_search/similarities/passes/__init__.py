@@ -1,0 +1,1 @@
+"""The two passes of the step: images to Gram files, Gram files to products."""

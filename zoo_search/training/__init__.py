@@ -1,0 +1,1 @@
+"""Training of networks on images: schedules, augmentation and the loop."""
