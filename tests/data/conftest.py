@@ -1,3 +1,4 @@
 from small_images import digits, pets
+from small_packs import split_pets
 
-__all__ = ["digits", "pets"]
+__all__ = ["digits", "pets", "split_pets"]
