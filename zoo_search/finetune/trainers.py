@@ -34,7 +34,10 @@ _EPOCH_SECONDS, _STEP_SECONDS = 10.0, 120.0
 _QUICK = {
     # The end of a worker waits for the controller's next look at it; its default is every 2 s.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
+    # An elastic training that has lost a node asks for as many workers as before, since the cluster
+    # knows of the loss later than the worker's neighbours, and asks anew after this time. What
+    # waits for a cluster that grows asks as often as it likes.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
 }
 # These watch, or measure, for what only a cluster has, at a price for each trainer.
 _QUICK_LOCAL = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0", "RAY_TRAIN_METRICS_ENABLED": "0"}
