@@ -90,7 +90,6 @@ def few_and_many(script: str, folder: Path, most: float, needed: set[str]) -> li
     The script gets a folder and the number of images, and prints ``roles`` as JSON at its end.
     """
     lowest: dict[int, dict[str, int]] = {400: {}, 4000: {}}
-    grown = ["all"]
     for attempt in range(3):
         told = {
             images: _run_script(script, folder / f"{images}-{attempt}", images) for images in lowest
@@ -110,7 +109,8 @@ def few_and_many(script: str, folder: Path, most: float, needed: set[str]) -> li
         ]
         if not grown:
             break
-    assert not grown
+    else:
+        raise AssertionError(f"more memory for more images: {', '.join(grown)}")
     stores = [part["store"] / 1e6 for part in told.values()]
     print(f"{'object store':18s} {stores[0]:12.0f} {stores[1]:13.0f}")
     return list(told.values())

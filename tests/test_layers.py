@@ -30,8 +30,8 @@ MOST_FILES = 16
 
 MATHEMATICS = (
     "core.errors", "linegraph", "training", "hooks.guard", "dpiat",
-    "networks.assemble", "networks.fitter", "networks.network", "networks.ridge",
-    "networks.stitch", "costs", "similarities.estimators",
+    "networks.assemble", "networks.fitter", "networks.network", "networks.renewal",
+    "networks.ridge", "networks.stitch", "costs", "similarities.estimators",
     "partitions.problem", "partitions.solvers", "partitions.bounds", "reassembly.space",
     "reassembly.proxies", "reassembly.samplers",
 )  # fmt: skip

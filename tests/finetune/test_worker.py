@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from small_runs import MIXED, SIZE, Setting, make_task
-from torch import nn
 
 import zoo_search as zs
 from zoo_search.core.store import RunStore
@@ -19,6 +18,7 @@ from zoo_search.finetune.entries import ProtocolResult
 from zoo_search.finetune.tasks import TrainingTask
 from zoo_search.finetune.watching import Watcher
 from zoo_search.finetune.worker import tune
+from zoo_search.networks.network import ReassembledNet
 from zoo_search.training.images import InMemory
 from zoo_search.training.machine import Machine
 from zoo_search.training.schedules import Protocol
@@ -70,7 +70,7 @@ def newest(checkpoints: Checkpoints) -> TaskCheckpoint:
     return checkpoints.read(name)
 
 
-def make_net(setting: Setting) -> nn.Module:
+def make_net(setting: Setting) -> ReassembledNet:
     return zs.assemble(MIXED, setting.zoo, init="random", num_classes=10, seed=1)
 
 
@@ -110,3 +110,19 @@ def test_rates_and_speeds_are_told(setting: Setting, task: TrainingTask) -> None
     assert curve[-1].rate < curve[0].rate < task.schedule.lr_full
     assert all(p.images_per_second > 0 for p in curve)
     assert {p.device_memory for p in curve} == {0}
+
+
+def test_full_tuning_begins_with_what_it_trains(setting: Setting, task: TrainingTask) -> None:
+    """A network that was fitted under the running statistics of its blocks does not start anew."""
+    images = task.train["full"]
+    assert isinstance(images, InMemory)
+    told = {}
+    for renew in (True, False):
+        net = zs.assemble(
+            MIXED, setting.zoo, images=images.images, labels=images.labels, num_classes=10
+        )
+        schedule = replace(task.schedule, renew=renew, epochs_frozen=4, augment="none")
+        made = tune(replace(task, schedule=schedule), net, HERE, Watcher())
+        frozen, full = (made.protocols[p].curve for p in ("frozen", "full"))
+        told[renew] = full[0].train_loss / frozen[-1].train_loss
+    assert told[True] < 2 < told[False]

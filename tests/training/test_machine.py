@@ -138,11 +138,13 @@ def test_auto_is_fp32_on_a_cpu() -> None:
 
 
 def test_the_fused_optimizer_makes_the_steps_of_the_plain_one() -> None:
-    from zoo_search.training.optimize import make_optimizer
+    from zoo_search.training.optimize import make_optimizer, rates_of
     from zoo_search.training.train import trainable
 
     nets = [make_net().to(memory_format=torch.channels_last) for _ in range(2)]  # type: ignore[call-overload]
-    fused = make_optimizer(nets[0], trainable(nets[0], "full"), "full", SCHEDULE)
+    schedule = replace(SCHEDULE, step_limit_full=None)
+    rates = rates_of(nets[0], trainable(nets[0], "full"), "full", schedule)
+    fused = make_optimizer(nets[0], rates, "full", schedule)
     assert all(group["fused"] for group in fused.param_groups)
     groups = [
         {"params": [p], "lr": SCHEDULE.lr_full, "weight_decay": 0.05 if p.ndim > 1 else 0.0}

@@ -116,6 +116,8 @@ OTHER: dict[str, Any] = {
     "erase": 0.25,
     "max_grad_norm": 2.0,
     "step_limit": 3.0,
+    "step_limit_full": 4.0,
+    "renew": False,
     "beta2": 0.0,
     "orthogonal": True,
     "ema": 0.5,

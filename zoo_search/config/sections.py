@@ -167,6 +167,9 @@ class ScheduleConfig(Section):
     erase: Annotated[float, Field(ge=0, le=1)] | None = None
     max_grad_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     step_limit: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    step_limit_full: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    renew: bool | None = None
+    """Before FULL-TUNING statistics of batch norms, stitches and head are made anew."""
     beta2: Annotated[float, Field(ge=0, lt=1)] | None = None
     orthogonal: bool | None = None
     ema: Annotated[float, Field(ge=0, lt=1)] | None = None

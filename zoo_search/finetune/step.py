@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from zoo_search.data.base import Subset, VisionDataset
     from zoo_search.zoo.models import Zoo
 
-_TRAINING = 5
+_TRAINING = 6
 """Version of how a network is started and trained: a task of another version is trained anew."""
 
 

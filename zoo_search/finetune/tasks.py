@@ -58,10 +58,13 @@ def schedule_of(network: Network, job: JobConfig) -> tuple[Schedule, tuple[Proto
         lr=config.lr,
         **config.schedule.overruled(),
     )
-    if not network.fitted:
-        schedule = replace(schedule, step_limit=None)
     bare = all(model.spec.weights is None for model in network.models.values())
     if network.entry.role == "plain" and bare:
         epochs = sum(schedule.epochs(protocol) for protocol in protocols)
-        return replace(schedule, epochs_frozen=epochs, epochs_full=epochs), protocols[-1:]
+        schedule = replace(schedule, epochs_frozen=epochs, epochs_full=epochs)
+        protocols = protocols[-1:]
+    if not network.fitted:
+        schedule = replace(schedule, step_limit=None)
+        if protocols[0] == "full":  # after FROZEN-TUNING it is fitted
+            schedule = replace(schedule, step_limit_full=None, renew=False)
     return schedule, protocols

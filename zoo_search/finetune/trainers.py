@@ -34,11 +34,12 @@ _EPOCH_SECONDS, _STEP_SECONDS = 10.0, 120.0
 _QUICK = {
     # The end of a worker waits for the controller's next look at it; its default is every 2 s.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
-    # An elastic training that has lost a node asks for as many workers as before, since the cluster
-    # knows of the loss later than the worker's neighbours, and asks anew after this time. What
-    # waits for a cluster that grows asks as often as it likes.
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
 }
+# An elastic training that has lost a node asks for as many workers as before, since the cluster
+# hears of the loss later than the other workers do; it asks anew after this time.
+_QUICK_ELASTIC = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30"}
+_told: dict[str, str] = {}  # variables that hold what was put there, and not by a user
 # These watch, or measure, for what only a cluster has, at a price for each trainer.
 _QUICK_LOCAL = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0", "RAY_TRAIN_METRICS_ENABLED": "0"}
 # The first of these serves data sets that Ray Train shares out, and there are none; the other
@@ -64,14 +65,14 @@ def train_all(
     forget_failures(store)
     found = cluster.connect()
     local = found.address == "local"
-    for name, value in {**_QUICK, **(_QUICK_LOCAL if local else {})}.items():
-        os.environ.setdefault(name, value)
     todo = [task for task in tasks if not store.exists(folder_of(task.key))]
     # By all tasks, so that those that are left after a kill are trained as they would have been.
     batch = min(task.schedule.batch_size for task in tasks)
     streams = any(map(_streams, tasks))
     layout = lay_out(found, len(tasks), config, batch=batch, streams=streams)
     layout = layout.narrowed(len(todo))
+    elastic = layout.width is None
+    _tell({**_QUICK, **(_QUICK_LOCAL if local else {}), **(_QUICK_ELASTIC if elastic else {})})
     pulse = cluster.pulse()
     lanes = Lanes(
         share_out(todo, layout.lanes),
@@ -98,6 +99,13 @@ def train_all(
     threading.Thread(target=_fit, args=(made, ended), daemon=True).start()
     with progress("fine-tuning", len(todo), work=sum(task.macs for task in todo)) as bar:
         return _watch(list(todo), store, ended, bar, cluster.Listener(pulse).news)
+
+
+def _tell(values: dict[str, str]) -> None:
+    """Set variables of Ray Train that the user has not set."""
+    for name, value in values.items():
+        if os.environ.get(name) == _told.get(name):
+            os.environ[name] = _told[name] = value
 
 
 def _streams(task: TrainingTask) -> bool:

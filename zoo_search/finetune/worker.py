@@ -12,7 +12,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import nn
 
 from zoo_search.cluster import Pulse, beater
 from zoo_search.core.errors import UserError
@@ -35,12 +34,15 @@ from zoo_search.finetune.trained import (
     parts_of,
 )
 from zoo_search.finetune.watching import Reporter, Watcher
+from zoo_search.networks.renewal import renew
+from zoo_search.training.augment import Augmentation
 from zoo_search.training.machine import ALONE, Machine, Workers, is_out_of_memory, resolved
 from zoo_search.training.precision import precision_on
 from zoo_search.training.train import DivergedError, accuracy, train
 
 if TYPE_CHECKING:
     from zoo_search.finetune.places import Place
+    from zoo_search.networks.network import ReassembledNet
     from zoo_search.training.images import ImageSource
 
 
@@ -177,20 +179,28 @@ def _tell(pulse: Pulse, name: str, line: str) -> None:
 
 def tune(
     task: TrainingTask,
-    net: nn.Module,
+    net: ReassembledNet,
     machine: Machine,
     watcher: Watcher,
     resume: TaskCheckpoint | None = None,
     lanes: Lanes | None = None,
 ) -> Trained:
-    """Run the protocols of a task on ``net`` in place; the test images are looked at after each."""
+    """Run the protocols of a task on ``net`` in place; the test images are looked at after each.
+
+    What FULL-TUNING starts from is renewed before its first step, where the schedule says so.
+    """
     net = net.to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     finished = dict(resume.finished) if resume else {}
     for protocol in [p for p in task.protocols if p not in finished]:
         watcher.begin(protocol, dict(finished))
+        images = _opened(task.train[protocol], lanes)
+        begun = resume.snapshot if resume and resume.protocol == protocol else None
+        if protocol == "full" and begun is None and task.schedule.renew:
+            augment = Augmentation(task.num_classes, task.transform, task.schedule, protocol)
+            renew(net, images, augment, machine, task.seed)
         result = train(
             net,
-            _opened(task.train[protocol], lanes),
+            images,
             num_classes=task.num_classes,
             transform=task.transform,
             schedule=task.schedule,
@@ -198,7 +208,7 @@ def tune(
             seed=task.seed,
             machine=machine,
             validation=None if task.validation is None else _opened(task.validation, lanes),
-            resume=resume.snapshot if resume and resume.protocol == protocol else None,
+            resume=begun,
             on_epoch=watcher.epoch,
             on_step=watcher.step,
         )

@@ -7,7 +7,8 @@ normal equations are summed in float64, batch by batch; the features themselves 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -82,6 +83,19 @@ class Ridge:
     bias: Tensor  # ``[outputs]``, float64
     alpha: float  # the penalty over the mean variance of the inputs (summed over samples)
     r2: float  # share of the held-out targets' variance explained; NaN if nothing was held out
+    error: float = math.inf  # sum of squares over the held-out targets
+
+    def better_than(self, layer: nn.Conv2d | nn.Linear, test: Moments) -> bool:
+        """Whether a layer is further from the held-out part, by a hundredth at least."""
+        assert layer.bias is not None
+        left = test.error(layer.weight.flatten(1).double(), layer.bias.double())
+        return self.error < 0.99 * left and left > 1e-9 * test.yy
+
+    def put_into(self, layer: nn.Conv2d | nn.Linear) -> None:
+        """Give a layer this weight and bias."""
+        assert layer.bias is not None
+        layer.weight.copy_(self.weight.view_as(layer.weight))
+        layer.bias.copy_(self.bias)
 
 
 def solve_ridge(moments: Moments, alpha: float) -> tuple[Tensor, Tensor]:
@@ -114,28 +128,36 @@ def fit_ridge(
     error, alpha = min(errors)
     spread = test.yy - float(test.y @ test.y) / test.n
     r2 = 1 - error / spread if spread > 0 else float("nan")
-    return Ridge(*solve_ridge(train + test, alpha), alpha=alpha, r2=r2)
+    return Ridge(*solve_ridge(train + test, alpha), alpha=alpha, r2=r2, error=error)
 
 
 @torch.no_grad()
-def fit_stitch(stitch: Stitch, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
+def fit_stitch(
+    stitch: Stitch,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    held: Sequence[Tensor] | None = None,
+    *,
+    keep: bool = False,
+) -> float:
     """Set a stitch to the least-squares solution, in place; return the map's held-out R².
 
     Inputs of the regression are the features of the block before, on the grid of the block after,
     one sample a position; each prefix token has a regression of its own, one sample an image.
     A quarter of the images is held out to choose the penalty; a large one leaves hardly more than
     the mean. ``batches`` are what the block before gives ``[B, *before.shape]`` and what the block
-    after is used to ``[B, *after.shape]``, for the same images.
+    after is used to ``[B, *after.shape]``, for the same images. ``held`` says of each batch which
+    of its images are held out, ``[B]`` of bool; default: :func:`held_out`. With ``keep`` a map of
+    the stitch stays where the fit comes no nearer to the images held out.
     """
     before, after = stitch.before, stitch.after
     count = after.prefix_tokens
     parts: list[tuple[Moments, Moments]] = []
     seen = 0
-    for given, wanted in batches:
+    for number, (given, wanted) in enumerate(batches):
         if not parts:
             sizes = (before.channels, after.channels, given.device)
             parts = [(Moments(*sizes), Moments(*sizes)) for _ in range(1 + count)]
-        held = held_out(seen, given)
+        out = held_out(seen, given) if held is None else held[number]
         seen += len(given)
         grid, tokens = to_nchw(given, before)
         target, target_tokens = to_nchw(wanted, after)
@@ -144,14 +166,13 @@ def fit_stitch(stitch: Stitch, batches: Iterable[tuple[Tensor, Tensor]]) -> floa
             sources = prefix_sources(grid, tokens, count)
             pairs += [(source, target_tokens[:, p]) for p, source in enumerate(sources)]
         for (train, test), (x, y) in zip(parts, pairs, strict=True):
-            train.add(_samples(x[~held]), _samples(y[~held]))
-            test.add(_samples(x[held]), _samples(y[held]))
+            train.add(_samples(x[~out]), _samples(y[~out]))
+            test.add(_samples(x[out]), _samples(y[out]))
     fits = [fit_ridge(train, test) for train, test in parts]
-    for layer, fit in zip((stitch.map, *stitch.prefix), fits, strict=True):
+    for layer, fit, (_, test) in zip((stitch.map, *stitch.prefix), fits, parts, strict=True):
         assert isinstance(layer, nn.Conv2d | nn.Linear)
-        assert layer.bias is not None
-        layer.weight.copy_(fit.weight.view_as(layer.weight))
-        layer.bias.copy_(fit.bias)
+        if not keep or fit.better_than(layer, test):
+            fit.put_into(layer)
     return fits[0].r2
 
 
@@ -160,8 +181,12 @@ def held_out(first: int, batch: Tensor) -> Tensor:
 
     A quarter, spread by the golden ratio so that it follows no period of the images' order.
     """
-    numbers = torch.arange(first, first + len(batch), dtype=torch.float64, device=batch.device)
-    return (numbers * _GOLDEN) % 1 < HELD_OUT
+    return numbers_held_out(torch.arange(first, first + len(batch), device=batch.device))
+
+
+def numbers_held_out(numbers: Tensor) -> Tensor:
+    """Return which images are held out, by their numbers ``[N]``."""
+    return (numbers.double() * _GOLDEN) % 1 < HELD_OUT
 
 
 def split_moments(x: Tensor, y: Tensor) -> tuple[Moments, Moments]:

@@ -159,7 +159,7 @@ STEPS: dict[str, Step] = {
         _make_candidates,
     ),
     "finetune": Step(
-        3,
+        4,
         lambda run: [
             _results(run, "reassemble"),
             run.job.finetune.identity(),

@@ -5,17 +5,54 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from zoo_search.core.imports import import_timm
 from zoo_search.training.muon import Muon, is_matrix
+from zoo_search.training.prefix import Divisible
 from zoo_search.training.schedules import Protocol, Schedule
 
 
-def make_optimizer(
+def rates_of(
     net: nn.Module, new: set[nn.Parameter], protocol: Protocol, schedule: Schedule
+) -> Tensor:
+    """Return the highest rate of each parameter that learns, float64, in their order.
+
+    It may depend on the size of the weights, and so on when it is asked for.
+    """
+    free = set[nn.Parameter]() if protocol == "frozen" else _in_blocks_with_norms(net) - new
+    found = []
+    for parameter in net.parameters():
+        if parameter.requires_grad:
+            peak, limit = schedule.lr(protocol), schedule.limit(protocol)
+            if protocol == "full" and parameter not in new:
+                peak *= schedule.block_lr
+            if limit is not None and parameter.ndim > 1 and parameter not in free:
+                size = float(parameter.detach().square().mean().sqrt())
+                peak = min(peak, limit * size) if size > 0 else peak
+            found.append(peak)
+    return torch.tensor(found, dtype=torch.float64)
+
+
+def _in_blocks_with_norms(net: nn.Module) -> set[nn.Parameter]:
+    """Return all parameters of blocks that hold a batch norm; a network without blocks is one.
+
+    What a batch norm follows may grow or shrink, and nothing changes.
+    """
+    blocks = net.blocks if isinstance(net, Divisible) else [net]
+    return {
+        parameter
+        for block in blocks
+        if any(isinstance(module, _BatchNorm) for module in block.modules())
+        for parameter in block.parameters()
+    }
+
+
+def make_optimizer(
+    net: nn.Module, rates: Tensor, protocol: Protocol, schedule: Schedule
 ) -> torch.optim.Optimizer:
-    """Return AdamW, or Muon, with one group for each learning rate, decayed or not.
+    """Return AdamW, or Muon, with a group for each rate of :func:`rates_of`, decayed or not.
 
     AdamW is fused where torch has a fused kernel for the device.
     """
@@ -23,12 +60,11 @@ def make_optimizer(
     from timm.optim._optim_factory import create_optimizer_v2
 
     groups: dict[tuple[object, ...], list[nn.Parameter]] = {}
-    for parameter in net.parameters():
-        if parameter.requires_grad:
-            peak = _peak(parameter, parameter in new, protocol, schedule)
-            turned = schedule.orthogonal and is_matrix(parameter)
-            key = peak, parameter.ndim > 1, parameter.shape if turned else None
-            groups.setdefault(key, []).append(parameter)
+    learning = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    for parameter, peak in zip(learning, rates.tolist(), strict=True):
+        turned = schedule.orthogonal and is_matrix(parameter)
+        key = peak, parameter.ndim > 1, parameter.shape if turned else None
+        groups.setdefault(key, []).append(parameter)
     made: list[dict[str, Any]] = [
         {
             "params": parameters,
@@ -43,17 +79,6 @@ def make_optimizer(
         return Muon(made, **options)
     device = next(net.parameters()).device.type
     return create_optimizer_v2(made, opt="adamw", fused=device in ("cpu", "cuda"), **options)
-
-
-def _peak(parameter: nn.Parameter, new: bool, protocol: Protocol, schedule: Schedule) -> float:
-    """Return the highest rate of a parameter."""
-    peak = schedule.lr(protocol)
-    if protocol == "full":
-        return peak if new else peak * schedule.block_lr
-    if schedule.step_limit is None or parameter.ndim < 2:
-        return peak
-    size = float(parameter.detach().square().mean().sqrt())
-    return min(peak, schedule.step_limit * size) if size > 0 else peak
 
 
 class Rate:

@@ -24,6 +24,7 @@ _CHUNK = 64
 class Divisible(Protocol):
     """A network that can be run in two halves."""
 
+    blocks: nn.ModuleList
     stitches: nn.ModuleList
     head: nn.Module
 

@@ -40,6 +40,11 @@ class Schedule:
             whatever the loss and whatever the size of the weights, so that a stitch or a head that
             starts from a fit to the target, and whose weights are small since its inputs are
             large, would be washed away. None where they start from random weights.
+        step_limit_full: The same in FULL-TUNING, of stitches, head and blocks without batch norms:
+            a short ViT behind a stitch does not stand longer steps, while convolutions that batch
+            norms follow learn less with shorter ones.
+        renew: Before FULL-TUNING statistics of batch norms, stitches and head are made anew
+            (:mod:`zoo_search.networks.renewal`); of no use to weights that fit nothing yet.
         beta2: Decay of AdamW's second moment.
         orthogonal: Weight matrices learn with Muon (:class:`zoo_search.training.muon.Muon`).
         ema: Decay of the running mean of the weights that a protocol ends with (timm's, with a
@@ -65,6 +70,8 @@ class Schedule:
     erase: float = 0.0
     max_grad_norm: float = 1.0
     step_limit: float | None = 0.01
+    step_limit_full: float | None = None
+    renew: bool = True
     beta2: float = 0.999
     orthogonal: bool = False
     ema: float = 0.0
@@ -81,6 +88,10 @@ class Schedule:
     def lr(self, protocol: Protocol) -> float:
         """Return the peak learning rate of stitches and head in a protocol."""
         return self.lr_frozen if protocol == "frozen" else self.lr_full
+
+    def limit(self, protocol: Protocol) -> float | None:
+        """Return the limit on the rates of a protocol, as a share of the size of a weight."""
+        return self.step_limit if protocol == "frozen" else self.step_limit_full
 
     def identity(self) -> dict[str, object]:
         """Return what decides on a training, JSON-like."""
@@ -113,6 +124,7 @@ SCHEDULES: dict[str, Schedule] = {
             epochs_frozen=15,
             epochs_full=15,
             batch_size=16,
+            step_limit_full=0.01,
         ),
         _DERY,
         replace(_DERY, name="dery-full", epochs_frozen=300, epochs_full=300),

@@ -57,7 +57,8 @@ class Snapshot:
 
     curve: tuple[Epoch, ...]
     tensors: Mapping[str, Tensor]
-    """What may have changed: ``model.*`` without frozen blocks, ``ema.*``, ``optimizer.*``."""
+    """What may have changed: ``model.*`` without frozen blocks, ``ema.*``, ``optimizer.*``; and
+    ``rates``, the highest rate of each parameter that learns."""
     begun: Begun = Begun()
     """The epoch after those of the curve."""
 

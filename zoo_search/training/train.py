@@ -19,7 +19,7 @@ from zoo_search.core.identity import numpy_generator, seeded
 from zoo_search.training.augment import Augmentation
 from zoo_search.training.images import ImageSource, InMemory
 from zoo_search.training.machine import HERE, Machine, channels_last, device_of, is_out_of_memory
-from zoo_search.training.optimize import Rate, make_optimizer, running_mean
+from zoo_search.training.optimize import Rate, make_optimizer, rates_of, running_mean
 from zoo_search.training.order import Ints, share, steps_of
 from zoo_search.training.prefix import Divisible, Rest, features_of, frozen_blocks
 from zoo_search.training.schedules import Protocol, Schedule
@@ -81,7 +81,7 @@ def train(
         seed: Of order and augmentation.
         machine: The device, and the workers that train together.
         validation: What the accuracy of each epoch is measured on; it chooses nothing.
-        resume: Where to go on; ``net`` then needs to be as it was before the protocol began.
+        resume: Where to go on; what does not learn in ``net`` needs to be as it was.
         on_epoch: Called after each epoch with its record and a function that makes a snapshot.
         on_step: Called after each step with the share of all epochs that is done and such a
             function.
@@ -93,7 +93,10 @@ def train(
         torch.OutOfMemoryError: If a share is too much for the device and there are other workers,
             who would wait for this one: :attr:`Machine.parts` has to grow on all of them.
     """
-    run = _Training(net, images, num_classes, transform, schedule, protocol, seed, machine, cure)
+    rates = None if resume is None else resume.tensors["rates"]
+    run = _Training(
+        net, images, num_classes, transform, schedule, protocol, seed, machine, cure, rates
+    )
     curve, begun = run.start(resume)
     total = schedule.epochs(protocol)
     for number in range(len(curve) + 1, total + 1):
@@ -123,6 +126,7 @@ class _Training:
         seed: int,
         machine: Machine,
         cure: str,
+        rates: Tensor | None,
     ) -> None:
         self.net, self.schedule, self.protocol, self.seed = net, schedule, protocol, seed
         self.machine, self.parts, self.cure = machine, machine.parts, cure
@@ -144,7 +148,8 @@ class _Training:
             raise ValueError("RandAugment is for pictures of their own size: stream them")
         self.images, called = self._without_prefix(images, transform)
         self.module = machine.wrap(called)
-        self.optimizer = make_optimizer(net, new, protocol, schedule)
+        self.rates = rates_of(net, new, protocol, schedule) if rates is None else rates
+        self.optimizer = make_optimizer(net, self.rates, protocol, schedule)
         self.learning = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.ema = running_mean(net, schedule)
         self.rate = Rate(self.optimizer, schedule.epochs(protocol) * len(steps), schedule.warmup)
@@ -179,7 +184,8 @@ class _Training:
 
     def tensors(self) -> dict[str, Tensor]:
         ema = getattr(self.ema, "module", None)
-        return tensors_of(self.net, self.optimizer, self.protocol, ema)
+        found = tensors_of(self.net, self.optimizer, self.protocol, ema)
+        return {**found, "rates": self.rates.clone()}
 
     def averaged(self) -> nn.Module:
         """Return the network with the weights that the protocol would end with now."""
