@@ -2,23 +2,11 @@
 
 import pytest
 import torch
+from small_cuts import CUTS, tensor_at
 
-from zoo_search.linegraph import Cut, from_nchw, to_nchw
+from zoo_search.linegraph import from_nchw, to_nchw
 from zoo_search.networks import Stitch
 from zoo_search.networks.ridge import Moments, fit_ridge, fit_stitch, solve_ridge
-
-CUTS = [
-    Cut(1, "a", "nchw", 6, (8, 8)),
-    Cut(1, "b", "nchw", 10, (3, 5)),
-    Cut(1, "c", "nhwc", 8, (4, 4)),
-    Cut(1, "d", "tokens", 12, (4, 4), 0),
-    Cut(1, "e", "tokens", 8, (7, 7), 1),
-    Cut(1, "f", "tokens", 6, (2, 8), 3),
-]
-
-
-def tensor_at(cut: Cut, batch: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(batch, *cut.shape, generator=torch.Generator().manual_seed(seed))
 
 
 def test_ridge_is_the_closed_form_and_least_squares_without_a_penalty():

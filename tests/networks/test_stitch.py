@@ -4,24 +4,12 @@ import itertools
 
 import pytest
 import torch
+from small_cuts import CUTS, tensor_at
 from torch import nn
 
-from zoo_search.linegraph import Cut, count, to_nchw
+from zoo_search.linegraph import count, to_nchw
 from zoo_search.networks import Stitch
 from zoo_search.networks.stitch import resize, stitch_cost
-
-CUTS = [
-    Cut(1, "a", "nchw", 6, (8, 8)),
-    Cut(1, "b", "nchw", 10, (3, 5)),
-    Cut(1, "c", "nhwc", 8, (4, 4)),
-    Cut(1, "d", "tokens", 12, (4, 4), 0),
-    Cut(1, "e", "tokens", 8, (7, 7), 1),
-    Cut(1, "f", "tokens", 6, (2, 8), 3),
-]
-
-
-def tensor_at(cut: Cut, batch: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(batch, *cut.shape, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize(("before", "after"), list(itertools.product(CUTS, CUTS)))

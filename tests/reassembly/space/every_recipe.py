@@ -2,7 +2,7 @@
 
 import itertools
 
-from zoo_search.costs import Cost, CostTable
+from zoo_search.costs import Budget, Cost, CostTable
 from zoo_search.networks import BlockRef, Recipe
 
 
@@ -15,3 +15,20 @@ def every_recipe(partition, costs: CostTable) -> dict[Recipe, Cost]:
             recipe = Recipe(tuple(BlockRef(b.model, b.start, b.stop) for b in blocks))
             found[recipe] = costs.cost(recipe)
     return found
+
+
+def brute_force(everything: dict[Recipe, Cost], budget: Budget) -> dict[Recipe, Cost]:
+    """Those of :func:`every_recipe` that keep to a budget, checked one by one."""
+
+    def fits(recipe: Recipe, cost: Cost) -> bool:
+        if budget.licenses is not None and "mlp" in recipe.models:
+            return False
+        pairs = (
+            (cost.params, budget.max_params), (cost.macs, budget.max_macs),
+            (cost.latency, budget.max_latency_ms), (cost.memory, budget.max_memory),
+        )  # fmt: skip
+        return all(high is None or value <= high for value, high in pairs) and (
+            cost.params >= budget.min_params and cost.macs >= budget.min_macs
+        )
+
+    return {recipe: cost for recipe, cost in everything.items() if fits(recipe, cost)}

@@ -1,41 +1,23 @@
 """The best recipes of a space against brute force."""
 
-import itertools
-
 import pytest
-from reassembly.space.every_recipe import every_recipe
+from reassembly.space.every_recipe import brute_force, every_recipe
 
 from zoo_search.core.errors import UserError
-from zoo_search.costs import Budget, CostTable
-from zoo_search.networks import BlockRef, Recipe
+from zoo_search.costs import Budget
 from zoo_search.reassembly import Space
 from zoo_search.testing.small import partition_of
 
 BUDGET = Budget(max_params=5.0e6, max_macs=6e7, min_params=1e6)
 
 
-def brute_force(space: Space, partition, costs: CostTable, budget: Budget) -> list[Recipe]:
-    """Every choice of a block a stage, checked one by one."""
-    stages = [[b for b in partition.blocks if b.stage == stage] for stage in range(4)]
-    found = []
-    for blocks in itertools.product(*stages):
-        recipe = Recipe(tuple(BlockRef(b.model, b.start, b.stop) for b in blocks))
-        cost = costs.cost(recipe)
-        fits = budget.min_params <= cost.params <= (
-            budget.max_params or 1e18
-        ) and budget.min_macs <= cost.macs <= (budget.max_macs or 1e18)
-        if len({b.set for b in blocks}) == 4 and fits:
-            found.append(recipe)
-    return found
-
-
 def test_cheapest_is_that_of_brute_force(partition, costs):
     space = Space(partition, costs, BUDGET)
-    feasible = brute_force(space, partition, costs, BUDGET)
+    feasible = brute_force(every_recipe(partition, costs), BUDGET)
     for what in ("params", "macs"):
         least = min(getattr(costs.cost(r), what) for r in feasible)
         assert getattr(costs.cost(space.cheapest(what)), what) == least
-    everything = brute_force(space, partition, costs, Budget())
+    everything = brute_force(every_recipe(partition, costs), Budget())
     least = min(costs.cost(r).macs for r in everything)
     assert costs.cost(space.cheapest("macs", budget=False)).macs == least
 
@@ -55,7 +37,7 @@ def test_an_infeasible_budget_names_the_cheapest_recipe_and_its_cost(partition, 
 def test_the_nearest_recipe_to_a_budget(partition, costs):
     budget = Budget(max_macs=2.5e7, min_params=9e6)
     space = Space(partition, costs, budget)
-    everything = brute_force(space, partition, costs, Budget())
+    everything = brute_force(every_recipe(partition, costs), Budget())
     least = min(budget.excess(costs.cost(r)) for r in everything)
     assert budget.excess(costs.cost(space.nearest())) == pytest.approx(least, abs=0.003)
     with pytest.raises(UserError, match="nearest"):

@@ -1,36 +1,21 @@
 """A space against brute force."""
 
-import itertools
 from collections import Counter
 
 import pytest
+from reassembly.space.every_recipe import brute_force, every_recipe
 
-from zoo_search.costs import Budget, CostTable
-from zoo_search.networks import BlockRef, Recipe
+from zoo_search.costs import Budget
+from zoo_search.networks import Recipe
 from zoo_search.reassembly import Space
 
 BUDGET = Budget(max_params=5.0e6, max_macs=6e7, min_params=1e6)
 
 
-def brute_force(space: Space, partition, costs: CostTable, budget: Budget) -> list[Recipe]:
-    """Every choice of a block a stage, checked one by one."""
-    stages = [[b for b in partition.blocks if b.stage == stage] for stage in range(4)]
-    found = []
-    for blocks in itertools.product(*stages):
-        recipe = Recipe(tuple(BlockRef(b.model, b.start, b.stop) for b in blocks))
-        cost = costs.cost(recipe)
-        fits = budget.min_params <= cost.params <= (
-            budget.max_params or 1e18
-        ) and budget.min_macs <= cost.macs <= (budget.max_macs or 1e18)
-        if len({b.set for b in blocks}) == 4 and fits:
-            found.append(recipe)
-    return found
-
-
 @pytest.mark.parametrize("budget", [Budget(), BUDGET, Budget(min_macs=5e7)])
 def test_enumeration_is_brute_force(partition, costs, budget):
     space = Space(partition, costs, budget)
-    expected = brute_force(space, partition, costs, budget)
+    expected = brute_force(every_recipe(partition, costs), budget)
     assert expected
     assert space.enumerate() == sorted(expected, key=lambda r: r.blocks)
     assert space.count().number == len(expected)

@@ -5,7 +5,7 @@ import random
 from collections import Counter
 
 import pytest
-from reassembly.space.every_recipe import every_recipe
+from reassembly.space.every_recipe import brute_force, every_recipe
 
 from zoo_search.core.errors import UserError
 from zoo_search.costs import Budget, Cost
@@ -51,21 +51,6 @@ def random_budget(everything: dict[Recipe, Cost], rng: random.Random) -> Budget:
         max_memory=some("memory"),
         licenses=("APACHE-2.0", "MIT") if rng.random() < 0.3 else None,
     )
-
-
-def brute_force(everything: dict[Recipe, Cost], budget: Budget) -> dict[Recipe, Cost]:
-    def fits(recipe: Recipe, cost: Cost) -> bool:
-        if budget.licenses is not None and "mlp" in recipe.models:
-            return False
-        pairs = (
-            (cost.params, budget.max_params), (cost.macs, budget.max_macs),
-            (cost.latency, budget.max_latency_ms), (cost.memory, budget.max_memory),
-        )  # fmt: skip
-        return all(high is None or value <= high for value, high in pairs) and (
-            cost.params >= budget.min_params and cost.macs >= budget.min_macs
-        )
-
-    return {recipe: cost for recipe, cost in everything.items() if fits(recipe, cost)}
 
 
 @pytest.mark.parametrize("seed", range(24))
