@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -33,3 +34,25 @@ def test_a_plain_trial_may_have_weights(job: dict[str, Any], tmp_path: Path) -> 
     wrong = {"y": {"arch": "mobilenetv3_small_050", "weights": str(tmp_path / "none.safetensors")}}
     with pytest.raises(UserError, match=r"^finetune\.plain\.y\.weights"):
         selection._plain(load_job(job | {"finetune": {"plain": wrong}}), zoo)
+
+
+@pytest.mark.parametrize(
+    ("fitted", "protocol", "frozen", "full"),
+    [
+        (True, ("frozen", "full"), True, True),
+        (True, ("full",), True, True),
+        (False, ("frozen", "full"), False, True),  # after FROZEN-TUNING it is fitted
+        (False, ("full",), False, False),
+    ],
+)
+def test_what_fits_nothing_yet_has_no_limits_and_is_not_renewed(
+    job: dict[str, Any], fitted: bool, protocol: tuple[str, ...], frozen: bool, full: bool
+) -> None:
+    config = load_job(job | {"finetune": {"protocol": list(protocol)}})
+    network: Any = SimpleNamespace(
+        entry=SimpleNamespace(role="reassembly"), models=load_zoo(config), fitted=fitted
+    )
+    schedule, protocols = schedule_of(network, config)
+    assert protocols == protocol
+    assert (schedule.step_limit is not None) == frozen
+    assert (schedule.step_limit_full is not None) == full == schedule.renew

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 from pathlib import Path
 from typing import Any
@@ -113,3 +114,20 @@ def test_helpers_of_ray_that_would_only_cost_a_process_are_left_out() -> None:
     whole = helpers(TorchTrainer)
     lean = helpers(trainers.lean_trainer(trainers._HELPERS_LOCAL))
     assert whole - lean == set(trainers._HELPERS_LOCAL)
+
+
+def test_an_elastic_training_waits_shorter_and_a_user_is_obeyed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In one process, a fixed training, an elastic one, and one with what the user has set."""
+    name = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
+    monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(trainers, "_set", {})
+    found = []
+    for values in (trainers._QUICK, trainers._QUICK | trainers._QUICK_ELASTIC, trainers._QUICK):
+        trainers._set_unless_user({name: values[name]})
+        found.append(float(os.environ[name]))
+    assert found[0] == found[2] > 5 * found[1] > 0
+    monkeypatch.setenv(name, "77")
+    trainers._set_unless_user(trainers._QUICK_ELASTIC)
+    assert os.environ[name] == "77"

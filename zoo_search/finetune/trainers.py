@@ -39,7 +39,7 @@ _QUICK = {
 # An elastic training that has lost a node asks for as many workers as before, since the cluster
 # hears of the loss later than the other workers do; it asks anew after this time.
 _QUICK_ELASTIC = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30"}
-_told: dict[str, str] = {}  # variables that hold what was put there, and not by a user
+_set: dict[str, str] = {}  # variables, and what was put there by us and not by a user
 # These watch, or measure, for what only a cluster has, at a price for each trainer.
 _QUICK_LOCAL = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0", "RAY_TRAIN_METRICS_ENABLED": "0"}
 # The first of these serves data sets that Ray Train shares out, and there are none; the other
@@ -72,7 +72,9 @@ def train_all(
     layout = lay_out(found, len(tasks), config, batch=batch, streams=streams)
     layout = layout.narrowed(len(todo))
     elastic = layout.width is None
-    _tell({**_QUICK, **(_QUICK_LOCAL if local else {}), **(_QUICK_ELASTIC if elastic else {})})
+    _set_unless_user(
+        {**_QUICK, **(_QUICK_LOCAL if local else {}), **(_QUICK_ELASTIC if elastic else {})}
+    )
     pulse = cluster.pulse()
     lanes = Lanes(
         share_out(todo, layout.lanes),
@@ -101,11 +103,11 @@ def train_all(
         return _watch(list(todo), store, ended, bar, cluster.Listener(pulse).news)
 
 
-def _tell(values: dict[str, str]) -> None:
+def _set_unless_user(values: dict[str, str]) -> None:
     """Set variables of Ray Train that the user has not set."""
     for name, value in values.items():
-        if os.environ.get(name) == _told.get(name):
-            os.environ[name] = _told[name] = value
+        if os.environ.get(name) == _set.get(name):
+            os.environ[name] = _set[name] = value
 
 
 def _streams(task: TrainingTask) -> bool:
