@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import threading
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +18,7 @@ from zoo_search.networks.network import ReassembledNet
 from zoo_search.networks.renewal import renew
 from zoo_search.training.augment import Augmentation
 from zoo_search.training.images import InMemory
-from zoo_search.training.machine import HERE, Machine, Workers
+from zoo_search.training.machine import HERE
 from zoo_search.training.schedules import SCHEDULES
 from zoo_search.training.train import DivergedError, train
 
@@ -297,15 +296,6 @@ def test_neighbours_and_what_drops_out_are_renewed_alike(
         assert renew(net, target, PLAIN, HERE)
         made.append(net.state_dict())
     assert all(torch.equal(value, made[1][key]) for key, value in made[0].items())
-
-
-def test_what_workers_share_is_not_copied(net: ReassembledNet, target: InMemory) -> None:
-    """Synchronised batch norms hold their group of processes."""
-    group = threading.Lock()  # as little to be copied as a group
-    net.blocks[0][0][1].process_group = group
-    with pytest.raises(TypeError, match="pickle"):
-        copy.deepcopy(net)
-    assert renew(net, target, PLAIN, Machine(workers=Workers(group=group)))
 
 
 def test_what_is_not_finite_is_left_to_the_training(net: ReassembledNet, target: InMemory) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from zoo_search.core.errors import UserError
 from zoo_search.training.machine import HERE, Machine, Workers, resolved
+from zoo_search.training.optimize import running_mean
 from zoo_search.training.schedules import SCHEDULES
 from zoo_search.training.train import train
 
@@ -63,6 +65,29 @@ def test_several_workers_give_the_curve_of_one_to_rounding(tmp_path: Path) -> No
                 if name.startswith("norm"):
                     continue
                 assert ours == pytest.approx(theirs, rel=2e-4, abs=1e-6), (name, rank)
+
+
+def test_synchronised_norms_leave_room_for_a_running_mean(tmp_path: Path) -> None:
+    """They hold their group of processes, a real one here; on a CPU they run in eval mode only."""
+    from timm.layers import norm_act
+
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1
+    )
+    try:
+        group = torch.distributed.new_group([0])
+        net = norm_act.convert_sync_batchnorm(make_net(), group).eval()
+        with pytest.raises(TypeError, match="pickle"):
+            copy.deepcopy(net)
+        ema = running_mean(net, replace(SCHEDULE, ema=0.9))
+        norms = [m for m in net.modules() if isinstance(m, torch.nn.SyncBatchNorm)]
+        assert len(norms) == 3
+        assert all(norm.process_group is group for norm in norms)
+        assert ema is not None
+        x = TRANSFORM.normalize(digits(8).images)
+        assert torch.equal(ema.module(x), net(x))
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def flat(value: Any) -> list[float]:

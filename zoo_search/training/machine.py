@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast
 
@@ -104,6 +104,22 @@ class Machine:
         if self.compile:
             return cast("nn.Module", torch.compile(module))
         return module
+
+
+@contextmanager
+def copyable(net: nn.Module) -> Iterator[None]:
+    """Let a network be copied: synchronised norms hold a group of processes, which nobody can copy.
+
+    Those of the copy hold none.
+    """
+    held = [(m, m.process_group) for m in net.modules() if isinstance(m, nn.SyncBatchNorm)]
+    for norm, _ in held:
+        norm.process_group = None
+    try:
+        yield
+    finally:
+        for norm, group in held:
+            norm.process_group = group
 
 
 HERE = Machine()

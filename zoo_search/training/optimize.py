@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from zoo_search.core.imports import import_timm
+from zoo_search.training.machine import copyable
 from zoo_search.training.muon import Muon, is_matrix
 from zoo_search.training.prefix import Divisible
 from zoo_search.training.schedules import Protocol, Schedule
@@ -117,4 +118,5 @@ def running_mean(net: nn.Module, schedule: Schedule) -> nn.Module | None:
     import_timm()
     from timm.utils.model_ema import ModelEmaV3
 
-    return ModelEmaV3(net, decay=schedule.ema, use_warmup=True)
+    with copyable(net):
+        return ModelEmaV3(net, decay=schedule.ema, use_warmup=True)
