@@ -31,11 +31,12 @@ from zoo_search.networks.renewal import renew
 from zoo_search.networks.target_images import load_target
 from zoo_search.partitions.result import Partition
 from zoo_search.reassembly.costing import open_space
+from zoo_search.training.accuracy import accuracy
 from zoo_search.training.augment import Augmentation
 from zoo_search.training.images import InMemory
 from zoo_search.training.machine import HERE
 from zoo_search.training.schedules import get_schedule
-from zoo_search.training.train import accuracy, train
+from zoo_search.training.train import train
 from zoo_search.zoo import load_zoo
 
 

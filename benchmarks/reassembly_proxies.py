@@ -22,9 +22,10 @@ from zoo_search.networks import Recipe, assemble
 from zoo_search.networks.fitter import StitchFitter
 from zoo_search.reassembly.proxies import PROXIES
 from zoo_search.reassembly.scoring import Scorer
+from zoo_search.training.accuracy import accuracy
 from zoo_search.training.images import InMemory
 from zoo_search.training.schedules import get_schedule
-from zoo_search.training.train import accuracy, train
+from zoo_search.training.train import train
 
 _DRAWS = 2000
 

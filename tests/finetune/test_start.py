@@ -12,10 +12,11 @@ from torch.nn import functional as F
 import zoo_search as zs
 from zoo_search.data.preprocess import Preprocess
 from zoo_search.networks.network import ReassembledNet
+from zoo_search.training.accuracy import accuracy
 from zoo_search.training.images import InMemory
 from zoo_search.training.optimize import Rate, make_optimizer, rates_of
 from zoo_search.training.schedules import SCHEDULES
-from zoo_search.training.train import accuracy, train, trainable
+from zoo_search.training.train import train, trainable
 
 SIZE = 16
 TRANSFORM = Preprocess(size=(SIZE, SIZE), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))

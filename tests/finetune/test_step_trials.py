@@ -22,8 +22,8 @@ from zoo_search.finetune import step
 from zoo_search.finetune.entries import Winners
 from zoo_search.hooks import Context, HookReport
 from zoo_search.networks import Recipe
+from zoo_search.training.accuracy import accuracy
 from zoo_search.training.images import InMemory
-from zoo_search.training.train import accuracy
 from zoo_search.zoo import load_zoo
 from zoo_search.zoo.load import build_untrained
 

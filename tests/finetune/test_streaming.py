@@ -22,10 +22,10 @@ from zoo_search.data.preprocess import Preprocess
 from zoo_search.finetune import streaming
 from zoo_search.finetune.places import Kept, KeptReader, Places, _keep, open_images
 from zoo_search.finetune.streaming import CHUNK, Streamed, groups_of, streamed
+from zoo_search.training.accuracy import accuracy
 from zoo_search.training.order import share, steps_of
 from zoo_search.training.pictures import PictureAugment
 from zoo_search.training.schedules import SCHEDULES
-from zoo_search.training.train import accuracy
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 TRANSFORM = Preprocess(size=(24, 24))

@@ -11,9 +11,10 @@ from typing import Any, cast
 import torch
 from small_net import TRANSFORM, digits, make_net
 
+from zoo_search.training.accuracy import accuracy
 from zoo_search.training.machine import ALONE, Machine, Workers
 from zoo_search.training.schedules import SCHEDULES
-from zoo_search.training.train import accuracy, train
+from zoo_search.training.train import train
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "light": {},

@@ -17,6 +17,7 @@ from torchvision.transforms.functional import to_pil_image
 
 from zoo_search.core.errors import UserError
 from zoo_search.data.preprocess import Preprocess
+from zoo_search.training.accuracy import accuracy
 from zoo_search.training.augment import Augmentation, light
 from zoo_search.training.images import InMemory
 from zoo_search.training.optimize import Rate
@@ -24,7 +25,7 @@ from zoo_search.training.order import steps_of
 from zoo_search.training.pictures import PictureAugment
 from zoo_search.training.schedules import FROM_SCRATCH, SCHEDULES, Schedule
 from zoo_search.training.snapshot import Snapshot
-from zoo_search.training.train import accuracy, train
+from zoo_search.training.train import train
 
 SIZE = 16
 TRANSFORM = Preprocess(size=(SIZE, SIZE))

@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from zoo_search.config import DatasetConfig
 from zoo_search.core.errors import UserError
 from zoo_search.data import open_dataset
+from zoo_search.training.accuracy import accuracy
 from zoo_search.training.images import InMemory
 from zoo_search.training.schedules import FROM_SCRATCH
-from zoo_search.training.train import accuracy
 from zoo_search.zoo import load_zoo, pretrain
 
 NET = {"arch": "test_resnet", "weights": "pretrained_on:digits"}

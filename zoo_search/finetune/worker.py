@@ -35,10 +35,11 @@ from zoo_search.finetune.trained import (
 )
 from zoo_search.finetune.watching import Reporter, Watcher
 from zoo_search.networks.renewal import renew
+from zoo_search.training.accuracy import accuracy
 from zoo_search.training.augment import Augmentation
 from zoo_search.training.machine import ALONE, Machine, Workers, is_out_of_memory, resolved
 from zoo_search.training.precision import precision_on
-from zoo_search.training.train import DivergedError, accuracy, train
+from zoo_search.training.train import DivergedError, train
 
 if TYPE_CHECKING:
     from zoo_search.finetune.places import Place

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from zoo_search.core.errors import UserError
 from zoo_search.core.identity import numpy_generator, seeded
+from zoo_search.training.accuracy import accuracy
 from zoo_search.training.augment import Augmentation
 from zoo_search.training.images import ImageSource, InMemory
 from zoo_search.training.machine import HERE, Machine, channels_last, device_of, is_out_of_memory
@@ -348,51 +349,6 @@ def trainable(net: nn.Module, protocol: Protocol) -> set[nn.Parameter]:
     for parameter in net.parameters():
         parameter.requires_grad_(protocol == "full" or parameter not in old)
     return new - old
-
-
-def accuracy(
-    net: nn.Module,
-    images: ImageSource,
-    transform: Preprocess,
-    batch_size: int = 128,
-    machine: Machine = HERE,
-) -> float:
-    """Return the share of images that get their label; each worker looks at its share of them.
-
-    What is no image (label -1) does not count.
-    """
-    net.eval()
-    device, workers = device_of(net), machine.workers
-    batches = np.split(np.arange(len(images)), range(batch_size, len(images), batch_size))
-    found = torch.zeros(2, dtype=torch.float64, device=device)
-    for x, y in images.read(batches[workers.rank :: workers.size]):
-        machine.beat()
-        while True:
-            try:
-                found += _right(net, x, y, transform, batch_size, machine)
-                break
-            except RuntimeError as error:
-                if not is_out_of_memory(error) or batch_size == 1:
-                    raise
-                batch_size //= 2
-    right, count = workers.add_up(found).tolist()
-    return float(right / max(count, 1.0))
-
-
-@torch.inference_mode()
-def _right(
-    net: nn.Module, x: Tensor, y: Tensor, transform: Preprocess, at_once: int, machine: Machine
-) -> Tensor:
-    """Return how many images get their label, and how many there are, float64 ``[2]``."""
-    device = device_of(net)
-    found = torch.zeros(2, dtype=torch.float64, device=device)
-    with machine.autocast(device):
-        halves = torch.split(x, at_once), torch.split(y.to(device), at_once)
-        for images, labels in zip(*halves, strict=True):
-            logits = net(channels_last(transform.normalize(images.to(device))))
-            found[0] += (logits.argmax(dim=1) == labels).sum()
-            found[1] += (labels >= 0).sum()
-    return found
 
 
 def _training_mode(net: nn.Module, protocol: Protocol) -> None:

@@ -17,9 +17,10 @@ from zoo_search.core.files import atomic_path
 from zoo_search.core.progress import Bar, progress
 from zoo_search.data import Images, View
 from zoo_search.linegraph import count
+from zoo_search.training.accuracy import accuracy
 from zoo_search.training.images import InMemory
 from zoo_search.training.schedules import from_scratch
-from zoo_search.training.train import accuracy, train
+from zoo_search.training.train import train
 from zoo_search.zoo.build import build
 from zoo_search.zoo.pretrained import SEED, PretrainPlan, is_pretrained_on, plan_for, source_dataset
 
