@@ -19,11 +19,24 @@ from zoo_search.core.timeout import TIMEOUT, set_timeout
 
 
 @pytest.fixture(scope="module")
-def hosts(ray_cluster):
+def shared_hosts(ray_cluster):
     """Two processes that all tests of this file share."""
     with Hosts() as made:
-        made.take(2)
         yield made
+
+
+@pytest.fixture
+def hosts(shared_hosts):
+    """The shared processes, both of which are there and answer: a start takes seconds."""
+    seen = set()
+    with ActorPool(shared_hosts, 2, square, what="processes") as pool:
+
+        def both():
+            seen.update(pid for _, pid in in_order(pool, [(n,) for n in range(8)], "a square"))
+            return len({pid for pid in seen if psutil.pid_exists(pid)}) == 2
+
+        eventually(both)
+    return shared_hosts
 
 
 def square():
@@ -61,7 +74,7 @@ def test_a_process_goes_from_role_to_role_and_drops_what_it_held(hosts, tmp_path
         """Tells in a file when it is there and when it is gone."""
 
         def __init__(self, name, folder):
-            self.mine = folder / f"{name}-{os.getpid()}"
+            self.name, self.mine = name, folder / f"{name}-{os.getpid()}"
             assert not [path for path in folder.iterdir() if path.name.endswith(f"-{os.getpid()}")]
             self.mine.touch()
 
@@ -69,6 +82,8 @@ def test_a_process_goes_from_role_to_role_and_drops_what_it_held(hosts, tmp_path
             self.mine.unlink()
 
         def __call__(self, x):
+            # Neither process answers before both are in their role.
+            eventually(lambda: len(list(self.mine.parent.glob(f"{self.name}-*"))) == 2)
             return self.mine.name
 
     names = {}
@@ -183,7 +198,7 @@ def test_a_silent_host_keeps_nobody_waiting(hosts, tmp_path):
     def role(folder):
         def work(x):
             (folder / f"{x}-{os.getpid()}").touch()
-            while x == 0 and len(list(folder.glob("0-*"))) < 2 and not (folder / "go").exists():
+            while x == 0 and not (folder / "go").exists():
                 time.sleep(0.01)
             return x
 
@@ -198,6 +213,7 @@ def test_a_silent_host_keeps_nobody_waiting(hosts, tmp_path):
             if stopped is None and (there := list(tmp_path.glob("0-*"))):
                 stopped = int(there[0].name.split("-")[1])
                 os.kill(stopped, signal.SIGSTOP)
+                (tmp_path / "go").touch()
             if (answer := pool.poll(0.1)) is not None:
                 found.append(answer[0])
     assert sorted(found) == list(range(6))
