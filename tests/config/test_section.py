@@ -113,6 +113,7 @@ def test_these_settings_are_marked() -> None:
         "PartitionConfig.workers": [UNHASHED],
         "SearchConfig.storage": [UNHASHED],
         "SearchConfig.workers": [UNHASHED],
+        "FinetuneConfig.least_difference": [LATE],
         "FinetuneConfig.schedule": [Renamed("recipe")],
         "FinetuneConfig.workers": [UNHASHED, LATE],
         "FinetuneConfig.gpus_per_worker": [UNHASHED, LATE],
@@ -121,7 +122,10 @@ def test_these_settings_are_marked() -> None:
         "FinetuneConfig.sync_bn": [LATE],
         "FinetuneConfig.compile": [UNHASHED, LATE],
         "FinetuneConfig.keep_decoded": [UNHASHED, LATE],
+        "FinetuneConfig.seeds": [LATE],
+        "FinetuneConfig.finalists": [LATE],
         "FinetuneConfig.validation": [LATE],
+        "FinetuneConfig.retrain": [LATE],
         "FinetuneConfig.log": [UNHASHED, LATE],
         "JobConfig.timeout": [UNHASHED, Renamed("patience")],
     }

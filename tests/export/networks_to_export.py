@@ -25,14 +25,21 @@ METADATA = {
     "macs": 2_000_000,
     "dataset": "digits",
     "scores": {"naswot": 1.5},
-    "protocols": {
-        "frozen": {
-            "test_accuracy": 0.5,
-            "trainable_params": 10,
-            "seconds": 1.0,
-            "curve": [asdict(Epoch(1, 0.5, 0.25, 1.0, 1e-3, 40.0, 2**20, 0.375))],
+    "trainings": [
+        {
+            "seed": 0,
+            "fold": 0,
+            "protocols": {
+                "frozen": {
+                    "test_accuracy": 0.5,
+                    "trainable_params": 10,
+                    "seconds": 1.0,
+                    "curve": [asdict(Epoch(1, 0.5, 0.25, 1.0, 1e-3, 40.0, 2**20, 0.375))],
+                }
+            },
         }
-    },
+    ],
+    "exported": 0,
     "command": "zoo-search run job.yaml",
 }
 MIXED = {

@@ -13,6 +13,7 @@ from zoo_search.core.store import RunStore
 from zoo_search.data import VisionDataset, open_dataset
 from zoo_search.finetune import selection, step
 from zoo_search.finetune.entries import Entry, Result
+from zoo_search.finetune.race import NOBODY, Race
 from zoo_search.finetune.tasks import TrainingTask
 from zoo_search.finetune.trained import Failure, folder_of, keep_trained
 from zoo_search.finetune.watching import Watcher
@@ -71,15 +72,24 @@ def tune_small(job: Mapping[str, Any], store: RunStore) -> list[Result]:
 
 
 def train_here(
-    tasks: Sequence[TrainingTask], store: RunStore, config: Any = None, run: str = ""
+    tasks: Sequence[TrainingTask],
+    store: RunStore,
+    config: Any = None,
+    run: str = "",
+    race: Race = NOBODY,
 ) -> dict[str, Failure]:
     """Do in this process what ``train_all`` has done through Ray Train."""
     import ray
 
-    for task in tasks:
+    def train(task: TrainingTask) -> None:
         if not store.exists(folder_of(task.key)):
             trained = tune(task, ray.get(task.net), Machine(torch.device("cpu")), Watcher())
             keep_trained(store, task.key, trained)
+
+    for task in tasks:
+        train(task)
+    for task in race.further(store) or ():
+        train(task)
     return {}
 
 
@@ -100,5 +110,6 @@ def make_task(setting: Setting, macs: int = 1, key: str = "k") -> TrainingTask:
         protocols=("frozen", "full"),
         num_classes=10,
         seed=0,
+        fold=None,
         macs=macs,
     )

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from zoo_search.core.store import RunStore
-from zoo_search.finetune.entries import GivenUp, Result, Winners
+from zoo_search.finetune.entries import GivenUp, Result, Winners, best, best_first
 from zoo_search.networks import BlockRef, Recipe
+from zoo_search.training.choice import Kept
 from zoo_search.training.snapshot import Epoch
 
-WRITTEN: dict[str, Any] = {
+FIRST: dict[str, Any] = {
     "format": 1,
     "dataset": "digits",
     "classes": ["0", "1"],
@@ -75,39 +76,113 @@ WRITTEN: dict[str, Any] = {
 }
 
 
+def written() -> dict[str, Any]:
+    """The file of today: two trainings of one network, of which the second is exported."""
+    facts = json.loads(json.dumps(FIRST))
+    (entry,) = facts["results"]
+    protocols, task = entry.pop("protocols"), entry.pop("task")
+    for protocol, epoch in (("frozen", 1), ("full", 0)):
+        for point in protocols[protocol]["curve"]:
+            point["validation_loss"] = 0.25
+        protocols[protocol]["kept"] = {
+            "protocol": "frozen",
+            "epoch": epoch,
+            "validation_accuracy": 0.375,
+            "validation_loss": 0.25,
+        }
+    other = json.loads(json.dumps(protocols))
+    other["full"] |= {"test_accuracy": 0.25, "kept": {**other["full"]["kept"], "protocol": "full"}}
+    other["full"]["kept"]["validation_accuracy"] = 0.625
+    trainings = [
+        {"seed": 7 + n, "fold": n, "protocols": p, "task": f"{task}{n}"}
+        for n, p in enumerate((protocols, other))
+    ]
+    place = list(entry).index("folder")
+    items = list(entry.items())
+    facts["results"] = [
+        dict([*items[:place], ("trainings", trainings), items[place], ("exported", 1),
+              ("retrained", []), *items[place + 1 :]])
+    ]  # fmt: skip
+    return {**facts, "format": 2, "validation_images": 5}
+
+
 def test_the_file_is_read_and_written_as_it_stands(tmp_path: Path) -> None:
     store = RunStore(tmp_path)
-    store.write_json("winners.json", WRITTEN)
+    store.write_json("winners.json", written())
     read = Winners.read(store)
     (result,) = read.results
     assert (read.classes, read.train_images, read.test_images) == (("0", "1"), 20, 30)
+    assert read.validation_images == 5
     assert result.recipe == Recipe((BlockRef("a", 0, 2), BlockRef("b", 4, 8)))
-    assert result.accuracy == 0.75
+    assert result.accuracy == 0.5  # of 0.75 and 0.25
+    assert result.accuracy_after("frozen") == 0.5
+    assert result.accuracy_after("full") == 0.5
+    assert result.validation == (0.5, 0.25)
+    assert result.protocols["full"].test_accuracy == 0.25  # of the exported one
+    assert result.trainings[0].kept == Kept("frozen", 0, 0.375, 0.25)
     assert result.protocols["frozen"].curve[0].train_accuracy == 0.25
     assert result.protocols["frozen"].curve[0].validation_accuracy == 0.375
     assert read.given_up == (GivenUp("b", "single", "The training diverged."),)
     assert result.init[0].line == "its part a: dpiat from b"
     read.write(store)
-    assert store.read_json("winners.json") == WRITTEN
-    assert list(store.read_json("winners.json")) == list(WRITTEN)
+    assert store.read_json("winners.json") == written()
+    keys = [list(facts["results"][0]) for facts in (store.read_json("winners.json"), written())]
+    assert keys[0] == keys[1]
+
+
+def test_a_file_of_the_first_format_is_one_training_that_nothing_judged(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    store.write_json("winners.json", FIRST)
+    (result,) = Winners.read(store).results
+    (training,) = result.trainings
+    assert (training.seed, training.fold, training.task) == (0, None, "0123456789abcdef")
+    assert (result.accuracy, result.validation, training.kept) == (0.75, None, None)
+
+
+def test_what_is_trained_again_is_told_in_the_place_of_what_was_judged() -> None:
+    facts = written()["results"][0]
+    (again,) = facts["trainings"][:1]
+    result = Result.from_dict({**facts, "retrained": [again], "exported": 0})
+    assert result.accuracy == 0.75
+    assert result.told == result.retrained
+    assert result.validation == (0.5, 0.25)  # of those that were judged
+
+
+def judged(name: str, accuracy: float, loss: float) -> Result:
+    facts = written()["results"][0]
+    for training in facts["trainings"]:
+        kept = training["protocols"]["full"]["kept"]
+        kept |= {"validation_accuracy": accuracy, "validation_loss": loss}
+    return Result.from_dict({**facts, "name": name})
+
+
+def test_the_best_is_best_on_validation_images_then_of_the_lower_loss() -> None:
+    results = [judged("a", 0.5, 0.1), judged("b", 0.6, 0.3), judged("c", 0.6, 0.2)]
+    assert [result.name for result in best_first(results)] == ["c", "b", "a"]
+    found = best(results, "reassembly")
+    assert found is not None
+    assert found.name == "c"
+    assert best(results, "single") is None
+    first = Result.from_dict(FIRST["results"][0])  # nothing judged it: the order is the search's
+    assert [r.name for r in best_first([*results, first])] == ["a", "b", "c", "reassembly 1"]
 
 
 def test_results_of_versions_before_tasks_and_hooks_are_read() -> None:
-    entry = {k: v for k, v in WRITTEN["results"][0].items() if k not in ("task", "init", "of")}
+    entry = {k: v for k, v in FIRST["results"][0].items() if k not in ("task", "init", "of")}
     result = Result.from_dict(json.loads(json.dumps(entry)))
-    assert (result.task, result.init, result.of) == ("", (), None)
+    assert (result.trainings[0].task, result.init, result.of) == ("", (), None)
 
 
 def test_a_file_of_a_version_before_streaming_is_read(tmp_path: Path) -> None:
     """Its points are of four values, and it knows of no network that came to no end."""
-    written = json.loads(json.dumps(WRITTEN))
-    del written["given_up"]
-    for protocol in written["results"][0]["protocols"].values():
+    facts = json.loads(json.dumps(FIRST))
+    del facts["given_up"]
+    for protocol in facts["results"][0]["protocols"].values():
         protocol["curve"] = [
             {"epoch": 1, "train_loss": 0.5, "train_accuracy": 0.25, "seconds": 0.75}
         ]
     store = RunStore(tmp_path)
-    store.write_json("winners.json", written)
+    store.write_json("winners.json", facts)
     read = Winners.read(store)
     assert read.given_up == ()
     (point,) = read.results[0].protocols["full"].curve

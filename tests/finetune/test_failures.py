@@ -15,7 +15,7 @@ from small_runs import MIXED, Setting
 from zoo_search import cluster
 from zoo_search.core.errors import UserError
 from zoo_search.core.store import RunStore
-from zoo_search.finetune import step, trainers
+from zoo_search.finetune import step, trainers, tuning
 from zoo_search.finetune.entries import Entry, Winners
 from zoo_search.finetune.tasks import TrainingTask
 from zoo_search.finetune.trained import Failure, failure_of, folder_of
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
 def train_lane(
-    tasks: Sequence[TrainingTask], store: RunStore, config: Any, run: str
+    tasks: Sequence[TrainingTask], store: RunStore, config: Any, run: str, race: Any = None
 ) -> dict[str, Failure]:
     """Do in this process what the worker of a lane does."""
     pulse = cluster.pulse()
@@ -52,7 +52,7 @@ def tried() -> list[Entry]:
 
 def damaged(monkeypatch: pytest.MonkeyPatch, names: Sequence[str], value: float) -> None:
     """Let the heads of some networks be what no loss is finite with."""
-    build = step.build_networks
+    build = tuning.build_networks
 
     def build_some(entries: Any, *rest: Any) -> Any:
         made = build(entries, *rest)
@@ -62,8 +62,8 @@ def damaged(monkeypatch: pytest.MonkeyPatch, names: Sequence[str], value: float)
                     network.net.head.weight.fill_(value)
         return made
 
-    monkeypatch.setattr(step, "build_networks", build_some)
-    monkeypatch.setattr(step, "train_all", train_lane)
+    monkeypatch.setattr(tuning, "build_networks", build_some)
+    monkeypatch.setattr(tuning, "train_all", train_lane)
 
 
 def test_one_that_diverges_is_named_and_the_others_go_on(

@@ -32,7 +32,9 @@ def test_the_start_of_a_model_is_told_with_the_networks_that_hold_it(
         Entry("reassembly 1", "reassembly", mixed),
         Entry("a", "single", Recipe.whole("a", len(zoo["a"].graph))),
     ]
-    first, second = build_networks(entries, zoo, open_dataset(job.dataset, 0).select("train"), job)
+    first, second = build_networks(
+        entries, zoo, open_dataset(job.dataset, 0).select("train"), job, 0
+    )
     assert [(r.hook, r.role, r.name) for r in first.reports] == [
         ("dpiat", "zoo", "new"),
         ("least_squares", "candidate", str(mixed)),

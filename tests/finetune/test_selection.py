@@ -6,10 +6,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from small_runs import Setting
 
 from zoo_search.core.store import RunStore
 from zoo_search.finetune import selection
+from zoo_search.networks import BlockRef, Recipe
+from zoo_search.reassembly import Candidate
 from zoo_search.zoo import Zoo
 
 
@@ -42,3 +45,45 @@ def test_the_random_recipe_joins_models_and_is_no_winner(setting: Setting, tmp_p
         assert entry.recipe.key != key
     apart = halves(zoo, {"a": (0, 1), "b": (1, 0)})  # only whole models have both sets
     assert selection._random(config, store, zoo, dataset, apart, []) == []
+
+
+def candidates(*recipes: Recipe) -> list[Candidate]:
+    return [
+        Candidate(n, recipe, "reassembly", 1, 1, {}, "complete", "", 0.1)
+        for n, recipe in enumerate(recipes)
+    ]
+
+
+def test_winners_differ_in_two_blocks_or_in_much_of_their_work(setting: Setting) -> None:
+    zoo = setting.zoo
+    whole = len(zoo["b"].graph)
+    first = Recipe((BlockRef("a", 0, 1), BlockRef("b", 2, 8), BlockRef("b", 8, whole)))
+    stem = Recipe((BlockRef("b", 0, 1), BlockRef("b", 2, 8), BlockRef("b", 8, whole)))
+    two = Recipe((BlockRef("b", 0, 1), BlockRef("b", 2, 8), BlockRef("a", 3, 4)))
+    macs = {name: [node.macs for node in model.graph.nodes] for name, model in zoo.items()}
+    own = [macs["a"][0], macs["b"][0]]
+    shared = sum(macs["b"][2:])
+    expected = max(part / (part + shared) for part in own)
+    assert selection.share_apart(first, stem, zoo) == pytest.approx(expected)
+    assert selection.share_apart(stem, first, zoo) == pytest.approx(expected)
+    assert selection.share_apart(first, first, zoo) == 0
+
+    def chosen(count: int, least: float) -> list[int]:
+        found = selection.apart(candidates(first, stem, two, first), zoo, count, least)
+        return [candidate.id for candidate in found]
+
+    assert chosen(3, expected * 1.01) == [0, 2]  # the stem alone is too little
+    assert chosen(3, expected * 0.99)[:2] == [0, 1]
+    assert chosen(1, 0.0) == [0]
+
+
+def test_as_many_random_recipes_as_winners(setting: Setting, tmp_path: Path) -> None:
+    parts = halves(setting.zoo, {"a": (0, 1), "b": (0, 1)})
+    whole: Any = SimpleNamespace(recipe=Recipe.whole("a", len(setting.zoo["a"].graph)))
+    store = RunStore(tmp_path / "run")
+    found = selection._random(
+        setting.job, store, setting.zoo, setting.dataset, parts, [whole, whole]
+    )
+    assert [entry.name for entry in found] == ["random recipe", "random recipe 2"]
+    assert len({entry.recipe.key for entry in found}) == 2
+    assert all(len(entry.recipe.models) == 2 for entry in found)

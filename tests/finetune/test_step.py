@@ -20,7 +20,7 @@ import zoo_search as zs
 from zoo_search.config import JobConfig
 from zoo_search.core.progress import Bar
 from zoo_search.core.store import RunStore
-from zoo_search.finetune import step, trainers
+from zoo_search.finetune import step, trainers, tuning
 from zoo_search.finetune.checkpoints import FOLDER
 from zoo_search.finetune.entries import Entry, Winners
 
@@ -32,7 +32,7 @@ def begun(store: RunStore) -> bool:
     return any(store.list(f"{FOLDER}/{key}") for key in store.list(FOLDER))
 
 
-def tuning(setting: Setting, **change: object) -> JobConfig:
+def small_job(setting: Setting, **change: object) -> JobConfig:
     """The job with streamed images in small steps, and other settings."""
     changes = {"epochs": EPOCHS, "keep_decoded": 0.0, "batch_size": 10, **change}
     finetune = setting.job.finetune.model_copy(update=changes)
@@ -56,8 +56,8 @@ def test_a_killed_worker_is_replaced(
     entry = Entry("net", "reassembly", MIXED, {})
     calm, store = RunStore(tmp_path / "calm"), RunStore(tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr(step, "train_all", train_here)
-        kept = tuning(setting, keep_decoded=0.3)
+        patch.setattr(tuning, "train_all", train_here)
+        kept = small_job(setting, keep_decoded=0.3)
         torch.set_num_threads(1)  # as many as the worker has beside those that decode
         (expected,) = step.run([entry], setting.zoo, setting.dataset, kept, calm)
     killed: list[int] = []
@@ -74,7 +74,7 @@ def test_a_killed_worker_is_replaced(
 
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
-    (result,) = step.run([entry], setting.zoo, setting.dataset, tuning(setting), store)
+    (result,) = step.run([entry], setting.zoo, setting.dataset, small_job(setting), store)
     assert len(killed) == 1
     assert {name for name, _ in told} == {"net"}
     assert 0 < told[0][1] < told[-1][1] <= result.macs
@@ -118,10 +118,11 @@ def test_two_workers_and_a_killed_driver_end_as_one_worker_does(
 
     entry, store = Entry("net", "reassembly", MIXED, {}), RunStore(tmp_path / "run")
     tuned = {"epochs": EPOCHS, "batch_size": 10, "protocol": ["frozen"], "keep_decoded": 0.0}
+    tuned["seeds"] = 1
     told = {key: value for key, value in job.items() if key != "init"}
     with monkeypatch.context() as patch:
-        patch.setattr(step, "train_all", train_here)
-        one = tuning(setting, protocol=("frozen",))
+        patch.setattr(tuning, "train_all", train_here)
+        one = small_job(setting, protocol=("frozen",))
         calm = RunStore(tmp_path / "calm")
         (expected,) = step.run([entry], setting.zoo, setting.dataset, one, calm)
     script = tmp_path / "run.py"

@@ -32,7 +32,8 @@ def main():
         "zoo": {"m": {"arch": "test_vit", "kwargs": {"img_size": 160, "patch_size": 32},
                       "weights": folder + "/w.safetensors"}},
         "dataset": {"name": "mnist5k", "limit": int(limit)},
-        "finetune": {"epochs": 1, "protocol": ["frozen"], "batch_size": 100, "keep_decoded": 0},
+        "finetune": {"epochs": 1, "protocol": ["frozen"], "batch_size": 100, "keep_decoded": 0,
+                     "seeds": 1},
     })
     zoo = load_zoo(job)
     data = open_dataset(job.dataset, 0)

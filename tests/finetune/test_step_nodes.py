@@ -23,7 +23,7 @@ from small_runs import MIXED, Setting, train_here
 
 from zoo_search import cluster as engine
 from zoo_search.core.store import RunStore
-from zoo_search.finetune import checkpoints, step, trainers
+from zoo_search.finetune import checkpoints, step, trainers, tuning
 from zoo_search.finetune.entries import Entry
 
 seen, ended = [], threading.Event()
@@ -53,11 +53,11 @@ if __name__ == "__main__":
     engine.connect(cluster.address)
     made = Setting.of(json.loads(sys.argv[2]))
     entry, curves = Entry("net", "reassembly", MIXED, {}), {}
-    for name, train_all in {"calm": train_here, "disturbed": step.train_all}.items():
+    for name, train_all in {"calm": train_here, "disturbed": tuning.train_all}.items():
         store = RunStore(Path(sys.argv[1]) / name)
         if name == "disturbed":
             threading.Thread(target=kill, args=(store,), daemon=True).start()
-        step.train_all = train_all
+        tuning.train_all = train_all
         (result,) = step.run([entry], made.zoo, made.dataset, made.job, store)
         curves[name] = [(p.epoch, p.train_loss) for p in result.protocols["frozen"].curve]
     ended.set()
@@ -73,7 +73,13 @@ def test_a_node_that_dies_leaves_an_elastic_training_with_one_worker(
     job: dict[str, Any], private_home: Path, tmp_path: Path
 ) -> None:
     """FROZEN-TUNING, in which batch norms are still: what one worker gives, to rounding."""
-    tuned = {"epochs": EPOCHS, "batch_size": 10, "protocol": ["frozen"], "workers": [1, 2]}
+    tuned = {
+        "epochs": EPOCHS,
+        "batch_size": 10,
+        "protocol": ["frozen"],
+        "workers": [1, 2],
+        "seeds": 1,
+    }
     told = {key: value for key, value in job.items() if key != "init"}
     asked = json.dumps({**told, "finetune": tuned})
     script = tmp_path / "run.py"

@@ -18,7 +18,7 @@ from zoo_search.config import load_job
 from zoo_search.core.errors import UserError
 from zoo_search.core.store import RunStore
 from zoo_search.data import open_dataset
-from zoo_search.finetune import step
+from zoo_search.finetune import tuning
 from zoo_search.finetune.entries import Winners
 from zoo_search.hooks import Context, HookReport
 from zoo_search.networks import Recipe
@@ -62,7 +62,7 @@ def test_every_trial_keeps_the_reports_of_its_hooks(done: Done, job: dict[str, A
 def test_one_network_under_two_roles_is_trained_once(done: Done) -> None:
     _, (first, again, *_) = done
     assert first.recipe == again.recipe
-    assert (first.task, first.protocols) == (again.task, again.protocols)
+    assert first.trainings == again.trainings
     assert (first.folder, again.folder) == ("winners/0", "winners/1")
 
 
@@ -144,7 +144,7 @@ def test_one_more_variant_trains_nothing_else(
         trained.extend(t.name for t in tasks if not where.exists(f"finetune/{t.key}"))
         return train_here(tasks, where)
 
-    monkeypatch.setattr(step, "train_all", spy)
+    monkeypatch.setattr(tuning, "train_all", spy)
     variants = {**job["finetune"]["variants"], "again": {"of": "x", "input_size": 40}}
     more = tune_small(job | {"finetune": {**job["finetune"], "variants": variants}}, store)
     assert trained == ["again"]

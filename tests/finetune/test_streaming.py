@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,14 @@ from zoo_search.data import open_dataset
 from zoo_search.data.base import Subset
 from zoo_search.data.preprocess import Preprocess
 from zoo_search.finetune import streaming
-from zoo_search.finetune.places import Kept, KeptReader, Places, _keep, open_images
+from zoo_search.finetune.places import (
+    Kept,
+    KeptReader,
+    Places,
+    _decode,
+    folds_of,
+    open_images,
+)
 from zoo_search.finetune.streaming import CHUNK, Streamed, groups_of, streamed
 from zoo_search.training.accuracy import accuracy
 from zoo_search.training.order import share, steps_of
@@ -101,12 +109,12 @@ def test_pictures_that_are_kept_are_augmented_alike(files: Path) -> None:
     schedule = SCHEDULES["timm"]
     found = []
     for keep in (0.0, 0.5):
-        places = Places(dataset, 0, 0.0, keep)
-        source = open_images(places.train(TRANSFORM, schedule, "full"))
+        places = Places(dataset, folds_of(dataset, 0, 0.0, 1), 0, keep)
+        source = open_images(places.train(0, TRANSFORM, schedule, "full"))
         assert isinstance(source, Streamed)
         assert isinstance(ray.get(source.stored).reader, KeptReader) == (keep > 0)
         found.append(together(source, [np.arange(70)], "a"))
-        assert isinstance(places.whole("test", TRANSFORM), Kept) == (keep > 0)
+        assert isinstance(places.test(TRANSFORM), Kept) == (keep > 0)
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
@@ -120,20 +128,74 @@ def test_what_fits_is_kept_and_what_does_not_is_streamed(
     monkeypatch.setattr(places, "_object_store", lambda: 100.0 * size)
     few = SCHEDULES["few-shot"]
     for keep, train, test in ((1.0, False, True), (0.2, False, False), (1.2, True, False)):
-        made = Places(dataset, 0, 0.0, keep)
-        kinds = [made.train(TRANSFORM, few, "full"), made.whole("test", TRANSFORM)]
+        made = Places(dataset, folds_of(dataset, 0, 0.2, 2), 0, keep)
+        kinds = [made.train(0, TRANSFORM, few, "full"), made.test(TRANSFORM)]
         assert [isinstance(kind, Kept) for kind in kinds] == [train, test]
-        assert made.train(TRANSFORM, few, "frozen") is kinds[0] or not train
+        # All folds, and what is held out of them, are positions in the same decoded images.
+        others = [made.train(1, TRANSFORM, few, "frozen"), made.validation(0, TRANSFORM)]
+        if isinstance(kinds[0], Kept):
+            assert [o.data for o in others if isinstance(o, Kept)] == [kinds[0].data] * 2
+        else:
+            assert all(isinstance(other, Streamed) for other in others)
 
 
-def test_validation_images_are_no_training_images(files: Path) -> None:
+@pytest.mark.parametrize("keep", [0.0, 0.5])
+def test_what_a_fold_learns_from_and_is_judged_on(files: Path, keep: float) -> None:
+    """Kept or streamed: the images of a fold, without those held out, which no two folds share."""
     dataset = open_dataset(DatasetConfig(name="folder", path=str(files)))
-    made = Places(dataset, 0, 0.2, 0.5).splits
-    train, held = set(made["train"].ids), set(made["validation"].ids)
-    assert not train & held
-    assert train | held == set(dataset.select("train").ids)
-    assert len(held) == round(0.2 * len(train | held))
-    assert np.bincount(made["validation"].labels).min() >= 7
+    folds = folds_of(dataset, 0, None, 3)
+    made = Places(dataset, folds, 0, keep)
+    every = set(dataset.select("train").ids)
+    judged: list[str] = []
+    for number, fold in enumerate(folds):
+        assert fold.validation is not None
+        train, held = set(fold.train.ids), set(fold.validation.ids)
+        assert not train & held
+        assert train | held == every
+        assert len(held) == pytest.approx(len(every) / 5, abs=1)
+        assert np.bincount(fold.validation.labels).min() >= 7
+        judged += fold.validation.ids
+        learned = made.train(number, TRANSFORM, SCHEDULES["few-shot"], "full")
+        looked_at = made.validation(number, TRANSFORM)
+        assert looked_at is not None
+        for part, place in ((fold.train, learned), (fold.validation, looked_at)):
+            source, loaded = open_images(place), part.load(TRANSFORM.view)
+            ((images, labels),) = source.read([np.arange(len(source))])
+            assert torch.equal(images, loaded.images)
+            assert torch.equal(labels, loaded.labels)
+    assert len(judged) == len(set(judged))
+    whole = open_images(made.train(None, TRANSFORM, SCHEDULES["few-shot"], "full"))
+    assert len(whole) == len(every)
+    assert made.validation(None, TRANSFORM) is None
+
+
+def test_without_a_share_nothing_is_held_out(files: Path) -> None:
+    dataset = open_dataset(DatasetConfig(name="folder", path=str(files)))
+    folds = folds_of(dataset, 0, 0.0, 2)
+    assert [(len(f.train), f.validation) for f in folds] == [
+        (len(dataset.select("train")), None)
+    ] * 2
+    assert Places(dataset, folds, 0, 0.5).validation(1, TRANSFORM) is None
+
+
+def test_a_validation_split_of_its_own_judges_all_trainings(files: Path, tmp_path: Path) -> None:
+    for split, names in (("train", "012"), ("val", "34"), ("test", "56")):
+        for kind in range(3):
+            (tmp_path / split / f"class{kind}").mkdir(parents=True)
+            for name in names:
+                (tmp_path / split / f"class{kind}" / f"{name}.png").write_bytes(picture(int(name)))
+    dataset = open_dataset(DatasetConfig(name="folder", path=str(tmp_path)))
+    folds = folds_of(dataset, 0, None, 2)
+    assert [len(fold.train) for fold in folds] == [9, 9]
+    held = [fold.validation.ids for fold in folds if fold.validation is not None]
+    assert held[0] == held[1] == dataset.select("validation").ids
+    assert len(held[0]) == 6
+    place = Places(dataset, folds, 0, 0.5).validation(1, TRANSFORM)
+    assert place is not None
+    assert len(open_images(place)) == 6
+    asked = folds_of(dataset, 0, 0.34, 1)[0]  # an explicit share is held out all the same
+    assert asked.validation is not None
+    assert len(asked.train) + len(asked.validation) == 9
 
 
 def test_row_groups_are_read_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +209,7 @@ def test_row_groups_are_read_together(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(streaming, "_SPAN", 20)
     order = source.order(np.random.default_rng(0))
     images, labels = together(source, steps_of(order, 7), None)
-    kept = _keep(selection, TRANSFORM.view, training=True).open()
+    kept = replace(_decode(selection, TRANSFORM.view), groups=groups, training=True).open()
     assert (kept.order(np.random.default_rng(0)) == order).all()
     assert torch.equal(images, kept.images[order])
     assert torch.equal(labels, kept.labels[order])
@@ -180,9 +242,14 @@ def test_an_image_that_goes_bad_is_counted_and_stood_in_for(
     alone, label = together(source, [np.asarray([count - 1])], "a")
     assert torch.equal(alone[0], sound.images[0])
     assert int(label) == int(sound.labels[0])
-    kept = _keep(selection, TRANSFORM.view, training=True).open()
-    assert torch.equal(kept.images, images)
-    assert torch.equal(kept.labels, labels)
+    kept = replace(_decode(selection, TRANSFORM.view), training=True).open()
+    ((again, named),) = kept.read([np.arange(count)])
+    assert torch.equal(again, images)
+    assert torch.equal(named, labels)
+    at = np.asarray([2, 3, count - 1, 7])  # a fold: the next good one of the fold
+    fold = replace(_decode(selection, TRANSFORM.view), at=at, training=True).open()
+    ((some, _),) = fold.read([np.arange(4)])
+    assert torch.equal(some, sound.images[[2, 7, 7, 7]])
     assert set(selection.skipped.reasons()) == {selection.ids[position] for position in bad}
 
 
@@ -205,8 +272,8 @@ def test_a_bad_image_of_the_test_does_not_count(spoilt: tuple[Subset, list[int]]
             self.seen += len(x)
             return torch.nn.functional.one_hot(torch.where(half, true, (true + 1) % 3), 3).float()
 
-    kept = _keep(selection, TRANSFORM.view, training=False).open()
-    assert len(kept) == len(selection) - 3
+    kept = _decode(selection, TRANSFORM.view).open()
+    assert np.flatnonzero(kept.labels.numpy() < 0).tolist() == bad
     streams = streamed(selection, TRANSFORM.view)
     expected = (len(selection) // 2 - 2) / (len(selection) - 3)
     assert accuracy(Right(), streams, TRANSFORM, 50) == pytest.approx(expected)

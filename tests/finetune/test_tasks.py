@@ -24,13 +24,13 @@ def test_a_plain_trial_may_have_weights(job: dict[str, Any], tmp_path: Path) -> 
     zoo = load_zoo(config)
     y, z = selection._plain(config, zoo)
     assert y.models["y"].weights_hash == zoo["b"].weights_hash
-    made = build_networks([y, z], zoo, open_dataset(config.dataset, 0).select("train"), config)
+    made = build_networks([y, z], zoo, open_dataset(config.dataset, 0).select("train"), config, 0)
     assert [network.fitted for network in made] == [True, False]
-    assert [schedule_of(network, config)[1] for network in made] == [
+    assert [schedule_of(network, config, config.finetune.protocol)[1] for network in made] == [
         ("frozen", "full"),
         ("full",),
     ]
-    assert schedule_of(made[1], config)[0].epochs("full") == 30
+    assert schedule_of(made[1], config, config.finetune.protocol)[0].epochs("full") == 30
     wrong = {"y": {"arch": "mobilenetv3_small_050", "weights": str(tmp_path / "none.safetensors")}}
     with pytest.raises(UserError, match=r"^finetune\.plain\.y\.weights"):
         selection._plain(load_job(job | {"finetune": {"plain": wrong}}), zoo)
@@ -52,7 +52,7 @@ def test_what_fits_nothing_yet_has_no_limits_and_is_not_renewed(
     network: Any = SimpleNamespace(
         entry=SimpleNamespace(role="reassembly"), models=load_zoo(config), fitted=fitted
     )
-    schedule, protocols = schedule_of(network, config)
+    schedule, protocols = schedule_of(network, config, config.finetune.protocol)
     assert protocols == protocol
     assert (schedule.step_limit is not None) == frozen
     assert (schedule.step_limit_full is not None) == full == schedule.renew

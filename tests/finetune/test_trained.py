@@ -18,9 +18,12 @@ def test_only_untouched_winners_are_taken_over(done: Done, tmp_path: Path) -> No
     store, results = done
     copy = RunStore(tmp_path / "copy")
     shutil.copytree(Path(store.url) / "winners", Path(copy.url) / "winners")
-    assert earlier_winners(copy) == {r.task: r.folder for r in results}
+    assert earlier_winners(copy) == {r.told[0].task: r.folder for r in results}
     edited, torn = (Path(copy.path(f"winners/{i}/model.safetensors")) for i in (0, 2))
     state = load_file(edited)
     save_file({**state, "head.bias": state["head.bias"] + 1}, edited)
     torn.write_bytes(torn.read_bytes()[:1000])
-    assert earlier_winners(copy) == {results[1].task: "winners/1", results[3].task: "winners/3"}
+    assert earlier_winners(copy) == {
+        results[1].told[0].task: "winners/1",
+        results[3].told[0].task: "winners/3",
+    }

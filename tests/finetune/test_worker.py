@@ -19,6 +19,7 @@ from zoo_search.finetune.tasks import TrainingTask
 from zoo_search.finetune.watching import Watcher
 from zoo_search.finetune.worker import tune
 from zoo_search.networks.network import ReassembledNet
+from zoo_search.training.choice import Choice
 from zoo_search.training.images import InMemory
 from zoo_search.training.machine import Machine
 from zoo_search.training.schedules import Protocol
@@ -33,11 +34,14 @@ class Recorder(Watcher):
     def __init__(self) -> None:
         self.taken: list[TaskCheckpoint] = []
 
-    def begin(self, protocol: Protocol, finished: Mapping[Protocol, ProtocolResult]) -> None:
-        self.now, self.finished = protocol, finished
+    def begin(
+        self, protocol: Protocol, finished: Mapping[Protocol, ProtocolResult], choice: Choice
+    ) -> None:
+        self.now, self.finished, self.choice = protocol, finished, choice
 
     def step(self, share: float, snapshot: Callable[[], Snapshot]) -> None:
-        self.taken.append(TaskCheckpoint(self.now, self.finished, snapshot()))
+        kept, chosen = self.choice.kept, self.choice.tensors()
+        self.taken.append(TaskCheckpoint(self.now, self.finished, snapshot(), kept, chosen))
 
     def epoch(self, point: Epoch, snapshot: Callable[[], Snapshot]) -> None:
         self.step(0.0, snapshot)
@@ -92,9 +96,11 @@ def test_an_interrupted_task_ends_as_if_it_had_not_been(
         checkpoints.write(checkpoint)
         again = tune(task, make_net(setting), HERE, Watcher(), newest(checkpoints))
         assert all(torch.equal(value, again.state[key]) for key, value in whole.state.items())
+        assert np.array_equal(again.predicted, whole.predicted)
         for protocol, record in whole.protocols.items():
             other = again.protocols[protocol]
             assert other.test_accuracy == record.test_accuracy
+            assert other.kept == record.kept is not None
             for now, before in zip(other.curve, record.curve, strict=True):
                 assert now.train_loss == before.train_loss
                 assert now.train_accuracy == before.train_accuracy

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from zoo_search.finetune.entries import ProtocolResult, Result, Role
+from zoo_search.finetune.entries import ProtocolResult, Result, Role, Training
 from zoo_search.networks import Recipe
 from zoo_search.plots import run
 from zoo_search.reassembly import Candidate
@@ -35,7 +35,8 @@ def result(
         )
         for protocol, curve in losses.items()
     }  # fmt: skip
-    return Result(name, role, Recipe.whole(name, 3), 1, 1, {}, protocols, None)  # type: ignore[arg-type]
+    trainings = (Training(0, None, protocols),)  # type: ignore[arg-type]
+    return Result(name, role, Recipe.whole(name, 3), 1, 1, {}, trainings, None)
 
 
 def test_candidates_stand_at_their_cost_and_score_and_the_chosen_are_named(

@@ -9,7 +9,7 @@ import pytest
 
 from zoo_search.config import load_job
 from zoo_search.core.store import RunStore
-from zoo_search.finetune.entries import ProtocolResult, Result, Winners
+from zoo_search.finetune.entries import ProtocolResult, Result, Training, Winners
 from zoo_search.networks import Recipe
 from zoo_search.reassembly import Candidate, step
 from zoo_search.reassembly.candidates import to_table
@@ -40,9 +40,11 @@ def store(tmp_path: Path) -> RunStore:
         "full": ProtocolResult(0.96, 9, 2.0, curve),
     }
     results = (
-        Result("reassembly 1", "reassembly", RECIPE, 1_230_000, 4_560_000, {}, both, "winners/0"),
-        Result("b0", "plain", Recipe.whole("b0", 4), 5_000_000, 9, {}, full, "winners/1"),
-    )
+        Result("reassembly 1", "reassembly", RECIPE, 1_230_000, 4_560_000, {},
+               (Training(0, None, both),), "winners/0"),
+        Result("b0", "plain", Recipe.whole("b0", 4), 5_000_000, 9, {},
+               (Training(0, None, full),), "winners/1"),
+    )  # fmt: skip
     Winners("digits", ("0", "1"), 20, 100, results).write(store)
     candidates = [
         Candidate(0, Recipe.whole("a", 4), "zoo", 9, 8, {"naswot": 1.5, "params": 9.0},

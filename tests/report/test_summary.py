@@ -21,7 +21,7 @@ def test_the_table_is_best_first_with_a_column_for_every_protocol(store: RunStor
     assert first == {
         "name": "reassembly 1", "role": "reassembly", "blocks": "a 0-2 + b 3-5",
         "params": 1_230_000, "macs": 4_560_000, "params_m": "1.23", "macs_m": "4.6",
-        "frozen_percent": "80.0", "full_percent": "96.0",
+        "trainings": 1, "frozen_percent": "80.0", "full_percent": "96.0",
     }  # fmt: skip
     assert second["name"] == "b0"
     assert "frozen_percent" not in second
@@ -32,7 +32,7 @@ def test_paths_are_those_of_the_winner_and_of_a_report_that_is_there(store: RunS
     store.write_text("report.html", "")
     told = summary(store)
     assert (told.report, told.winner) == (store.path("report.html"), store.path("winners/0"))
-    assert "reassembly 1, reaches 96.0%" in told.verdict
+    assert "reassembly 1, gets 96.0% right" in told.verdict
     assert told.given_up == ()
 
 

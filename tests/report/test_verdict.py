@@ -2,91 +2,123 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
-from zoo_search.finetune.entries import GivenUp, ProtocolResult, Result, Role
+from zoo_search.finetune.entries import GivenUp, ProtocolResult, Result, Role, Training
 from zoo_search.networks import Recipe
-from zoo_search.report.verdict import best_first, verdict
+from zoo_search.report.comparison import Right, difference
+from zoo_search.report.verdict import verdict
+from zoo_search.training.choice import Kept
+
+IMAGES = 1000
 
 
-def result(name: str, role: Role, frozen: float, full: float, **facts: Any) -> Result:
-    protocols = {
-        "frozen": ProtocolResult(frozen, 1, 1.0, ()),
-        "full": ProtocolResult(full, 1, 1.0, ()),
-    }
+def result(name: str, role: Role, *accuracies: float, judged: float = 0.5, **facts: Any) -> Result:
+    """A network of some test accuracies, one a training, and one on validation images."""
+    trainings = tuple(
+        Training(seed, seed, {"full": ProtocolResult(a, 1, 1.0, (), Kept("full", 1, judged, 1.0))})
+        for seed, a in enumerate(accuracies)
+    )
     told = {"params": 1_000_000, "macs": 1, "scores": {}, "folder": None, **facts}
-    return Result(name, role, Recipe.whole(name, 3), protocols=protocols, **told)
+    return Result(name, role, Recipe.whole(name, 3), trainings=trainings, **told)
 
 
-def test_the_last_protocol_decides() -> None:
-    results = [result("a", "reassembly", 0.9, 0.7), result("b", "reassembly", 0.1, 0.8)]
-    assert results[0].accuracy == 0.7
-    assert [r.name for r in best_first(results)] == ["b", "a"]
+def right(*results: Result) -> dict[str, Right]:
+    """Which images each gets right: the easiest for it, those of its own first."""
+    hard = {r.name: np.random.default_rng(i).permutation(IMAGES) for i, r in enumerate(results)}
+    return {
+        r.name: np.stack([hard[r.name] < t.last.test_accuracy * IMAGES for t in r.trainings])
+        for r in results
+    }
+
+
+def told_of(*results: Result, given_up: tuple[GivenUp, ...] = ()) -> Any:
+    return verdict(results, right(*results), IMAGES, given_up)
+
+
+def test_validation_images_say_which_networks_are_compared() -> None:
+    """The best on the test images are others."""
+    told = told_of(
+        result("r1", "reassembly", 0.99, judged=0.6),
+        result("r2", "reassembly", 0.80, judged=0.9),
+        result("lite0", "single", 0.70, judged=0.8),
+        result("lite1", "single", 0.95, judged=0.7),
+    )
+    assert told.winner == "r2"
+    assert "the best reassembly, r2, gets 80.0% right" in told.text
+    assert "the best single model within the same budget, lite0, 70.0%" in told.text
 
 
 def test_a_reassembly_that_loses_is_reported_so() -> None:
-    told = verdict(
-        [
-            result("r1", "reassembly", 0.5, 0.80),
-            result("lite0", "single", 0.5, 0.90),
-            result("dice", "random", 0.5, 0.70),
-        ],
-        test_images=1000,
+    results = [
+        result("r1", "reassembly", 0.80, 0.81, 0.79),
+        result("lite0", "single", 0.90, 0.91, 0.89),
+        result("dice", "random", 0.70, 0.71, 0.69),
+    ]
+    told = told_of(*results)
+    assert told.against == {"single": "behind", "random": "ahead"}
+    assert told.text.startswith(
+        "Of 1,000 test images the best reassembly, r1, gets 80.0% right and the best single model "
+        "within the same budget, lite0, 90.0%: reassembly loses (-10.0 points; with 95 % "
+        "confidence -"
     )
-    assert told.beats_single is False
-    assert told.beats_random is True
-    assert "does not beat the best single model at equal cost: lite0 reaches 90.0%" in told.text
-    assert ", 10.0 points more." in told.text
-    assert "beats a random recipe at equal cost, dice with 70.0%, by 10.0 points." in told.text
+    assert (
+        ", 3 trainings each). The best random recipe within it, dice, 70.0%: the search wins ("
+        in (told.text)
+    )
+    gap = difference(*(right(*results)[name] for name in ("r1", "lite0")))
+    assert f"confidence {100 * gap.low:+.1f} to {100 * gap.high:+.1f}," in told.text
 
 
-def test_a_small_lead_is_level_and_no_victory() -> None:
-    told = verdict(
-        [result("r1", "reassembly", 0, 0.905), result("lite0", "single", 0, 0.90)],
-        test_images=1000,
-    )
-    # sqrt((.905 * .095 + .9 * .1) / 1000) = 0.01327
-    assert told.beats_single is False
-    assert "level with the best single model" in told.text
-    assert "+0.5 points is within the noise of 1000 images (standard error 1.3)." in told.text
+def test_a_small_lead_is_too_close_to_call_and_no_victory() -> None:
+    told = told_of(result("r1", "reassembly", 0.905), result("lite0", "single", 0.90))
+    assert told.against == {"single": "level"}
+    assert "too close to call (+0.5 points;" in told.text
+    assert "one training each, whose own noise is not in it" in told.text
+
+
+def test_trainings_that_lie_far_apart_make_a_lead_unsure() -> None:
+    """Ten points on average, over three trainings of which one is behind."""
+    near = [result("r1", "reassembly", 0.90, 0.90, 0.90), result("a", "single", 0.80, 0.80, 0.80)]
+    far = [result("r1", "reassembly", 0.99, 0.99, 0.72), result("a", "single", 0.80, 0.80, 0.80)]
+    assert told_of(*near).against == {"single": "ahead"}
+    assert told_of(*far).against == {"single": "level"}
 
 
 def test_an_equal_score_is_no_victory() -> None:
-    told = verdict([result("r1", "reassembly", 0, 0.9), result("lite0", "single", 0, 0.9)], 100)
-    assert told.beats_single is False
-    assert "level with the best single model" in told.text
+    same = [result("r1", "reassembly", 0.9), result("lite0", "single", 0.9)]
+    told = verdict(same, dict.fromkeys(("r1", "lite0"), np.ones((1, 9), dtype=bool)), 9)
+    assert told.against == {"single": "level"}
 
 
 def test_without_baselines_nothing_is_claimed() -> None:
-    told = verdict([result("r1", "reassembly", 0, 0.9)], 100)
-    assert told.beats_single is None
-    assert told.beats_random is None
-    assert "beat" not in told.text
+    told = told_of(result("r1", "reassembly", 0.9))
+    assert told.against == {}
+    assert told.text == "Of 1,000 test images the best reassembly, r1, gets 90.0% right."
+
+
+def test_without_predictions_nothing_is_claimed() -> None:
+    told = verdict([result("r1", "reassembly", 0.9), result("a", "single", 0.5)], {}, 100)
+    assert told.against == {}
+    assert "a, 50.0%: +40.0 points, and nothing to tell how sure that is." in told.text
 
 
 def test_no_reassembly_is_no_verdict() -> None:
     with pytest.raises(ValueError, match="no reassembly"):
-        verdict([result("lite0", "single", 0, 0.9)], 100)
+        told_of(result("lite0", "single", 0.9))
 
 
 def test_plain_models_and_changed_winners_are_told_and_win_nothing() -> None:
-    wider = result("wider", "variant", 0, 0.99, of="r1", params=3_680_000)
-    same = result("same", "variant", 0, 0.905, of="r1")
-    told = verdict(
-        [
-            result("r1", "reassembly", 0, 0.90),
-            result("b0", "plain", 0, 0.80, params=4_020_000),
-            wider,
-            same,
-        ],
-        test_images=1000,
+    told = told_of(
+        result("r1", "reassembly", 0.90),
+        result("b0", "plain", 0.80, params=4_020_000),
+        result("wider", "variant", 0.99, of="r1", params=3_680_000, judged=0.99),
     )
     assert told.winner == "r1"
-    beaten = "It beats the best plain model, b0 (4.02 M parameters) with 80.0%, by 10.0 points."
-    assert beaten in told.text
-    assert "Changed into wider (3.68 M parameters), r1 goes from 90.0% to 99.0%." in told.text
-    assert "same (1.00 M parameters), r1 goes from 90.0% to 90.5%, which is within" in told.text
-    assert told.beats_single is None
+    assert "the best plain model, b0 (4.02 M parameters), 80.0%: reassembly wins (+1" in told.text
+    assert "Changed into wider (3.68 M parameters), r1 goes from 90.0% to 99.0% (+9" in told.text
+    assert told.against == {"plain": "ahead"}
 
 
 def lost(name: str, role: Role) -> GivenUp:
@@ -94,46 +126,44 @@ def lost(name: str, role: Role) -> GivenUp:
 
 
 def test_baselines_that_came_to_no_end_are_named_and_not_beaten() -> None:
-    gone = [lost("lite0", "single"), lost("lite1", "single"), lost("dice", "random")]
-    told = verdict([result("r1", "reassembly", 0, 0.9)], 1000, gone)
-    assert (told.beats_single, told.beats_random) == (None, None)
+    gone = (lost("lite0", "single"), lost("lite1", "single"), lost("dice", "random"))
+    told = told_of(result("r1", "reassembly", 0.9), given_up=gone)
+    assert told.against == {}
     assert (
-        "There is no comparison with the best single model at equal cost: the training of lite0, "
-        "lite1 came to no end. There is no comparison with a random recipe at equal cost: the "
-        "training of dice came to no end."
+        "There is no comparison with the best single model within the same budget: the training of "
+        "lite0, lite1 came to no end. There is no comparison with the best random recipe within "
+        "it: the training of dice came to no end."
     ) in told.text
-    assert "beats" not in told.text
+    assert told.text.startswith("Of 1,000 test images the best reassembly, r1, gets 90.0% right.")
 
 
 @pytest.mark.parametrize(
-    ("theirs", "beats", "said"),
+    ("theirs", "against", "said"),
     [
-        (0.80, None, "It leads the best single model at equal cost that came to an end (lite1 did "
-         "not), lite0 with 80.0%, by 10.0 points, which is no victory."),
-        (0.90, False, "level with the best single model at equal cost that came to an end (lite1 "),
-        (0.99, False, "(lite1 did not): lite0 reaches 99.0%, 9.0 points more."),
+        (0.80, {}, "no victory, since not all came to an end (+"),
+        (0.90, {"single": "level"}, "too close to call ("),
+        (0.99, {"single": "behind"}, "reassembly loses (-"),
     ],
-)  # fmt: skip
+)
 def test_the_best_of_some_single_models_may_be_the_one_that_came_to_no_end(
-    theirs: float, beats: bool | None, said: str
+    theirs: float, against: dict[str, str], said: str
 ) -> None:
-    results = [result("r1", "reassembly", 0, 0.9), result("lite0", "single", 0, theirs)]
-    told = verdict(results, 1000, [lost("lite1", "single")])
-    assert told.beats_single is beats
-    assert said in told.text
-    assert "beats" not in told.text
+    results = [result("r1", "reassembly", 0.9), result("lite0", "single", theirs)]
+    told = told_of(*results, given_up=(lost("lite1", "single"),))
+    assert told.against == against
+    assert f"that came to an end (lite1 did not), lite0, {theirs:.1%}: {said}" in told.text
 
 
 def test_other_networks_that_came_to_no_end_are_named() -> None:
-    gone = [lost("r1", "reassembly"), lost("larger", "variant")]
-    told = verdict([result("r2", "reassembly", 0, 0.9)], 1000, gone)
+    gone = (lost("r1", "reassembly"), lost("larger", "variant"))
+    told = told_of(result("r2", "reassembly", 0.9), given_up=gone)
     assert told.winner == "r2"
     assert told.text.endswith(" Besides, the training of r1, larger came to no end.")
 
 
 def test_a_changed_winner_of_a_network_that_is_not_there_is_told_alone() -> None:
-    wider = result("wider", "variant", 0, 0.95, of="r2", params=3_680_000)
-    told = verdict([result("r1", "reassembly", 0, 0.9), wider], 1000, [lost("r2", "reassembly")])
+    wider = result("wider", "variant", 0.95, of="r2", params=3_680_000)
+    told = told_of(result("r1", "reassembly", 0.9), wider, given_up=(lost("r2", "reassembly"),))
     assert (
         "wider (3.68 M parameters), r2 changed, reaches 95.0%; there is no r2 to compare it with."
     ) in told.text

@@ -63,7 +63,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "budget": {"max_params": 12e6, "max_macs": 1e8, "measure": ["memory"]},
         "search": {"trials": 5, "sampler": "random", "fit_images": 40, "batches": 2,
                    "batch_size": 16},
-        "finetune": {"winners": 1, "epochs": 1},
+        "finetune": {"winners": 1, "epochs": 1, "seeds": 2},
     }  # fmt: skip
 
 
@@ -220,13 +220,19 @@ def test_the_winner_loads_without_the_zoo_and_scores_what_was_reported(done: Any
         for part in range(0, len(images.ids), 256):
             x = fit.normalize(images.images[part : part + 256])
             right += int((net(x).argmax(1) == images.labels[part : part + 256]).sum())
-    accuracy = list(told["protocols"].values())[-1]["test_accuracy"]
+    exported = told["trainings"][told["exported"]]
+    accuracy = list(exported["protocols"].values())[-1]["test_accuracy"]
+    said = pq.read_table(done.store.path(told["folder"]) + "/predictions.parquet")
+    assert said.column("id").to_pylist() == done.dataset.select("test").ids
+    labels = said.column("label").to_numpy()
+    found = said.column(f"seed_{exported['seed']}").to_numpy()
+    assert np.mean(found == labels) == pytest.approx(accuracy, abs=1e-12)
     assert right / len(images.ids) == pytest.approx(accuracy, abs=2e-3)
 
 
 def test_every_winner_went_through_both_protocols(done: Any) -> None:
     winners = Winners.read(done.store)
-    assert (winners.train_images, winners.test_images) == (80, 1717)
+    assert (winners.train_images, winners.validation_images, winners.test_images) == (64, 16, 1717)
     assert [r.folder for r in winners.results] == [f"winners/{i}" for i in range(3)]
     for result in winners.results:
         assert list(result.protocols) == ["frozen", "full"]
@@ -238,7 +244,7 @@ def test_every_winner_went_through_both_protocols(done: Any) -> None:
 def test_the_report_is_one_page_that_names_what_won(done: Any) -> None:
     page = done.store.read_text("report.html")
     assert summary(done.store).verdict in page
-    assert page.count("data:image/svg+xml;base64,") == 5
+    assert page.count("data:image/svg+xml;base64,") == 7
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "memory (bytes)</th>" in page
     assert f">{ranking(done.store).rows()[0]['memory']:.4g}</td>" in page
@@ -290,8 +296,9 @@ def test_a_killed_driver_loses_only_the_work_in_flight(
     ]
     ours, theirs = (
         [
-            (r["name"], r["protocols"]["full"]["test_accuracy"])
+            (r["name"], t["protocols"]["full"]["test_accuracy"], t["protocols"]["full"]["kept"])
             for r in s.read_json("winners.json")["results"]
+            for t in r["trainings"]
         ]
         for s in (store, done.store)
     )

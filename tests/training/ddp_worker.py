@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from small_net import TRANSFORM, digits, make_net
 
-from zoo_search.training.accuracy import accuracy
+from zoo_search.training.accuracy import accuracy, predict
 from zoo_search.training.machine import ALONE, Machine, Workers
 from zoo_search.training.schedules import SCHEDULES
 from zoo_search.training.train import train
@@ -36,10 +36,14 @@ def curves(workers: Workers) -> dict[str, Any]:
         for protocol in ("frozen", "full"):
             result = train(
                 net, images, num_classes=10, transform=TRANSFORM, schedule=schedule,
-                protocol=cast("Any", protocol), validation=images, machine=machine,
+                protocol=cast("Any", protocol), machine=machine,
+                judge=lambda net, epoch, at=images, machine=machine: predict(
+                    net, at, TRANSFORM, machine=machine
+                ),
             )  # fmt: skip
             told[f"{name} {protocol}"] = [
-                [p.train_loss, p.train_accuracy, p.validation_accuracy] for p in result.curve
+                [p.train_loss, p.train_accuracy, p.validation_accuracy, p.validation_loss]
+                for p in result.curve
             ]
         told[f"{name} end"] = accuracy(net, images, TRANSFORM, machine=machine)
         told[f"{name} buffers"] = [float(b.double().norm()) for b in net.buffers()]

@@ -131,7 +131,7 @@ def schedule_in(finetune: dict[str, Any]) -> Schedule:
         {"name": "a", "zoo": {"m": {"arch": "x"}}, "dataset": "digits", "finetune": finetune}
     )
     network: Any = SimpleNamespace(entry=SimpleNamespace(role="reassembly"), models={}, fitted=True)
-    return schedule_of(network, job)[0]
+    return schedule_of(network, job, job.finetune.protocol)[0]
 
 
 def test_what_a_run_file_overrules_is_what_the_schedule_becomes() -> None:

@@ -190,6 +190,9 @@ class FinetuneConfig(Section):
     """DeRy section 4: FROZEN-TUNING (stitches and head) and FULL-TUNING (everything)."""
 
     winners: Annotated[int, Field(ge=1)] = 3
+    """Reassemblies, and as many single models and random recipes."""
+    least_difference: Annotated[float, Field(ge=0, le=1), LATE] = 0.25
+    """Two reassemblies differ in two blocks, or in this share of their multiply-adds; 0: in any."""
     protocol: Annotated[tuple[Protocol, ...], Field(min_length=1)] = ("frozen", "full")
     schedule: Annotated[ScheduleConfig, Renamed("recipe")] = ScheduleConfig()
     """How long and how fast: a name, or a name and what of it is overruled."""
@@ -215,8 +218,19 @@ class FinetuneConfig(Section):
     keep_decoded: Annotated[float, Field(ge=0, le=1), UNHASHED, LATE] = 0.3
     """Share of the object store's memory that decoded images may take; what does not fit is read
     and decoded again in each epoch."""
-    validation: Annotated[float, Field(ge=0, lt=1), LATE] = 0.0
-    """Share of the training images that is held out: the curves show the accuracy on them."""
+    seeds: Annotated[int, Field(ge=1), LATE] = 3
+    """Trainings of each network, each with another seed and other images held out; accuracies are
+    means over them, and the verdict knows how far they lie apart."""
+    finalists: Annotated[int, Field(ge=1), LATE] = 1
+    """Reassemblies, and as many single models and random recipes, that are trained with all seeds.
+    The others do worse on the validation images of the first, and are trained with that alone."""
+    validation: Annotated[Annotated[float, Field(ge=0, lt=1)] | None, LATE] = None
+    """Share of the training images that each training holds out, as one of so many equal parts
+    (0.2: one of five). They choose the weights that it ends with, and the winner and the best
+    single model: the test images choose nothing. Default: the data set's own validation split
+    judges instead, or where it has none a fifth is held out."""
+    retrain: Annotated[bool, LATE] = False
+    """Train the best reassembly, single model and random recipe again, on all training images."""
     baselines: tuple[Literal["best_single", "random"], ...] = ("best_single", "random")
     plain: dict[str, PlainEntry] = Field(default_factory=dict)
     """Architectures to fine-tune beside the winners ("what if I trained X instead?")."""
@@ -300,10 +314,11 @@ class JobConfig(Section):
                 self._check_source(place, entry)
         plain, variants = self.finetune.plain, self.finetune.variants
         winners = [f"reassembly {place}" for place in range(1, self.finetune.winners + 1)]
-        tuned = [*winners, "random recipe", *self.zoo, *plain]
+        winners += ["random recipe", *(f"random recipe {n}" for n in range(2, len(winners) + 1))]
+        tuned = [*winners, *self.zoo, *plain]
         taken = {
             **dict.fromkeys(self.zoo, "a model of the zoo"),
-            **dict.fromkeys([*winners, "random recipe"], "what the search finds"),
+            **dict.fromkeys(winners, "what the search finds"),
         }
         for section, names in (("plain", plain), ("variants", variants)):
             for name in names:

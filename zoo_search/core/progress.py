@@ -62,6 +62,10 @@ class Bar:
             self._heard()
         self.changed()
 
+    def resize(self, total: int, work: float) -> None:
+        """Learn that there is more to do, or less, than was known; both as at the start."""
+        self._things, self._work = total, work
+
     def under_way(self, name: str, work: float) -> None:
         """Say how much of the work of a thing is done that is not finished yet."""
         with self._lock:

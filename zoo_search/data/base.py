@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import ray.data
     import torch
 
-Split = Literal["train", "test"]
+Split = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,32 +55,32 @@ class Subset(Selection):
             return self
         return replace(self, ids=self.ids[:count], labels=self.labels[:count])
 
-    def hold_out(self, share: float, seed: int) -> tuple[Subset, Subset]:
-        """Split into what is left and a stratified ``share`` of the images, at least one.
+    def folds(self, count: int, seed: int) -> list[tuple[Subset, Subset]]:
+        """Split into ``count`` stratified parts; return, for each, all others and itself.
 
-        A class keeps one image or more.
+        An image of a class that has no other is in no part: it is in all of the others. Parts
+        differ by one image at most, in each class and in all; there are no more of them than images
+        to share out.
 
         Raises:
             UserError: If no class has two images.
         """
-        rank = ranks(self.ids, seed, "hold out")
-        # Of each class the image of highest rank stays.
-        last = {
-            label: i
-            for i, label in sorted(enumerate(self.labels.tolist()), key=lambda p: rank[p[0]])
-        }
-        free = np.asarray(
-            [i for i in range(len(self)) if last[int(self.labels[i])] != i], dtype=np.int64
-        )
+        rank, sizes = ranks(self.ids, seed, "fold"), np.bincount(self.labels)
+        free = np.flatnonzero(sizes[self.labels] > 1)
         if not len(free):
             raise UserError(
                 f"finetune.validation: no class of the {len(self)} training images has two images, "
-                "so that none can be held out. Add images, or leave validation out."
+                "so that none can be held out. Add images, or give validation: 0."
             )
-        wanted = min(len(free), max(1, round(share * len(self))))
-        held = np.sort(free[splits.choose(self.labels[free], rank[free], wanted)])
-        left = np.setdiff1d(np.arange(len(self)), held)
-        return self._at(left, "left"), self._at(held, "held out")
+        # Dealt class by class, and on from where the class before ended.
+        order = free[np.lexsort((rank[free], self.labels[free]))]
+        part = np.full(len(self), -1, dtype=np.int64)
+        part[order] = np.arange(len(order)) % count
+        every = np.arange(len(self))
+        return [
+            (self._at(every[part != number], "left"), self._at(every[part == number], "held out"))
+            for number in range(min(count, len(order)))
+        ]
 
     def _at(self, positions: Ints, what: str) -> Subset:
         ids = [self.ids[i] for i in positions]
@@ -130,7 +130,8 @@ class VisionDataset:
     Attributes:
         classes: Names of the classes; a label is a position here.
         fingerprint: SHA-256 over name, classes, ids, labels, splits and content.
-        index: Table ``id: string, label: int32, split: string`` (``train`` or ``test``).
+        index: Table ``id: string, label: int32, split: string`` (``train``, ``validation`` where
+            the source has one beside the test, or ``test``).
         max_bad: Share of images that may fail to decode.
     """
 
@@ -143,6 +144,10 @@ class VisionDataset:
 
     def __len__(self) -> int:
         return int(self.index.num_rows)
+
+    def has(self, split: Split) -> bool:
+        """Say whether a split has images."""
+        return split in self.index["split"].unique().to_pylist()
 
     def select(
         self,
@@ -164,7 +169,7 @@ class VisionDataset:
         Raises:
             UserError: If the split is unknown or has no images.
         """
-        require(split, ("train", "test"), f"There is no split '{split}'.")
+        require(split, ("train", "validation", "test"), f"There is no split '{split}'.")
         part = self.index.filter(pa.compute.equal(self.index["split"], split))
         if not part.num_rows:
             raise UserError(

@@ -23,9 +23,10 @@ class Metadata(TypedDict, total=False):
     params: int
     macs: int
     scores: Mapping[str, float]
-    protocols: Mapping[str, Mapping[str, Any]]
+    trainings: Sequence[Mapping[str, Any]]
     folder: str | None
-    task: str
+    exported: int
+    retrained: Sequence[Mapping[str, Any]]
     init: Sequence[Mapping[str, Any]]
     of: str | None
     dataset: str

@@ -81,18 +81,24 @@ def _start(facts: Metadata) -> list[str]:
 
 def _results(facts: Metadata) -> list[str]:
     parts = []
-    if facts.get("protocols"):
+    told = facts.get("retrained") or facts.get("trainings")
+    if told:
         rows = [
             (
+                training["seed"],
                 f"{name.upper()}-TUNING",
                 f"{100 * record['test_accuracy']:.2f} %",
                 f"{record['trainable_params']:,}",
                 f"{record['seconds']:.1f} s",
             )
-            for name, record in facts["protocols"].items()
+            for training in told
+            for name, record in training["protocols"].items()
         ]
-        header = ("protocol", "test accuracy", "parameters that learned", "training time")
+        header = ("seed", "protocol", "test accuracy", "parameters that learned", "training time")
         parts += ["## Results", _table(header, rows)]
+        if len(told) > 1:
+            seed = told[facts["exported"]]["seed"]
+            parts += [f"The weights here are those of seed {seed}; test images did not choose it."]
     if facts.get("scores"):
         scores = [(name, f"{value:.6g}") for name, value in facts["scores"].items()]
         parts += ["Training-free scores:", _table(("proxy", "score"), scores)]

@@ -6,20 +6,23 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
+from torch import Tensor
 
 from zoo_search.core.store import RunStore
 from zoo_search.finetune.entries import PROTOCOLS, ProtocolResult
 from zoo_search.finetune.trained import room_for
+from zoo_search.training.choice import Kept
 from zoo_search.training.schedules import Protocol
 from zoo_search.training.snapshot import Begun, Epoch, Snapshot
 
 FOLDER = "finetune/checkpoints"
 _FACTS, _TENSORS = "begun.json", "tensors.safetensors"
 _KEPT = 2
+_CHOSEN = "chosen."
 _log = logging.getLogger(__name__)
 
 
@@ -30,6 +33,8 @@ class TaskCheckpoint:
     protocol: Protocol  # in work
     finished: Mapping[Protocol, ProtocolResult]  # what the protocols before gave
     snapshot: Snapshot  # of the training in work
+    kept: Kept | None = None  # of the weights that are kept so far
+    chosen: Mapping[str, Tensor] = field(default_factory=dict)  # these, as Choice gives them
 
 
 class Checkpoints:
@@ -44,13 +49,15 @@ class Checkpoints:
         Raises:
             UserError: If there is no room for it.
         """
-        tensors = {key: value.contiguous() for key, value in checkpoint.snapshot.tensors.items()}
-        data = save(tensors)
+        chosen = {f"{_CHOSEN}{key}": value for key, value in checkpoint.chosen.items()}
+        held = {**checkpoint.snapshot.tensors, **chosen}
+        data = save({key: value.contiguous() for key, value in held.items()})
         facts = {
             "protocol": checkpoint.protocol,
             "finished": PROTOCOLS.dump_python(checkpoint.finished),
             "curve": [vars(point) for point in checkpoint.snapshot.curve],
             "begun": asdict(checkpoint.snapshot.begun),
+            "kept": None if checkpoint.kept is None else asdict(checkpoint.kept),
             "sha256": hashlib.sha256(data).hexdigest(),
         }
         names = self._names()
@@ -90,12 +97,16 @@ class Checkpoints:
         data = self._store.read_bytes(f"{folder}/{_TENSORS}")
         if hashlib.sha256(data).hexdigest() != facts["sha256"]:
             raise ValueError("its bytes are not those that were written")
+        tensors = load(data)
+        chosen = [key for key in tensors if key.startswith(_CHOSEN)]
         return TaskCheckpoint(
             facts["protocol"],
             PROTOCOLS.validate_python(facts["finished"]),
             Snapshot(
                 tuple(Epoch(**point) for point in facts["curve"]),
-                load(data),
+                {key: value for key, value in tensors.items() if key not in chosen},
                 Begun(**facts["begun"]),
             ),
+            Kept(**facts["kept"]) if facts["kept"] else None,
+            {key.removeprefix(_CHOSEN): tensors[key] for key in chosen},
         )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import TypeAdapter
 
 from zoo_search.hooks import HookReport, Init
 from zoo_search.networks.recipe import Recipe
+from zoo_search.training.choice import Kept
 from zoo_search.training.schedules import Protocol
 from zoo_search.training.snapshot import Epoch
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from zoo_search.zoo.models import ZooModel
 
 WINNERS = "winners.json"
-_FORMAT = 1
+_FORMAT = 2
 
 Role = Literal["reassembly", "single", "random", "plain", "variant"]
 
@@ -45,10 +47,34 @@ class Entry:
 class ProtocolResult:
     """What a protocol of fine-tuning gave."""
 
-    test_accuracy: float  # share of the test images that got their label, in [0, 1]
+    # Share of the test images that got their label, in [0, 1], with the weights that were kept when
+    # it had ended. It chooses nothing.
+    test_accuracy: float
     trainable_params: int  # that learned
     seconds: float  # wall clock of all epochs
     curve: tuple[Epoch, ...]  # all epochs
+    kept: Kept | None = None  # which weights these are; None: the last ones, nothing judged them
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training of a network."""
+
+    seed: int  # of order and augmentation
+    fold: int | None  # of the training images that was held out; None: none was
+    protocols: Mapping[Protocol, ProtocolResult]  # in the order of training
+    # Hash of all that decided on it; a later run of the same takes the result.
+    task: str = ""
+
+    @property
+    def last(self) -> ProtocolResult:
+        """What the last protocol gave."""
+        return list(self.protocols.values())[-1]
+
+    @property
+    def kept(self) -> Kept | None:
+        """Which weights it ended with."""
+        return self.last.kept
 
 
 @dataclass(frozen=True)
@@ -61,17 +87,41 @@ class Result:
     params: int
     macs: int  # multiply-adds for one image
     scores: Mapping[str, float]  # by proxy
-    protocols: Mapping[Protocol, ProtocolResult]  # in the order of training
+    trainings: tuple[Training, ...]  # one a seed
     folder: str | None  # of the export, in the run directory
-    # Hash of all that decided on the training; a later run of the same takes the result.
-    task: str = ""
+    exported: int = 0  # which training's weights are there: position in those that are told
+    # On all training images, after the choice; they are told in the place of the others.
+    retrained: tuple[Training, ...] = ()
     init: tuple[HookReport, ...] = ()  # reports of the init hooks
     of: str | None = None  # for a variant: the name of the network that it starts from
 
     @property
+    def told(self) -> tuple[Training, ...]:
+        """The trainings whose test accuracy counts."""
+        return self.retrained or self.trainings
+
+    @property
+    def protocols(self) -> Mapping[Protocol, ProtocolResult]:
+        """What the protocols gave in the training that is exported."""
+        return self.told[self.exported].protocols
+
+    @property
     def accuracy(self) -> float:
-        """Test accuracy after the last protocol, in [0, 1]."""
-        return list(self.protocols.values())[-1].test_accuracy
+        """Test accuracy after the last protocol, in [0, 1]: mean over the trainings."""
+        return fmean(training.last.test_accuracy for training in self.told)
+
+    def accuracy_after(self, protocol: Protocol) -> float | None:
+        """Return the mean test accuracy after a protocol; None where there was no such one."""
+        found = [t.protocols[protocol] for t in self.told if protocol in t.protocols]
+        return fmean(record.test_accuracy for record in found) if found else None
+
+    @property
+    def validation(self) -> tuple[float, float] | None:
+        """Mean accuracy and loss on the validation images over the trainings; None without any."""
+        kept = [training.kept for training in self.trainings if training.kept is not None]
+        if not kept:
+            return None
+        return fmean(k.validation_accuracy for k in kept), fmean(k.validation_loss for k in kept)
 
     def to_dict(self) -> Metadata:
         """Return the entry of ``winners.json``."""
@@ -81,7 +131,34 @@ class Result:
     def from_dict(cls, entry: Mapping[str, Any]) -> Result:
         """Read an entry of ``winners.json``."""
         init = [HookReport.from_dict(report) for report in entry.get("init", ())]
-        return _RESULT.validate_python({**entry, "init": init})
+        values = {**entry, "init": init}
+        if "trainings" not in entry:  # of a version that trained each network once
+            only = {"protocols": values.pop("protocols"), "task": values.pop("task", "")}
+            values["trainings"] = [{"seed": 0, "fold": None, **only}]
+        return _RESULT.validate_python(values)
+
+
+def best_first(results: Iterable[Result]) -> list[Result]:
+    """Return networks in the order of how they do on the validation images.
+
+    That is by accuracy, averaged over the trainings, then by loss; those that were trained with
+    more seeds, the finalists, stand before all others. Where nothing judges some of them, they stay
+    in their order, which is that of the search's scores. Test images choose nothing.
+    """
+    found = sorted(results, key=lambda result: -len(result.trainings))
+    if not all(result.validation for result in found):
+        return found
+
+    def order(result: Result) -> tuple[int, float, float]:
+        accuracy, loss = result.validation or (0.0, 0.0)
+        return -len(result.trainings), -accuracy, loss
+
+    return sorted(found, key=order)
+
+
+def best(results: Iterable[Result], role: Role) -> Result | None:
+    """Return the network of a role that stands first in :func:`best_first`, if there is any."""
+    return next(iter(best_first(r for r in results if r.role == role)), None)
 
 
 _RESULT = TypeAdapter(Result)
@@ -104,10 +181,12 @@ class Winners:
 
     dataset: str  # name of the target
     classes: tuple[str, ...]  # names of its classes
-    train_images: int  # that were trained on
+    train_images: int  # that one training learned from
     test_images: int  # that the accuracies were measured on
     results: tuple[Result, ...]  # in the order of their folders
     given_up: tuple[GivenUp, ...] = ()
+    # That one training was judged on; each has its own where they are held out of the training.
+    validation_images: int = 0
 
     def write(self, store: RunStore) -> None:
         """Write ``winners.json``."""

@@ -35,7 +35,7 @@ class Network:
 
 
 def build_networks(
-    entries: Sequence[Entry], zoo: Zoo, train: Subset, job: JobConfig
+    entries: Sequence[Entry], zoo: Zoo, train: Subset, job: JobConfig, seed: int
 ) -> list[Network]:
     """Assemble every entry; entries of one recipe share their network.
 
@@ -50,7 +50,7 @@ def build_networks(
         if entry.recipe.key in made:
             continue
         init, classes = job.init if entry.init is None else entry.init, len(train.classes)
-        net = assemble(entry.recipe, models, init, None, labels, classes, job.seed, fitter=fitter)
+        net = assemble(entry.recipe, models, init, None, labels, classes, seed, fitter=fitter)
         made[entry.recipe.key] = Network(
             entry,
             net,

@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from zoo_search.data.preprocess import Preprocess
     from zoo_search.data.view import View
 
-Split = Literal["train", "validation", "test"]
 _SAMPLED = 32  # pictures that tell how large the others are
+_SHARE = 0.2  # of the training images that is held out where nothing is told
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,18 +39,34 @@ class Kept:
     """Decoded images and labels in the object store, uint8 ``[N, 3, H, W]`` and int64 ``[N]``.
 
     They are arrays of NumPy, which the processes of a machine share; tensors would be copied.
+
+    Attributes:
+        data: All images of a split; those that could not be decoded have the label -1.
+        at: Positions of those that are meant; None: all.
+        groups: Places in ``at`` that are dear to read apart.
+        training: The next good image stands in for a bad one, as where they are streamed.
     """
 
-    data: ray.ObjectRef[tuple[Pixels, Ints, list[Ints] | None]]
+    data: ray.ObjectRef[tuple[Pixels, Ints]]
+    at: Ints | None = None
+    groups: list[Ints] | None = None
+    training: bool = False
 
     def open(self) -> InMemory:
         """Return them, with the groups of positions that are dear to read apart."""
         import ray
 
-        pixels, labels, groups = ray.get(self.data)
+        pixels, labels = ray.get(self.data)
+        at = self.at
+        if self.training:
+            at = np.arange(len(labels)) if at is None else at
+            good = np.flatnonzero(labels[at] >= 0)
+            if len(good) < len(at):
+                at = at[good[np.searchsorted(good, np.arange(len(at))) % len(good)]]
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*not writable")  # nobody writes to them
-            return InMemory(torch.from_numpy(pixels), torch.from_numpy(labels), groups)
+            images = torch.from_numpy(pixels), torch.from_numpy(labels)
+        return InMemory(*images, self.groups, None if at is None else torch.from_numpy(at))
 
 
 Place = Kept | Streamed
@@ -81,86 +97,173 @@ class KeptReader(Reader):
             yield name, held[chunk][place]
 
 
-class Places:
-    """Puts the images of a run where its training workers find them.
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """The images that one training learns from, and those that it is judged on.
 
-    What fits a share of the object store is kept decoded: images at the size of a network where
-    they are augmented on the device, pictures at their own size where RandAugment goes before.
-    Networks of equal views share their images.
+    Attributes:
+        train: Learned from.
+        validation: Held out of the training; None: nothing judges it.
+        at: Positions of the former among all training images; None: all of them.
+        held: Positions of the latter among them; None: they are no training images.
+    """
+
+    train: Subset
+    validation: Subset | None
+    at: Ints | None = None
+    held: Ints | None = None
+
+
+def folds_of(dataset: VisionDataset, seed: int, share: float | None, trainings: int) -> list[Fold]:
+    """Return what each training of a network learns from and is judged on.
+
+    Where the data set has a validation split, that judges all of them. Else each training holds
+    out another part of the training images, of all classes alike, so that over all trainings more
+    images judge than any of them does without.
 
     Args:
         dataset: The target.
+        seed: Of the choice.
+        share: Of the training images that each training holds out, even where there is a
+            validation split, as one of so many equal parts (at most a half); 0: nothing is held
+            out; None: the data set's own split, else a fifth.
+        trainings: How many folds.
+
+    Raises:
+        UserError: If there are too few images to hold any out.
+    """
+    train = dataset.select("train", seed=seed)
+    if share is None and dataset.has("validation"):
+        return [Fold(train, dataset.select("validation", seed=seed))] * trainings
+    share = _SHARE if share is None else share
+    if not share:
+        return [Fold(train, None)] * trainings
+    place = {name: i for i, name in enumerate(train.ids)}
+
+    def at(part: Subset) -> Ints:
+        return np.asarray([place[name] for name in part.ids], dtype=np.int64)
+
+    parts = train.folds(max(2, trainings, round(1 / share)), seed)
+    cycle = [parts[number % len(parts)] for number in range(trainings)]
+    return [Fold(left, held, at(left), at(held)) for left, held in cycle]
+
+
+class Places:
+    """Puts the images of a run where its training workers find them.
+
+    What fits a share of the object store is kept decoded, once for all folds: images at the size
+    of a network where they are augmented on the device, pictures at their own size where
+    RandAugment goes before. Networks of equal views share their images.
+
+    Args:
+        dataset: The target.
+        folds: What trainings learn from and are judged on.
         seed: Of the selections.
-        validation: Share of the training images that is held out of the training.
         keep: Share of the object store's memory for decoded images.
     """
 
-    def __init__(self, dataset: VisionDataset, seed: int, validation: float, keep: float) -> None:
-        train, held_out = dataset.select("train", seed=seed), None
-        if validation:
-            train, held_out = train.hold_out(validation, seed)
-        self.splits: dict[Split, Subset] = {"train": train}
-        if held_out is not None:
-            self.splits["validation"] = held_out
-        self.splits["test"] = dataset.select("test", seed=seed)
+    def __init__(
+        self, dataset: VisionDataset, folds: Sequence[Fold], seed: int, keep: float
+    ) -> None:
+        self.whole = dataset.select("train", seed=seed)
+        self.test_set = dataset.select("test", seed=seed)
+        self.folds = folds
         self._left = keep * _object_store()
-        self._kept: dict[tuple[Split, View], Kept | None] = {}
-        self._streamed: dict[Split, Streamed] = {}
-        self._pictures: Streamed | None = None
+        self._kept: dict[tuple[str, View], Kept | None] = {}
+        self._streamed: dict[str, Streamed] = {}
+        self._reader: KeptReader | None = None
+        self._as_files = False  # decoded pictures would be too many
 
-    def train(self, transform: Preprocess, schedule: Schedule, protocol: Protocol) -> Place:
-        """Return the training images of a protocol."""
+    def train(
+        self, fold: int | None, transform: Preprocess, schedule: Schedule, protocol: Protocol
+    ) -> Place:
+        """Return the training images of a protocol; of no fold: all."""
+        chosen = Fold(self.whole, None) if fold is None else self.folds[fold]
         if schedule.augmentation(protocol) != "rand_augment":
-            return self.whole("train", transform)
+            kept = self._keep(self.whole, transform.view)
+            if kept is None:
+                return self._stream(chosen.train, transform.view)
+            groups = groups_of(chosen.train)
+            return replace(kept, at=chosen.at, groups=groups, training=True)
         change = PictureAugment(transform, schedule.flip, schedule.erase)
-        if self._pictures is None:
-            self._pictures = self._keep_pictures(self.splits["train"], transform.view)
-        return replace(self._pictures, view=transform.view, change=change)
+        streams = self._stream_pictures(chosen.train, transform.view)
+        return replace(streams, view=transform.view, change=change)
 
-    def whole(self, split: Split, transform: Preprocess) -> Place:
-        """Return the images of a split as they are."""
-        selection, view = self.splits[split], transform.view
-        if (split, view) not in self._kept:
+    def validation(self, fold: int | None, transform: Preprocess) -> Place | None:
+        """Return the images that a fold is judged on, as they are."""
+        chosen = None if fold is None else self.folds[fold]
+        if chosen is None or chosen.validation is None:
+            return None
+        if chosen.held is None:  # a split of its own
+            return self._whole(chosen.validation, transform.view)
+        kept = self._keep(self.whole, transform.view)
+        if kept is None:
+            return self._stream(chosen.validation, transform.view)
+        return replace(kept, at=chosen.held)
+
+    def test(self, transform: Preprocess) -> Place:
+        """Return the test images as they are."""
+        return self._whole(self.test_set, transform.view)
+
+    def _whole(self, selection: Subset, view: View) -> Place:
+        return self._keep(selection, view) or self._stream(selection, view)
+
+    def _keep(self, selection: Subset, view: View) -> Kept | None:
+        """Return a selection, decoded, or None where it is too large."""
+        key = selection.fingerprint, view
+        if key not in self._kept:
             size = len(selection) * view.nbytes
-            self._kept[split, view] = None
+            self._kept[key] = None
             if size <= self._left:
                 self._left -= size
-                self._kept[split, view] = _keep(selection, view, training=split == "train")
-        return self._kept[split, view] or self._stream(split, view)
+                self._kept[key] = _decode(selection, view)
+        return self._kept[key]
 
-    def _stream(self, split: Split, view: View) -> Streamed:
-        if split not in self._streamed:
-            self._streamed[split] = streamed(self.splits[split], view)
-        return replace(self._streamed[split], view=view)
+    def _stream(self, selection: Subset, view: View) -> Streamed:
+        key = selection.fingerprint
+        if key not in self._streamed:
+            self._streamed[key] = streamed(selection, view)
+        return replace(self._streamed[key], view=view)
 
-    def _keep_pictures(self, selection: Subset, view: View) -> Streamed:
+    def _stream_pictures(self, selection: Subset, view: View) -> Streamed:
         """Return what streams decoded pictures, or files where these would be too many."""
         import ray
 
-        as_it_is = self._stream("train", view)
-        if selection.reader.in_memory:
+        as_it_is = self._stream(selection, view)
+        if selection.reader.in_memory or self._as_files:
             return as_it_is
+        key = f"pictures {selection.fingerprint}"
+        if key not in self._streamed:
+            if self._reader is None and not self._has_room(self.whole):
+                self._as_files = True
+                return as_it_is
+            self._reader = self._reader or _decode_once(self.whole)
+            decoded = replace(fetch(as_it_is.stored), reader=self._reader)
+            self._streamed[key] = replace(as_it_is, stored=ray.put(decoded))
+        return self._streamed[key]
+
+    def _has_room(self, selection: Subset) -> bool:
+        """Say whether all pictures of a selection may be kept, and count them as kept then."""
         sample = [_decoded(raw) for _, raw in selection.reader.read(selection.ids[:_SAMPLED])]
         sizes = [picture.nbytes for picture in sample if not isinstance(picture, Unreadable)]
         size = sum(sizes) / len(sizes) * len(selection) if sizes else math.inf
         if size > self._left:
-            return as_it_is
+            return False
         self._left -= size
-        decoded = replace(fetch(as_it_is.stored), reader=_decode_once(selection))
-        return replace(as_it_is, stored=ray.put(decoded))
+        return True
 
 
-def _keep(selection: Subset, view: View, *, training: bool) -> Kept:
-    """Decode a selection; in training the next good image stands in for a bad one, as streamed."""
+def _decode(selection: Subset, view: View) -> Kept:
+    """Decode a selection."""
     import ray
 
     pixels, good = load_images(selection, view)
-    labels = selection.labels[good]
-    if training and not good.all():
-        at = np.flatnonzero(good)
-        after = np.searchsorted(at, np.arange(len(good))) % len(at)
-        pixels, labels = pixels[after], labels[after]
-    return Kept(ray.put((pixels, labels, groups_of(selection) if training else None)))
+    labels = np.where(good, selection.labels, -1)
+    if not good.all():
+        every = np.zeros((len(good), *pixels.shape[1:]), dtype=pixels.dtype)
+        every[good] = pixels
+        pixels = every
+    return Kept(ray.put((pixels, labels)))
 
 
 def _decode_once(selection: Selection) -> KeptReader:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from zoo_search.config import JobConfig
 from zoo_search.core.errors import UserError
+from zoo_search.core.progress import console
 from zoo_search.core.store import RunStore
 from zoo_search.data.base import VisionDataset
 from zoo_search.finetune.entries import Entry
@@ -16,18 +18,22 @@ from zoo_search.reassembly.costing import open_space
 from zoo_search.zoo import Zoo
 from zoo_search.zoo.load import load_model
 
+_BLOCKS_APART = 2
+"""Blocks by which two winners differ, unless they differ in enough of their multiply-adds."""
+
 
 def select_entries(
     job: JobConfig, store: RunStore, zoo: Zoo, dataset: VisionDataset, partition: Partition
 ) -> list[Entry]:
     """Return what is to be fine-tuned, the winners first.
 
-    - ``reassembly``: the best candidates by the first proxy that are no zoo model.
+    - ``reassembly``: the best candidates by the first proxy that are no zoo model, each far enough
+      from those before it (:func:`apart`): else all of them would be one and the same shot.
     - ``single``: as many zoo models within the budget, those whose frozen features classify the
       training images best (proxy ``probe``). No score finds the best single model with certainty;
       as many shots at it as the reassemblies get keeps the comparison fair.
-    - ``random``: one feasible recipe of at least two models, drawn uniformly, that is not among the
-      winners.
+    - ``random``: as many feasible recipes of at least two models, drawn uniformly, that are not
+      among the winners: the best of so many shots, as the winner is.
     - ``plain``: the architectures of ``finetune.plain``, whatever they cost: with weights under a
       head that is started as all are, without weights filled by the init hooks under a random head.
 
@@ -37,7 +43,15 @@ def select_entries(
     proxy = job.search.proxies[0]
     candidates = step.read(store)
     ranked = best_first(candidates, proxy)
-    winners = [c for c in ranked if c.kind == "reassembly"][: job.finetune.winners]
+    mixed = [c for c in ranked if c.kind == "reassembly"]
+    winners = apart(mixed, zoo, job.finetune.winners, job.finetune.least_difference)
+    if mixed and len(winners) < job.finetune.winners:
+        console.print(
+            f"  {len(winners)} reassemblies are fine-tuned, not {job.finetune.winners}: the other "
+            f"{len(mixed) - len(winners)} differ from these in one block of less than "
+            f"{job.finetune.least_difference:.0%} of their multiply-adds "
+            "(finetune.least_difference)"
+        )
     if not winners:
         reasons = Counter(c.reason for c in candidates if c.state == "failed")
         why = "Widen the budget, or add models to the zoo."
@@ -58,6 +72,49 @@ def select_entries(
     if "random" in job.finetune.baselines:
         chosen += _random(job, store, zoo, dataset, partition, winners)
     return chosen + _plain(job, zoo)
+
+
+def apart(candidates: Sequence[Candidate], zoo: Zoo, count: int, least: float) -> list[Candidate]:
+    """Return the first ``count`` candidates of which no two are nearly the same network.
+
+    Two are far enough apart if each holds two blocks or more that the other does not hold, or if
+    nodes that make up the share ``least`` of the multiply-adds of one of them are not in the other.
+    """
+    chosen: list[Candidate] = []
+    for candidate in candidates:
+        if len(chosen) == count:
+            break
+        if all(
+            _blocks_apart(candidate.recipe, other.recipe) >= _BLOCKS_APART
+            or share_apart(candidate.recipe, other.recipe, zoo) >= least
+            for other in chosen
+        ):
+            chosen.append(candidate)
+    return chosen
+
+
+def _blocks_apart(first: Recipe, second: Recipe) -> int:
+    ours, theirs = set(first.blocks), set(second.blocks)
+    return min(len(ours - theirs), len(theirs - ours))
+
+
+def share_apart(first: Recipe, second: Recipe, zoo: Zoo) -> float:
+    """Return the share of a recipe's multiply-adds that nodes have which the other does not hold.
+
+    It is the larger one of the two; stitches and heads do not count.
+    """
+    ours, theirs = _nodes(first, zoo), _nodes(second, zoo)
+    shared = sum(macs for node, macs in ours.items() if node in theirs)
+    return 1 - shared / max(1, sum(ours.values()), sum(theirs.values()))
+
+
+def _nodes(recipe: Recipe, zoo: Zoo) -> dict[tuple[str, int], int]:
+    """Return the multiply-adds of the nodes of a recipe, by model and place."""
+    return {
+        (block.model, place): zoo[block.model].graph.nodes[place].macs
+        for block in recipe.blocks
+        for place in range(block.start, block.stop)
+    }
 
 
 def _plain(job: JobConfig, zoo: Zoo) -> list[Entry]:
@@ -96,7 +153,8 @@ def _random(
     space = open_space(partition, zoo, len(dataset.classes), job.budget, store)
     taken = {c.recipe.key for c in winners}
     # Each zoo model is at most one recipe of the space.
-    for recipe in space.sample(len(taken) + len(zoo) + 1, job.seed):
-        if recipe.key not in taken and len(recipe.runs) > 1:
-            return [Entry("random recipe", "random", recipe, {})]
-    return []
+    count = max(1, len(winners))
+    drawn = space.sample(count + len(taken) + len(zoo), job.seed)
+    free = [r for r in drawn if r.key not in taken and len(r.runs) > 1]
+    names = ["random recipe", *(f"random recipe {n}" for n in range(2, count + 1))]
+    return [Entry(name, "random", recipe, {}) for name, recipe in zip(names, free, strict=False)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,7 @@ class TrainingTask:
     protocols: tuple[Protocol, ...]  # each from where the one before ended
     num_classes: int
     seed: int  # of order and augmentation
+    fold: int | None  # whose images are held out of ``train``; None: none are
     macs: int  # multiply-adds for one image: how much work it is
 
     def share_before(self, protocol: Protocol) -> tuple[float, float]:
@@ -44,13 +45,15 @@ class TrainingTask:
         return sum(epochs[:place]) / sum(epochs), epochs[place] / sum(epochs)
 
 
-def schedule_of(network: Network, job: JobConfig) -> tuple[Schedule, tuple[Protocol, ...]]:
-    """Return how a network is trained, and by which protocols.
+def schedule_of(
+    network: Network, job: JobConfig, protocols: Sequence[Protocol]
+) -> tuple[Schedule, tuple[Protocol, ...]]:
+    """Return how a network is trained, and by which of these protocols.
 
     A plain architecture without weights of its own has no blocks that are worth keeping still while
     a head learns: it goes through the last protocol alone, with the epochs of all.
     """
-    config, protocols = job.finetune, job.finetune.protocol
+    config = job.finetune
     schedule = get_schedule(
         config.schedule.name,
         epochs=config.epochs,
@@ -67,4 +70,4 @@ def schedule_of(network: Network, job: JobConfig) -> tuple[Schedule, tuple[Proto
         schedule = replace(schedule, step_limit=None)
         if protocols[0] == "full":  # after FROZEN-TUNING it is fitted
             schedule = replace(schedule, step_limit_full=None, renew=False)
-    return schedule, protocols
+    return schedule, tuple(protocols)

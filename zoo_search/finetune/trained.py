@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
 from zoo_search.core.errors import UserError
-from zoo_search.finetune.entries import PROTOCOLS, ProtocolResult
+from zoo_search.finetune.entries import PROTOCOLS, ProtocolResult, Result
+from zoo_search.training.order import Ints
 from zoo_search.training.schedules import Protocol
 from zoo_search.zoo.checkpoint import state_sha256
 
@@ -21,14 +28,25 @@ if TYPE_CHECKING:
     from zoo_search.core.store import RunStore
     from zoo_search.export.config import Metadata
 
-_STATE, _FAILED = "model.safetensors", "finetune/failed"
+_STATE, _PREDICTED = "model.safetensors", "predicted.safetensors"
+_FAILED = "finetune/failed"
+PREDICTIONS = "predictions.parquet"
+_FIELDS = [field.name for field in fields(Result)]
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What became of a task: what each protocol gave, and the state dict at the end."""
+    """What became of a task.
+
+    Attributes:
+        protocols: What each gave.
+        predicted: Class of each test image in the end, int64 ``[N]``; -1: it could not be decoded.
+            Empty where an earlier run has not kept it.
+        state: The state dict that was kept; likewise.
+    """
 
     protocols: Mapping[Protocol, ProtocolResult]
+    predicted: Ints
     state: Mapping[str, Tensor]
 
 
@@ -58,15 +76,25 @@ def folder_of(key: str) -> str:
 def keep_trained(store: RunStore, key: str, trained: Trained) -> None:
     """Put a finished task where :func:`read_trained` finds it."""
     with room_for("a fine-tuned network", store), store.local_folder(folder_of(key)) as folder:
-        save_file(dict(trained.state), folder / _STATE)
+        if trained.state:
+            save_file(dict(trained.state), folder / _STATE)
+        save_file({"predicted": torch.from_numpy(trained.predicted)}, folder / _PREDICTED)
         (folder / "protocols.json").write_bytes(PROTOCOLS.dump_json(trained.protocols))
+
+
+def protocols_of(store: RunStore, key: str) -> Mapping[Protocol, ProtocolResult]:
+    """Return what the protocols of a finished task gave."""
+    return PROTOCOLS.validate_json(store.read_bytes(f"{folder_of(key)}/protocols.json"))
 
 
 def read_trained(store: RunStore, key: str) -> Trained:
     """Return a finished task."""
+    folder = folder_of(key)
+    state = f"{folder}/{_STATE}"
     return Trained(
-        PROTOCOLS.validate_json(store.read_bytes(f"{folder_of(key)}/protocols.json")),
-        load(store.read_bytes(f"{folder_of(key)}/{_STATE}")),
+        protocols_of(store, key),
+        load(store.read_bytes(f"{folder}/{_PREDICTED}"))["predicted"].numpy(),
+        load(store.read_bytes(state)) if store.exists(state) else {},
     )
 
 
@@ -107,29 +135,88 @@ def parts_of(store: RunStore, key: str) -> int | None:
 
 
 def earlier_winners(store: RunStore) -> dict[str, str]:
-    """Return the whole and untouched folders of ``winners/`` of an earlier run, by task."""
-    found = {}
+    """Return the whole and untouched folders of ``winners/`` of an earlier run, by their tasks."""
+    found: dict[str, str] = {}
     for number in store.list("winners"):
         folder = f"winners/{number}"
-        if store.exists(folder):
-            facts = _facts(store, folder)
-            if "task" in facts and facts.get("state_sha256") == _digest(store, folder):
-                found[facts["task"]] = folder
+        result = _result(store, folder)
+        if result is not None:
+            found |= {t.task: folder for t in (*result.trainings, *result.retrained) if t.task}
     return found
 
 
-def read_winner(store: RunStore, folder: str) -> Trained:
-    """Return a winner of an earlier run as the finished task that it was."""
-    protocols = PROTOCOLS.validate_python(_facts(store, folder).get("protocols", {}))
-    return Trained(protocols, load(store.read_bytes(f"{folder}/{_STATE}")))
+def take_over(store: RunStore, folder: str, keys: Sequence[str]) -> None:
+    """Put the trainings of an earlier winner where finished tasks lie.
+
+    All of them, if these are the ``keys`` that are asked for: the weights of one and the results of
+    the others. Else the exported one alone, if it is asked for.
+    """
+    result = _result(store, folder)
+    if result is None:
+        return
+    exported, predicted = result.told[result.exported], read_predictions(store, folder)
+    for trainings in (result.trainings, result.retrained):
+        all_of_them = [training.task for training in trainings] == list(keys)
+        for training in trainings:
+            wanted = all_of_them or (training is exported and training.task in keys)
+            if not wanted or store.exists(folder_of(training.task)):
+                continue
+            state = load(store.read_bytes(f"{folder}/{_STATE}")) if training is exported else {}
+            classes = np.empty(0, dtype=np.int64)
+            if trainings is result.told:
+                classes = predicted.column(_column(training.seed)).to_numpy().astype(np.int64)
+            keep_trained(store, training.task, Trained(training.protocols, classes, state))
 
 
-def _facts(store: RunStore, folder: str) -> Metadata:
+def write_predictions(
+    path: Path, ids: Sequence[str], labels: Ints, told: Mapping[int, Ints]
+) -> None:
+    """Write what each training, by its seed, said of the test images."""
+    columns = {_column(seed): pa.array(classes, pa.int32()) for seed, classes in told.items()}
+    table = {"id": pa.array(ids, pa.string()), "label": pa.array(labels, pa.int32()), **columns}
+    pq.write_table(pa.table(table), path / PREDICTIONS)
+
+
+def read_predictions(store: RunStore, folder: str) -> pa.Table:
+    """Read ``predictions.parquet`` of a winner: ``id``, ``label`` and ``seed_…`` for each training.
+
+    Classes are positions; -1 stands for an image that could not be decoded.
+    """
+    return pq.read_table(pa.BufferReader(store.read_bytes(f"{folder}/{PREDICTIONS}")))
+
+
+def right_of(store: RunStore, results: Sequence[Result]) -> dict[str, npt.NDArray[np.bool_]]:
+    """Return which test images each training of each network got right, ``[trainings, images]``.
+
+    Images that could not be decoded are left out. A network without ``predictions.parquet`` (of an
+    earlier version) is missing.
+    """
+    found: dict[str, npt.NDArray[np.bool_]] = {}
+    for result in results:
+        if result.folder is None or not store.exists(f"{result.folder}/{PREDICTIONS}"):
+            continue
+        table = read_predictions(store, result.folder)
+        labels = table.column("label").to_numpy()
+        said = np.stack([table.column(_column(t.seed)).to_numpy() for t in result.told])
+        found[result.name] = (said == labels)[:, (said >= 0).all(axis=0)]
+    return found
+
+
+def _column(seed: int) -> str:
+    return f"seed_{seed}"
+
+
+def _result(store: RunStore, folder: str) -> Result | None:
+    """Return what a folder of ``winners/`` holds; None if it is not as it was written."""
     try:
         facts: Metadata = store.read_json(f"{folder}/config.json")["metadata"]
-    except (OSError, ValueError, KeyError):
-        return {}
-    return facts
+        if facts["state_sha256"] != _digest(store, folder):
+            return None
+        read_predictions(store, folder)
+        known: Mapping[str, Any] = facts
+        return Result.from_dict({key: known[key] for key in _FIELDS})
+    except (OSError, ValueError, KeyError, pa.ArrowInvalid):
+        return None
 
 
 def _digest(store: RunStore, folder: str) -> str | None:

@@ -22,6 +22,7 @@ from zoo_search.core.progress import Bar, console, progress
 from zoo_search.core.store import RunStore
 from zoo_search.finetune.checkpoints import FOLDER as CHECKPOINTS
 from zoo_search.finetune.lanes import Layout, lay_out, share_out
+from zoo_search.finetune.race import NOBODY, Race
 from zoo_search.finetune.streaming import Streamed
 from zoo_search.finetune.tasks import TrainingTask
 from zoo_search.finetune.trained import Failure, failure_of, folder_of, forget_failures
@@ -49,9 +50,15 @@ _HELPERS_LOCAL = (*_HELPERS, "PlacementGroupCleanerCallback")
 
 
 def train_all(
-    tasks: Sequence[TrainingTask], store: RunStore, config: FinetuneConfig, run: str
+    tasks: Sequence[TrainingTask],
+    store: RunStore,
+    config: FinetuneConfig,
+    run: str,
+    race: Race = NOBODY,
 ) -> dict[str, Failure]:
-    """Bring every task of a run to its end; what it gave lies in the run directory then.
+    """Bring every task of a run to its end, and those that the race goes on with.
+
+    What they gave lies in the run directory then.
 
     Returns:
         Why a training diverged, by the key of its task: the others went on.
@@ -60,9 +67,10 @@ def train_all(
         UserError: If something else has to be mended before a task can end, or nothing happens for
             long (:class:`zoo_search.core.timeout.Timeout`).
     """
-    if all(store.exists(folder_of(task.key)) for task in tasks):
-        return {}
     forget_failures(store)
+    further = race.further(store)
+    if further is not None and all(store.exists(folder_of(t.key)) for t in [*tasks, *further]):
+        return {}
     found = cluster.connect()
     local = found.address == "local"
     todo = [task for task in tasks if not store.exists(folder_of(task.key))]
@@ -70,7 +78,7 @@ def train_all(
     batch = min(task.schedule.batch_size for task in tasks)
     streams = any(map(_streams, tasks))
     layout = lay_out(found, len(tasks), config, batch=batch, streams=streams)
-    layout = layout.narrowed(len(todo))
+    layout = layout.narrowed(max(len(todo), len(race.expected)))
     elastic = layout.width is None
     _set_unless_user(
         {**_QUICK, **(_QUICK_LOCAL if local else {}), **(_QUICK_ELASTIC if elastic else {})}
@@ -91,6 +99,7 @@ def train_all(
         config.accumulate,
         run,
         config.log,
+        race,
         _EPOCH_SECONDS,
         _STEP_SECONDS,
     )
@@ -99,8 +108,9 @@ def train_all(
     made = trainer(run_lane, train_loop_config=lanes, **_settings(layout, store, local))
     # A thread, since a trainer blocks; a daemon, so that Ctrl-C ends the command at once.
     threading.Thread(target=_fit, args=(made, ended), daemon=True).start()
-    with progress("fine-tuning", len(todo), work=sum(task.macs for task in todo)) as bar:
-        return _watch(list(todo), store, ended, bar, cluster.Listener(pulse).news)
+    every = [*todo, *race.expected]
+    with progress("fine-tuning", len(every), work=sum(task.macs for task in every)) as bar:
+        return _watch(list(todo), store, ended, bar, cluster.Listener(pulse).news, race)
 
 
 def _set_unless_user(values: dict[str, str]) -> None:
@@ -121,19 +131,27 @@ def _watch(
     ended: queue.Queue[Exception | None],
     bar: Bar,
     news: Callable[[], cluster.News | None],
+    race: Race = NOBODY,
 ) -> dict[str, Failure]:
     """Report finished tasks until the trainer has ended; return those that diverged.
+
+    What the race goes on with is waited for, too, once that is known.
 
     A new checkpoint is progress, too, and so are ``news`` of steps.
     """
     limit, running = cluster.Timeout("fine-tuning"), True
     kept: list[list[str]] = []
     told: list[str] = []
+    begun, further = len(waiting), None
+    work = sum(task.macs for task in waiting)
     while True:
         for task in [task for task in waiting if store.exists(folder_of(task.key))]:
             waiting.remove(task)
             limit.progress()
             bar.advance(1, note=task.name, work=task.macs, name=task.name)
+        if further is None and (further := race.further(store)) is not None:
+            waiting += further
+            bar.resize(begun + len(further), work + sum(task.macs for task in further))
         found = [store.list(f"{CHECKPOINTS}/{task.key}") for task in waiting]
         if found != kept:
             kept = found

@@ -9,6 +9,7 @@ from zoo_search.finetune.checkpoints import Checkpoints, TaskCheckpoint
 from zoo_search.finetune.entries import ProtocolResult
 from zoo_search.finetune.logs import EpochLog
 from zoo_search.finetune.tasks import TrainingTask
+from zoo_search.training.choice import Choice
 from zoo_search.training.schedules import Protocol
 from zoo_search.training.snapshot import Epoch, Snapshot
 
@@ -16,6 +17,7 @@ _LOGGED = {
     "train_loss": "loss",
     "train_accuracy": "accuracy",
     "validation_accuracy": "validation_accuracy",
+    "validation_loss": "validation_loss",
     "rate": "rate",
     "images_per_second": "images_per_second",
     "device_memory": "device_memory",
@@ -27,8 +29,10 @@ _LOGGED = {
 class Watcher:
     """Is told what happens in the training of one network; this one keeps it to itself."""
 
-    def begin(self, protocol: Protocol, finished: Mapping[Protocol, ProtocolResult]) -> None:
-        """Hear of a protocol that begins, or goes on, and of those before it."""
+    def begin(
+        self, protocol: Protocol, finished: Mapping[Protocol, ProtocolResult], choice: Choice
+    ) -> None:
+        """Hear of a protocol that begins, or goes on, of those before it, and of what is kept."""
 
     def step(self, share: float, snapshot: Callable[[], Snapshot]) -> None:
         """Hear of a step: the share of the protocol that is done, and where it is."""
@@ -36,8 +40,8 @@ class Watcher:
     def epoch(self, point: Epoch, snapshot: Callable[[], Snapshot]) -> None:
         """Hear of an epoch."""
 
-    def end(self, protocol: Protocol, result: ProtocolResult) -> None:
-        """Hear what a protocol gave."""
+    def end(self, finished: Mapping[Protocol, ProtocolResult]) -> None:
+        """Hear what all protocols gave."""
 
 
 class Reporter(Watcher):
@@ -64,10 +68,13 @@ class Reporter(Watcher):
         self._last = time.monotonic()
         self._protocol: Protocol = task.protocols[0]
         self._finished: Mapping[Protocol, ProtocolResult] = {}
+        self._choice = Choice()
 
-    def begin(self, protocol: Protocol, finished: Mapping[Protocol, ProtocolResult]) -> None:
+    def begin(
+        self, protocol: Protocol, finished: Mapping[Protocol, ProtocolResult], choice: Choice
+    ) -> None:
         """Remember where checkpoints are."""
-        self._protocol, self._finished = protocol, finished
+        self._protocol, self._finished, self._choice = protocol, finished, choice
 
     def step(self, share: float, snapshot: Callable[[], Snapshot]) -> None:
         """Pass the share on; write a checkpoint now and then."""
@@ -82,11 +89,15 @@ class Reporter(Watcher):
         self._log.epoch(self._protocol, point.epoch, values)
         self._keep(snapshot, self._epoch_seconds)
 
-    def end(self, protocol: Protocol, result: ProtocolResult) -> None:
-        """Log the accuracy on the test images."""
-        self._log.result(protocol, {"test_accuracy": result.test_accuracy})
+    def end(self, finished: Mapping[Protocol, ProtocolResult]) -> None:
+        """Log the accuracies on the test images: not before all is chosen."""
+        for protocol, result in finished.items():
+            self._log.result(protocol, {"test_accuracy": result.test_accuracy})
 
     def _keep(self, snapshot: Callable[[], Snapshot], seconds: float) -> None:
         if time.monotonic() - self._last >= seconds:
-            self._checkpoints.write(TaskCheckpoint(self._protocol, self._finished, snapshot()))
+            kept, chosen = self._choice.kept, self._choice.tensors()
+            self._checkpoints.write(
+                TaskCheckpoint(self._protocol, self._finished, snapshot(), kept, chosen)
+            )
             self._last = time.monotonic()

@@ -6,12 +6,14 @@ run directory; checkpoints hold the one in work.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import torch
+from torch import nn
 
 from zoo_search.cluster import Pulse, beater
 from zoo_search.core.errors import UserError
@@ -19,8 +21,10 @@ from zoo_search.core.imports import import_timm
 from zoo_search.core.store import RunStore
 from zoo_search.finetune.checkpoints import Checkpoints, TaskCheckpoint
 from zoo_search.finetune.entries import ProtocolResult
+from zoo_search.finetune.lanes import share_out
 from zoo_search.finetune.logs import EpochLog
 from zoo_search.finetune.places import open_images
+from zoo_search.finetune.race import NOBODY, Race
 from zoo_search.finetune.streaming import Streamed
 from zoo_search.finetune.tasks import TrainingTask
 from zoo_search.finetune.trained import (
@@ -35,8 +39,9 @@ from zoo_search.finetune.trained import (
 )
 from zoo_search.finetune.watching import Reporter, Watcher
 from zoo_search.networks.renewal import renew
-from zoo_search.training.accuracy import accuracy
+from zoo_search.training.accuracy import Predictions, predict
 from zoo_search.training.augment import Augmentation
+from zoo_search.training.choice import Choice
 from zoo_search.training.machine import ALONE, Machine, Workers, is_out_of_memory, resolved
 from zoo_search.training.precision import precision_on
 from zoo_search.training.train import DivergedError, train
@@ -45,6 +50,9 @@ if TYPE_CHECKING:
     from zoo_search.finetune.places import Place
     from zoo_search.networks.network import ReassembledNet
     from zoo_search.training.images import ImageSource
+    from zoo_search.training.schedules import Protocol
+
+_LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,7 @@ class Lanes:
         pulse: Hears of steps, and of what was changed to go on.
         run: Name of the job, for logs.
         log: Services that curves go to, beside TensorBoard.
+        race: Says which tasks come after these.
         epoch_seconds: At the end of an epoch a checkpoint is written when the last one is so old.
         step_seconds: Likewise at the end of a step.
     """
@@ -81,12 +90,16 @@ class Lanes:
     parts: int = 1
     run: str = ""
     log: tuple[str, ...] = ()
+    race: Race = NOBODY
     epoch_seconds: float = 0.0
     step_seconds: float = 0.0
 
 
 def run_lane(lanes: Lanes) -> None:
-    """Fine-tune those tasks of this worker's lane that have no end yet; runs inside Ray Train."""
+    """Fine-tune those tasks of this worker's lane that have no end yet; runs inside Ray Train.
+
+    When those of all lanes have ended, the trainings that the race goes on with are shared out.
+    """
     import ray.train.torch
 
     import_timm()  # the quick way, before the networks' own modules would import it
@@ -97,9 +110,19 @@ def run_lane(lanes: Lanes) -> None:
     if 0 < lanes.gpus < 1:
         torch.cuda.set_per_process_memory_fraction(lanes.gpus, device)
     for task in lanes.tasks[lane]:
-        ended = store.exists(folder_of(task.key)) or failure_of(store, task.key) is not None
-        if not workers.say(ended):
-            _bring_to_end(task, store, lanes, workers, device)
+        _unless_ended(task, store, lanes, workers, device)
+    while (further := lanes.race.further(store)) is None:
+        time.sleep(_LOOK_SECONDS)  # another lane is at one of the first
+    for task in share_out(further, len(lanes.tasks))[lane]:
+        _unless_ended(task, store, lanes, workers, device)
+
+
+def _unless_ended(
+    task: TrainingTask, store: RunStore, lanes: Lanes, workers: Workers, device: torch.device
+) -> None:
+    ended = store.exists(folder_of(task.key)) or failure_of(store, task.key) is not None
+    if not workers.say(ended):
+        _bring_to_end(task, store, lanes, workers, device)
 
 
 def _bring_to_end(
@@ -186,19 +209,34 @@ def tune(
     resume: TaskCheckpoint | None = None,
     lanes: Lanes | None = None,
 ) -> Trained:
-    """Run the protocols of a task on ``net`` in place; the test images are looked at after each.
+    """Run the protocols of a task on ``net`` in place.
 
-    What FULL-TUNING starts from is renewed before its first step, where the schedule says so.
+    The start, and the weights after each epoch of each protocol, are judged on the validation
+    images, where there are any; a protocol goes on from the weights that are kept
+    (:mod:`zoo_search.training.choice`), and the last of these are the end. The test images choose
+    nothing. What FULL-TUNING starts from is renewed before its first step, where the schedule says
+    so.
     """
     net = net.to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     finished = dict(resume.finished) if resume else {}
+    choice, test = Choice(), _opened(task.test, lanes)
+    validation = None if task.validation is None else _opened(task.validation, lanes)
+    if resume:
+        choice.resume(resume.kept, resume.chosen)
     for protocol in [p for p in task.protocols if p not in finished]:
-        watcher.begin(protocol, dict(finished))
+        watcher.begin(protocol, dict(finished), choice)
         images = _opened(task.train[protocol], lanes)
         begun = resume.snapshot if resume and resume.protocol == protocol else None
-        if protocol == "full" and begun is None and task.schedule.renew:
-            augment = Augmentation(task.num_classes, task.transform, task.schedule, protocol)
-            renew(net, images, augment, machine, task.seed)
+        judge = None
+        if validation is not None:
+            judge = partial(_judge, task, validation, machine, choice, protocol)
+        if begun is None:
+            if judge is not None and not finished:
+                judge(net, 0)
+            choice.put_into(net)
+            if protocol == "full" and task.schedule.renew:
+                augment = Augmentation(task.num_classes, task.transform, task.schedule, protocol)
+                renew(net, images, augment, machine, task.seed)
         result = train(
             net,
             images,
@@ -208,23 +246,41 @@ def tune(
             protocol=protocol,
             seed=task.seed,
             machine=machine,
-            validation=None if task.validation is None else _opened(task.validation, lanes),
+            judge=judge,
             resume=begun,
             on_epoch=watcher.epoch,
             on_step=watcher.step,
         )
+        choice.put_into(net)
+        predictions = predict(net, test, task.transform, machine=machine)
         finished[protocol] = ProtocolResult(
-            accuracy(net, _opened(task.test, lanes), task.transform, machine=machine),
+            predictions.accuracy,
             result.trainable_params,
             round(result.seconds, 3),
             result.curve,
+            choice.kept,
         )
-        watcher.end(protocol, finished[protocol])
+    watcher.end(finished)
     state = {
         key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for key, value in net.state_dict().items()
     }
-    return Trained(finished, state)
+    return Trained(finished, predictions.predicted, state)
+
+
+def _judge(
+    task: TrainingTask,
+    validation: ImageSource,
+    machine: Machine,
+    choice: Choice,
+    protocol: Protocol,
+    net: nn.Module,
+    epoch: int,
+) -> Predictions:
+    """Look at the validation images, and keep the weights if they deserve it."""
+    found = predict(net, validation, task.transform, machine=machine)
+    choice.offer(net, found, protocol, epoch)
+    return found
 
 
 def _opened(place: Place, lanes: Lanes | None) -> ImageSource:

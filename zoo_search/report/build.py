@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import base64
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from zoo_search.config import read_job
 from zoo_search.core.store import RunStore
-from zoo_search.finetune.entries import Result, Winners
-from zoo_search.plots import run
+from zoo_search.finetune.entries import Result, Role, Winners, best, best_first
+from zoo_search.finetune.trained import right_of
+from zoo_search.plots import run, winners
 from zoo_search.plots.style import PALETTE
+from zoo_search.report.comparison import Estimate, estimate
 from zoo_search.report.ranking import ranking
 from zoo_search.report.summary import ROLES
-from zoo_search.report.verdict import best_first, verdict
+from zoo_search.report.verdict import verdict
+
+if TYPE_CHECKING:
+    from zoo_search.similarities.table import SimilarityTable
 
 
 def build(store: RunStore) -> str:
@@ -41,35 +49,41 @@ def _facts(store: RunStore) -> dict[str, object]:
     from zoo_search.plots.sets import partition_picture, restarts_picture
     from zoo_search.similarities.table import SimilarityTable
 
-    job, winners, ranked = read_job(store), Winners.read(store), ranking(store)
+    job, told, ranked = read_job(store), Winners.read(store), ranking(store)
     table = SimilarityTable.load(store.path("similarity.parquet"))
     partition = Partition.load(store.path("partition.json"))
     nodes = {name: len(model.cuts) - 1 for name, model in table.models.items()}
-    results = best_first(winners.results)
+    results, right = best_first(told.results), right_of(store, told.results)
+    intervals = {name: estimate(each.astype(np.float64)) for name, each in right.items()}
+    colours = _colours(nodes, results)
     names = {result.recipe.key: result.name for result in results}
     pictures = {
         "similarity": heat_map(table),
         "partition": partition_picture(partition, nodes),
         "restarts": restarts_picture(partition),
         "candidates": run.candidate_picture(ranked.scored, ranked.proxy, names),
-        "curves": run.curve_picture(winners.results),
+        "curves": run.curve_picture(told.results),
+        "accuracies": winners.accuracy_picture(_points(results, intervals)),
+        "networks": winners.networks_picture(_drawn(results, table), colours),
     }
     return {
         "job": job,
         "job_yaml": store.read_text("job.yaml"),
-        "verdict": verdict(results, winners.test_images, winners.given_up),
+        "verdict": verdict(results, right, told.test_images, told.given_up),
         "lines": [
             {
                 "result": result,
                 "role": ROLES[result.role],
                 "score": result.scores.get(ranked.proxy),
-                "seconds": sum(record.seconds for record in result.protocols.values()),
+                "interval": intervals.get(result.name),
+                "after": {p: result.accuracy_after(p) for p in result.protocols},
+                "seconds": sum(r.seconds for t in result.told for r in t.protocols.values()),
             }
             for result in results
         ],
         "roles": ROLES,
-        "colours": _colours(nodes, results),
-        "winners": winners,
+        "colours": colours,
+        "winners": told,
         "ranked": ranked,
         "zoo": store.read_json("zoo.json"),
         "partition": partition,
@@ -81,6 +95,43 @@ def _facts(store: RunStore) -> dict[str, object]:
             for name, svg in pictures.items()
         },
     }
+
+
+def _points(results: Sequence[Result], intervals: Mapping[str, Estimate]) -> list[winners.Point]:
+    """Return the networks as points of a picture; without an interval, where there is none."""
+    points, first = [], {result.role: best(results, result.role) for result in results}
+    for result in results:
+        found = intervals.get(result.name)
+        low, high = (result.accuracy,) * 2 if found is None else (found.low, found.high)
+        points.append(
+            winners.Point(
+                result.name,
+                result.role,
+                ROLES[result.role],
+                result.macs,
+                result.accuracy,
+                min(low, result.accuracy),
+                max(high, result.accuracy),
+                first[result.role] is result,
+            )
+        )
+    return points
+
+
+def _drawn(results: Sequence[Result], table: SimilarityTable) -> list[winners.Drawn]:
+    """Return the best network of each role that consists of models of the zoo, as its blocks."""
+    found = []
+    roles: tuple[Role, ...] = ("reassembly", "single", "random")
+    for result in filter(None, (best(results, role) for role in roles)):
+        pieces = [
+            winners.Piece(
+                b.model, b.start, b.stop, sum(table.models[b.model].macs[b.start : b.stop])
+            )
+            for b in result.recipe.blocks
+        ]
+        cost = f"{result.params / 1e6:.2f} M parameters, {result.macs / 1e6:.1f} M MACs"
+        found.append(winners.Drawn(result.name, f"{result.accuracy:.1%}, {cost}", pieces))
+    return found
 
 
 def _colours(zoo: Iterable[str], results: Sequence[Result]) -> dict[str, str]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from zoo_search.config import read_job
 from zoo_search.core.store import RunStore
 from zoo_search.core.tables import Table, number, text
-from zoo_search.finetune.entries import GivenUp, Result, Role, Winners
-from zoo_search.report.verdict import best_first, verdict
+from zoo_search.finetune.entries import GivenUp, Result, Role, Winners, best_first
+from zoo_search.finetune.trained import right_of
+from zoo_search.report.verdict import verdict
 
 ROLES: dict[Role, str] = {
     "reassembly": "reassembly",
@@ -25,7 +26,8 @@ class Summary:
     """What a run ended with."""
 
     table: Table
-    """One row a network, best first; those whose training came to no end stand last, with the
+    """One row a network, best on the validation images first; accuracies are means over its
+    trainings. Those whose training came to no end stand last, with the
     reason as the field ``given_up``."""
     verdict: str
     """Whether reassembly paid."""
@@ -41,7 +43,8 @@ def summary(store: RunStore) -> Summary:
     """Read ``winners.json`` into the closing table of a run."""
     job, winners = read_job(store), Winners.read(store)
     results = best_first(winners.results)
-    told = verdict(results, winners.test_images, winners.given_up)
+    right = right_of(store, winners.results)
+    told = verdict(results, right, winners.test_images, winners.given_up)
     protocols = dict.fromkeys(name for result in winners.results for name in result.protocols)
     columns = (
         text("name", "network"),
@@ -49,6 +52,7 @@ def summary(store: RunStore) -> Summary:
         text("blocks"),
         number("params_m", "parameters (M)"),
         number("macs_m", "MACs (M)"),
+        *([number("validation_percent", "validation %")] if winners.validation_images else []),
         *(number(f"{name}_percent", f"{name.upper()} test %") for name in protocols),
     )
     rows = [*map(_row, results), *map(_row_without_end, winners.given_up)]
@@ -66,6 +70,10 @@ def _row_without_end(network: GivenUp) -> dict[str, object]:
     return {"name": network.name, "role": ROLES[network.role], "given_up": network.reason}
 
 
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
 def _row(result: Result) -> dict[str, object]:
     blocks = (f"{b.model} {b.start}-{b.stop}" for b in result.recipe.blocks)
     return {
@@ -76,8 +84,11 @@ def _row(result: Result) -> dict[str, object]:
         "macs": result.macs,
         "params_m": f"{result.params / 1e6:.2f}",
         "macs_m": f"{result.macs / 1e6:.1f}",
+        "trainings": len(result.told),
+        **({"validation_percent": _percent(result.validation[0])} if result.validation else {}),
         **{
-            f"{protocol}_percent": f"{100 * record.test_accuracy:.1f}"
-            for protocol, record in result.protocols.items()
+            f"{protocol}_percent": _percent(found)
+            for protocol in result.protocols
+            if (found := result.accuracy_after(protocol)) is not None
         },
     }

@@ -1,19 +1,32 @@
-"""Whether reassembly paid: the winners against the best single model and a random recipe."""
+"""Whether reassembly paid: the winner against the best single model and the best random recipe.
+
+Which network stands for its kind was decided by validation images
+(:func:`zoo_search.finetune.entries.best`), before any test label was looked at.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from zoo_search.core.errors import some
-from zoo_search.finetune.entries import GivenUp, Result, Role
+from zoo_search.finetune.entries import GivenUp, Result, Role, best
+from zoo_search.report.comparison import Estimate, Right, difference
 
 _BASELINES: dict[Role, str] = {
-    "single": "the best single model at equal cost",
-    "random": "a random recipe at equal cost",
+    "single": "the best single model within the same budget",
+    "random": "the best random recipe within it",
     "plain": "the best plain model",
 }
+_OUTCOMES: dict[Role, tuple[str, str]] = {
+    "single": ("reassembly wins", "reassembly loses"),
+    "random": ("the search wins", "the search loses"),
+    "plain": ("reassembly wins", "reassembly loses"),
+}
+"""What is said of a difference that is clear, on either side."""
+
+Outcome = Literal["ahead", "behind", "level"]
 
 
 @dataclass(frozen=True)
@@ -21,58 +34,87 @@ class Verdict:
     """What a run showed."""
 
     text: str
-    """One or two sentences for a reader who sees nothing else."""
+    """A few sentences for a reader who sees nothing else."""
     winner: str
     """Name of the best reassembly."""
-    beats_single: bool | None
-    """Whether it leads by two standard errors or more; None where there is no single model, or it
-    leads and the training of one came to no end."""
-    beats_random: bool | None
-    """Likewise for the random recipe."""
-
-
-def best_first(results: Sequence[Result]) -> list[Result]:
-    """Return results by test accuracy after the last protocol, best first."""
-    return sorted(results, key=lambda result: result.accuracy, reverse=True)
+    against: Mapping[Role, Outcome]
+    """Where the winner stands against the best network of a role, with 95 % confidence. A role is
+    missing where there is no such network, no predictions to compare, or the winner leads and the
+    training of one came to no end."""
 
 
 def verdict(
-    results: Sequence[Result], test_images: int, given_up: Sequence[GivenUp] = ()
+    results: Sequence[Result],
+    right: Mapping[str, Right],
+    test_images: int,
+    given_up: Sequence[GivenUp] = (),
 ) -> Verdict:
     """Compare the best reassembly with the baselines, by test accuracy after the last protocol.
 
-    The standard error of the difference takes the two accuracies as independent proportions over
-    ``test_images`` images (it is on the safe side, since both saw the same images); a lead of less
-    than two standard errors is called level. A baseline among ``given_up``, those whose training
-    came to no end, is not beaten.
+    Args:
+        results: Of the run.
+        right: For each network, by name, which test images each training got right.
+        test_images: How many there are.
+        given_up: Networks whose training came to no end. A baseline among them is not beaten.
 
     Raises:
         ValueError: If no entry of ``winners.json`` is a reassembly.
     """
-    winner = _best(results, "reassembly")
+    winner = best(results, "reassembly")
     if winner is None:
         raise ValueError("winners.json holds no reassembly")
-    score = winner.accuracy
-    said = [f"The best reassembly, {winner.name}, reaches {score:.1%} on the test images."]
-    won: dict[Role, bool] = {}
+    said: list[str] = []
+    against: dict[Role, Outcome] = {}
+    ours = f"Of {test_images:,} test images the best reassembly, {winner.name}, gets "
+    ours += f"{winner.accuracy:.1%} right"
     for role, what in _BASELINES.items():
-        other, missing = _best(results, role), _names(given_up, role)
-        if other is not None:
-            name = f"{other.name} ({_size(other)})" if role == "plain" else other.name
-            ahead, text = _compare(what, name, score, other.accuracy, test_images, missing)
-            if not (ahead and missing):
-                won[role] = ahead
-            said.append(text)
-        elif missing:
-            said.append(f"There is no comparison with {what}: {_no_end(missing)}.")
-    said += [_changed(r, results, test_images) for r in results if r.role == "variant"]
+        other, missing = best(results, role), _names(given_up, role)
+        if other is None:
+            if missing:
+                said.append(f"There is no comparison with {what}: {_no_end(missing)}.")
+            continue
+        if missing:
+            what += f" that came to an end ({_listed(missing)} did not)"
+        name = f"{other.name} ({_size(other)})" if role == "plain" else other.name
+        theirs = f"{what}, {name}, {other.accuracy:.1%}"
+        start = f"{ours} and {theirs}" if not said else f"{theirs[0].upper()}{theirs[1:]}"
+        gap = _difference(right, winner, other)
+        if gap is not None and not (missing and gap.outcome == "ahead"):
+            against[role] = gap.outcome
+        said.append(f"{start}: {_outcome(gap, winner, other, *_OUTCOMES[role], bool(missing))}.")
+    if not said or not said[0].startswith(ours):
+        said.insert(0, f"{ours}.")
+    said += [_changed(r, results, right) for r in results if r.role == "variant"]
     others = [*_names(given_up, "reassembly"), *_names(given_up, "variant")]
     if others:
         said.append(f"Besides, {_no_end(others)}.")
-    return Verdict(" ".join(said), winner.name, won.get("single"), won.get("random"))
+    return Verdict(" ".join(said), winner.name, against)
 
 
-def _changed(variant: Result, results: Sequence[Result], images: int) -> str:
+def _outcome(
+    gap: Estimate | None, ours: Result, theirs: Result, wins: str, loses: str, missing: bool
+) -> str:
+    """Say what a difference shows, and how sure that is."""
+    if gap is None:
+        points = 100 * (ours.accuracy - theirs.accuracy)
+        return f"{points:+.1f} points, and nothing to tell how sure that is"
+    word = {"ahead": wins, "behind": loses, "level": "too close to call"}[gap.outcome]
+    if missing and gap.outcome == "ahead":
+        word = "no victory, since not all came to an end"
+    return f"{word} ({_interval(gap)})"
+
+
+def _interval(gap: Estimate) -> str:
+    count = f"{gap.trainings} trainings each"
+    if gap.trainings == 1:
+        count = "one training each, whose own noise is not in it"
+    return (
+        f"{100 * gap.mean:+.1f} points; with 95 % confidence {100 * gap.low:+.1f} to "
+        f"{100 * gap.high:+.1f}, {count}"
+    )
+
+
+def _changed(variant: Result, results: Sequence[Result], right: Mapping[str, Right]) -> str:
     """Say what a changed winner gained over the network that it started from."""
     before = next((r for r in results if r.name == variant.of), None)
     if before is None:
@@ -80,26 +122,23 @@ def _changed(variant: Result, results: Sequence[Result], images: int) -> str:
             f"{variant.name} ({_size(variant)}), {variant.of} changed, reaches "
             f"{variant.accuracy:.1%}; there is no {variant.of} to compare it with."
         )
-    old, new = before.accuracy, variant.accuracy
-    error = _error(old, new, images)
-    noise = ", which is within the noise" if abs(new - old) <= 2 * error else ""
+    gap = _difference(right, variant, before)
+    sure = "" if gap is None else f" ({_interval(gap)})"
     return (
-        f"Changed into {variant.name} ({_size(variant)}), {variant.of} goes from {old:.1%} "
-        f"to {new:.1%}{noise}."
+        f"Changed into {variant.name} ({_size(variant)}), {variant.of} goes from "
+        f"{before.accuracy:.1%} to {variant.accuracy:.1%}{sure}."
     )
+
+
+def _difference(right: Mapping[str, Right], ours: Result, theirs: Result) -> Estimate | None:
+    if ours.name not in right or theirs.name not in right:
+        return None
+    first, second = right[ours.name], right[theirs.name]
+    return difference(first, second) if first.shape == second.shape else None
 
 
 def _size(result: Result) -> str:
     return f"{result.params / 1e6:.2f} M parameters"
-
-
-def _error(ours: float, theirs: float, images: int) -> float:
-    """Return the standard error of the difference of two accuracies."""
-    return math.sqrt((ours * (1 - ours) + theirs * (1 - theirs)) / images)
-
-
-def _best(results: Sequence[Result], role: Role) -> Result | None:
-    return max((r for r in results if r.role == role), key=lambda r: r.accuracy, default=None)
 
 
 def _names(given_up: Sequence[GivenUp], role: Role) -> list[str]:
@@ -112,27 +151,3 @@ def _no_end(names: Sequence[str]) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     return some(names, ", ", " and")
-
-
-def _compare(
-    what: str, name: str, ours: float, theirs: float, images: int, missing: Sequence[str]
-) -> tuple[bool, str]:
-    """Return whether the winner leads, and what there is to say; ``missing`` came to no end."""
-    if missing:
-        what += f" that came to an end ({_listed(missing)} did not)"
-    error, lead = _error(ours, theirs, images), ours - theirs
-    if abs(lead) <= 2 * error:
-        return False, (
-            f"It is level with {what}, {name} with {theirs:.1%}: the difference of "
-            f"{100 * lead:+.1f} points is within the noise of {images} images (standard error "
-            f"{100 * error:.1f})."
-        )
-    if lead > 0 and missing:
-        return True, (
-            f"It leads {what}, {name} with {theirs:.1%}, by {100 * lead:.1f} points, which is no "
-            "victory."
-        )
-    if lead > 0:
-        return True, f"It beats {what}, {name} with {theirs:.1%}, by {100 * lead:.1f} points."
-    more = f"{-100 * lead:.1f} points more"
-    return False, f"It does not beat {what}: {name} reaches {theirs:.1%}, {more}."

@@ -159,7 +159,7 @@ STEPS: dict[str, Step] = {
         _make_candidates,
     ),
     "finetune": Step(
-        4,
+        5,
         lambda run: [
             _results(run, "reassemble"),
             run.job.finetune.identity(),

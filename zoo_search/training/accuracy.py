@@ -1,60 +1,112 @@
-"""How many images a network gets right, over all workers."""
+"""What a network says of images, and how often it is right, over all workers."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from zoo_search.training.images import ImageSource
 from zoo_search.training.machine import HERE, Machine, channels_last, device_of, is_out_of_memory
+from zoo_search.training.order import Ints
 
 if TYPE_CHECKING:
     from zoo_search.data.preprocess import Preprocess
+
+_AT_ONCE, _AT_ONCE_CPU = 128, 32
+"""Images; maps of more do not stay in the cache of a CPU."""
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a network says of each image of a source, in the order of their positions.
+
+    Attributes:
+        labels: int64 ``[N]``; -1 for what is no image, which counts nowhere.
+        predicted: Class of the highest logit, int64 ``[N]``; -1 for what is no image.
+        losses: Cross-entropy of each image in nats, float64 ``[N]``; 0 for what is no image.
+    """
+
+    labels: Ints
+    predicted: Ints
+    losses: npt.NDArray[np.float64]
+
+    @property
+    def right(self) -> npt.NDArray[np.bool_]:
+        """Which of the images got their label, ``[images]``."""
+        there = self.labels >= 0
+        return np.equal(self.predicted, self.labels)[there]
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the images that got their label; 0 where there are none."""
+        return float(self.right.mean()) if len(self.right) else 0.0
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy of the images in nats; 0 where there are none."""
+        return float(self.losses.sum() / max(1, (self.labels >= 0).sum()))
+
+
+def predict(
+    net: nn.Module,
+    images: ImageSource,
+    transform: Preprocess,
+    batch_size: int | None = None,
+    machine: Machine = HERE,
+) -> Predictions:
+    """Return what ``net`` says of all images, in eval mode; each worker looks at its share.
+
+    ``batch_size`` images are looked at together; default: what suits the device.
+    """
+    net.eval()
+    device, workers = device_of(net), machine.workers
+    batch_size = batch_size or (_AT_ONCE_CPU if device.type == "cpu" else _AT_ONCE)
+    batches = np.split(np.arange(len(images)), range(batch_size, len(images), batch_size))
+    mine = batches[workers.rank :: workers.size]
+    # Label, class and loss of each image; those of other workers stay 0 until all are added up.
+    found = torch.zeros(3, len(images), dtype=torch.float64, device=device)
+    for positions, (x, y) in zip(mine, images.read(mine), strict=True):
+        machine.beat()
+        while True:
+            try:
+                found[:, positions] = _look(net, x, y, transform, batch_size, machine)
+                break
+            except RuntimeError as error:
+                if not is_out_of_memory(error) or batch_size == 1:
+                    raise
+                batch_size //= 2
+    labels, predicted, losses = workers.add_up(found).cpu().numpy()
+    return Predictions(labels.astype(np.int64), predicted.astype(np.int64), losses)
 
 
 def accuracy(
     net: nn.Module,
     images: ImageSource,
     transform: Preprocess,
-    batch_size: int = 128,
+    batch_size: int | None = None,
     machine: Machine = HERE,
 ) -> float:
-    """Return the share of images that get their label; each worker looks at its share of them.
-
-    What is no image (label -1) does not count.
-    """
-    net.eval()
-    device, workers = device_of(net), machine.workers
-    batches = np.split(np.arange(len(images)), range(batch_size, len(images), batch_size))
-    found = torch.zeros(2, dtype=torch.float64, device=device)
-    for x, y in images.read(batches[workers.rank :: workers.size]):
-        machine.beat()
-        while True:
-            try:
-                found += _right(net, x, y, transform, batch_size, machine)
-                break
-            except RuntimeError as error:
-                if not is_out_of_memory(error) or batch_size == 1:
-                    raise
-                batch_size //= 2
-    right, count = workers.add_up(found).tolist()
-    return float(right / max(count, 1.0))
+    """Return the share of images that get their label; arguments as for :func:`predict`."""
+    return predict(net, images, transform, batch_size, machine).accuracy
 
 
 @torch.inference_mode()
-def _right(
+def _look(
     net: nn.Module, x: Tensor, y: Tensor, transform: Preprocess, at_once: int, machine: Machine
 ) -> Tensor:
-    """Return how many images get their label, and how many there are, float64 ``[2]``."""
-    device = device_of(net)
-    found = torch.zeros(2, dtype=torch.float64, device=device)
+    """Return label, class and loss of each image, float64 ``[3, B]``."""
+    device, parts = device_of(net), []
     with machine.autocast(device):
         halves = torch.split(x, at_once), torch.split(y.to(device), at_once)
         for images, labels in zip(*halves, strict=True):
-            logits = net(channels_last(transform.normalize(images.to(device))))
-            found[0] += (logits.argmax(dim=1) == labels).sum()
-            found[1] += (labels >= 0).sum()
-    return found
+            logits = net(channels_last(transform.normalize(images.to(device)))).float()
+            losses = F.cross_entropy(logits, labels, ignore_index=-1, reduction="none")
+            classes = torch.where(labels < 0, labels, logits.argmax(dim=1))
+            parts.append(torch.stack((labels.double(), classes.double(), losses.double())))
+    return torch.cat(parts, dim=1)

@@ -47,9 +47,11 @@ class InMemory:
     labels: Tensor
     groups: Sequence[Ints] | None = None
     """Positions that stay near each other in an epoch, as where they are streamed."""
+    at: Tensor | None = None
+    """Which of the images are meant, int64 ``[M]``; None: all."""
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.images if self.at is None else self.at)
 
     def order(self, draw: np.random.Generator) -> Ints:
         """Return a permutation; groups stay together within windows."""
@@ -61,4 +63,5 @@ class InMemory:
         """Yield the images and labels of each list; nothing is done to them here."""
         for positions in wanted:
             index = torch.from_numpy(positions)
+            index = index if self.at is None else self.at[index]
             yield self.images[index], self.labels[index]

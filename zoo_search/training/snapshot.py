@@ -28,6 +28,7 @@ class Epoch:
         device_memory: Most bytes that were allocated on a GPU; 0 on a CPU.
         validation_accuracy: Share of the validation images that got their label, where there are
             any.
+        validation_loss: Mean cross-entropy on them in nats.
     """
 
     epoch: int
@@ -38,6 +39,7 @@ class Epoch:
     images_per_second: float = 0.0
     device_memory: int = 0
     validation_accuracy: float | None = None
+    validation_loss: float | None = None
 
 
 @dataclass(frozen=True)

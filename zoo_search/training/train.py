@@ -16,7 +16,6 @@ from torch.nn import functional as F
 
 from zoo_search.core.errors import UserError
 from zoo_search.core.identity import numpy_generator, seeded
-from zoo_search.training.accuracy import accuracy
 from zoo_search.training.augment import Augmentation
 from zoo_search.training.images import ImageSource, InMemory
 from zoo_search.training.machine import HERE, Machine, channels_last, device_of, is_out_of_memory
@@ -28,6 +27,7 @@ from zoo_search.training.snapshot import NEW, Begun, Epoch, Snapshot, restore, t
 
 if TYPE_CHECKING:
     from zoo_search.data.preprocess import Preprocess
+    from zoo_search.training.accuracy import Predictions
 
 _CHECK_EVERY = 20
 """Steps between two looks at the loss on a GPU, each of which waits for it."""
@@ -56,7 +56,7 @@ def train(
     protocol: Protocol,
     seed: int = 0,
     machine: Machine = HERE,
-    validation: ImageSource | None = None,
+    judge: Callable[[nn.Module, int], Predictions] | None = None,
     resume: Snapshot | None = None,
     on_epoch: Callable[[Epoch, Callable[[], Snapshot]], None] = lambda point, snapshot: None,
     on_step: Callable[[float, Callable[[], Snapshot]], None] = lambda share, snapshot: None,
@@ -81,7 +81,9 @@ def train(
         protocol: ``"frozen"`` or ``"full"``.
         seed: Of order and augmentation.
         machine: The device, and the workers that train together.
-        validation: What the accuracy of each epoch is measured on; it chooses nothing.
+        judge: Is given, after each epoch, the network with the weights that the protocol would end
+            with now, and the number of the epoch; it returns what that says of validation images,
+            for the curve.
         resume: Where to go on; what does not learn in ``net`` needs to be as it was.
         on_epoch: Called after each epoch with its record and a function that makes a snapshot.
         on_step: Called after each step with the share of all epochs that is done and such a
@@ -102,9 +104,9 @@ def train(
     total = schedule.epochs(protocol)
     for number in range(len(curve) + 1, total + 1):
         point = run.epoch(number, tuple(curve), begun, on_step)
-        if validation is not None:
-            right = accuracy(run.averaged(), validation, transform, machine=machine)
-            point = replace(point, validation_accuracy=right)
+        if judge is not None:
+            seen = judge(run.averaged(), number)
+            point = replace(point, validation_accuracy=seen.accuracy, validation_loss=seen.loss)
         curve.append(point)
         begun = Begun()
         on_epoch(point, lambda done=tuple(curve): Snapshot(done, run.tensors()))  # type: ignore[misc]

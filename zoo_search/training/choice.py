@@ -1,0 +1,107 @@
+"""Which weights a training ends with: chosen by images that nothing is trained on.
+
+A training may end worse than it began: a network can come to harm on the way, and few images are
+soon learned by heart. So the weights after each epoch are judged on validation images, and the ones
+that are kept are the latest that are not clearly worse than the best so far.
+
+Accuracies on few images are noisy, and the highest of thirty is no better than its neighbours,
+while the end of a schedule, where the rate has gone to zero, usually is. Hence not the highest, but
+what is within some standard errors of it, as trees are pruned (Breiman et al. 1984, section 3.4.3);
+the error is that of a paired difference, since the same images were looked at. It is two of them,
+and not one as there: with 40 validation images one gives up more than it saves
+(``benchmarks/schedules.py``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from zoo_search.training.schedules import Protocol
+
+if TYPE_CHECKING:
+    from zoo_search.training.accuracy import Predictions
+
+_ERRORS = 2.0
+
+Right = npt.NDArray[np.bool_]
+"""Which validation images got their label, ``[N]``."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Where the weights come from that a training ends with, and how they do on validation images.
+
+    Attributes:
+        protocol: That made them.
+        epoch: Of that protocol; 0: the start.
+        validation_accuracy: Share of the validation images that got their label.
+        validation_loss: Mean cross-entropy in nats.
+    """
+
+    protocol: Protocol
+    epoch: int
+    validation_accuracy: float
+    validation_loss: float
+
+
+def clearly_worse(right: Right, best: Right) -> bool:
+    """Say whether an accuracy is below the best by more than two standard errors.
+
+    The error is that of the mean of the paired differences (1, 0 or -1 an image). Where each image
+    that one of them gets wrong is wrong for the other, too, there is neither difference nor error.
+    """
+    difference = best.astype(np.float64) - right
+    count = len(difference)
+    error = difference.std(ddof=1) / math.sqrt(count) if count > 1 else 0.0
+    # Some images more that are wrong may be as much to rounding, and that is not clear.
+    return bool(difference.mean() > _ERRORS * error * (1 + 1e-9))
+
+
+class Choice:
+    """Keeps the weights that a training ends with, over all of its protocols."""
+
+    def __init__(self) -> None:
+        self.kept: Kept | None = None
+        """None until something was offered."""
+        self._best: Right | None = None
+        self._weights: Mapping[str, Tensor] = {}
+
+    def offer(self, net: nn.Module, found: Predictions, protocol: Protocol, epoch: int) -> None:
+        """Keep a copy of the weights, on the CPU, unless they are clearly worse than the best."""
+        right = found.right
+        if self._best is not None and clearly_worse(right, self._best):
+            return
+        if self._best is None or right.mean() >= self._best.mean():
+            self._best = right
+        self.kept = Kept(protocol, epoch, found.accuracy, found.loss)
+        self._weights = {k: v.detach().cpu().clone() for k, v in net.state_dict().items()}
+
+    def put_into(self, net: nn.Module) -> None:
+        """Give a network the weights that are kept, if there are any."""
+        if self.kept is not None:
+            net.load_state_dict(dict(self._weights))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all that :meth:`resume` needs beside :attr:`kept`."""
+        if self._best is None:
+            return {}
+        weights = {f"weights.{name}": value for name, value in self._weights.items()}
+        return {"best": torch.from_numpy(self._best), **weights}
+
+    def resume(self, kept: Kept | None, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from where another choice was."""
+        if kept is not None:
+            self.kept, self._best = kept, tensors["best"].numpy()
+            self._weights = {
+                name.removeprefix("weights."): value
+                for name, value in tensors.items()
+                if name.startswith("weights.")
+            }
