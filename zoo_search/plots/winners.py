@@ -58,7 +58,8 @@ class Drawn:
 def accuracy_picture(points: Sequence[Point]) -> bytes:
     """Draw test accuracies with their intervals against cost; the best of each role is filled."""
     figure, axes = new_figure(7.2, 3.8)
-    labelled = set()
+    labelled, costs = set(), [point.macs for point in points]
+    middle = (min(costs) + max(costs)) / 2
     for point in points:
         colour = ROLE_COLOURS[point.role]
         axes.errorbar(
@@ -78,8 +79,9 @@ def accuracy_picture(points: Sequence[Point]) -> bytes:
         axes.annotate(
             point.name,
             (point.macs / 1e6, 100 * point.accuracy),
-            xytext=(7, 5),
+            xytext=(-7, 5) if point.macs > middle else (7, 5),
             textcoords="offset points",
+            ha="right" if point.macs > middle else "left",
             fontsize=8,
             fontweight="bold" if point.best else "normal",
         )
