@@ -32,7 +32,7 @@ from zoo_search.data import open_dataset
 from zoo_search.data.preprocess import Preprocess
 from zoo_search.finetune import step as finetune_step
 from zoo_search.finetune.entries import Entry
-from zoo_search.finetune.streaming import streamed
+from zoo_search.finetune.images.streaming import streamed
 from zoo_search.networks import Recipe
 from zoo_search.training.images import InMemory
 from zoo_search.training.pictures import PictureAugment

@@ -77,23 +77,25 @@ def test_a_process_goes_from_role_to_role_and_drops_what_it_held(hosts, tmp_path
             self.name, self.mine = name, folder / f"{name}-{os.getpid()}"
             assert not [path for path in folder.iterdir() if path.name.endswith(f"-{os.getpid()}")]
             self.mine.touch()
+            (tmp_path / self.mine.name).touch()  # that one stays
 
         def __del__(self):
             self.mine.unlink()
 
         def __call__(self, x):
-            # Neither process answers before both are in their role.
-            eventually(lambda: len(list(self.mine.parent.glob(f"{self.name}-*"))) == 2)
+            # Neither process answers before both have been in their role.
+            eventually(lambda: len(list(tmp_path.glob(f"{self.name}-*"))) == 2)
             return self.mine.name
 
-    names = {}
+    names, held = {}, tmp_path / "held"
+    held.mkdir()
     for role in ("first", "second"):
-        with ActorPool(hosts, 2, Holder, (role, tmp_path), what="names") as pool:
+        with ActorPool(hosts, 2, Holder, (role, held), what="names") as pool:
             names[role] = set(in_order(pool, [(n,) for n in range(8)], "a name"))
     processes = {name: {n.split("-")[1] for n in found} for name, found in names.items()}
     assert all(n.startswith("second-") for n in names["second"])
     assert processes["first"] & processes["second"]
-    eventually(lambda: not list(tmp_path.iterdir()))  # closed, a pool's role is forgotten
+    eventually(lambda: not list(held.iterdir()))  # closed, a pool's role is forgotten
 
 
 def test_processes_import_what_their_role_needs_and_no_more(ray_cluster):

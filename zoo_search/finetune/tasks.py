@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from zoo_search.config import JobConfig
     from zoo_search.data.preprocess import Preprocess
+    from zoo_search.finetune.images.places import Place
     from zoo_search.finetune.networks import Network
-    from zoo_search.finetune.places import Place
     from zoo_search.networks.network import ReassembledNet
 
 

@@ -21,9 +21,9 @@ from zoo_search.core.errors import UserError
 from zoo_search.core.progress import Bar, console, progress
 from zoo_search.core.store import RunStore
 from zoo_search.finetune.checkpoints import FOLDER as CHECKPOINTS
+from zoo_search.finetune.images.streaming import Streamed
 from zoo_search.finetune.lanes import Layout, lay_out, share_out
 from zoo_search.finetune.race import NOBODY, Race
-from zoo_search.finetune.streaming import Streamed
 from zoo_search.finetune.tasks import TrainingTask
 from zoo_search.finetune.trained import Failure, failure_of, folder_of, forget_failures
 from zoo_search.finetune.worker import Lanes, run_lane

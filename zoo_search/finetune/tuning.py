@@ -21,8 +21,8 @@ from zoo_search.finetune.entries import (
     Winners,
     best,
 )
+from zoo_search.finetune.images.places import Places, folds_of
 from zoo_search.finetune.networks import Network, build_networks
-from zoo_search.finetune.places import Places, folds_of
 from zoo_search.finetune.race import COMPARED, Race, Runner
 from zoo_search.finetune.tasks import TrainingTask, schedule_of
 from zoo_search.finetune.trained import (

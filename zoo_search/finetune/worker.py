@@ -21,11 +21,11 @@ from zoo_search.core.imports import import_timm
 from zoo_search.core.store import RunStore
 from zoo_search.finetune.checkpoints import Checkpoints, TaskCheckpoint
 from zoo_search.finetune.entries import ProtocolResult
+from zoo_search.finetune.images.places import open_images
+from zoo_search.finetune.images.streaming import Streamed
 from zoo_search.finetune.lanes import share_out
 from zoo_search.finetune.logs import EpochLog
-from zoo_search.finetune.places import open_images
 from zoo_search.finetune.race import NOBODY, Race
-from zoo_search.finetune.streaming import Streamed
 from zoo_search.finetune.tasks import TrainingTask
 from zoo_search.finetune.trained import (
     Failure,
@@ -47,7 +47,7 @@ from zoo_search.training.precision import precision_on
 from zoo_search.training.train import DivergedError, train
 
 if TYPE_CHECKING:
-    from zoo_search.finetune.places import Place
+    from zoo_search.finetune.images.places import Place
     from zoo_search.networks.network import ReassembledNet
     from zoo_search.training.images import ImageSource
     from zoo_search.training.schedules import Protocol

@@ -20,8 +20,8 @@ from zoo_search.core.errors import UserError
 from zoo_search.data import open_dataset
 from zoo_search.data.base import Subset
 from zoo_search.data.preprocess import Preprocess
-from zoo_search.finetune import streaming
-from zoo_search.finetune.places import (
+from zoo_search.finetune.images import streaming
+from zoo_search.finetune.images.places import (
     Kept,
     KeptReader,
     Places,
@@ -29,7 +29,7 @@ from zoo_search.finetune.places import (
     folds_of,
     open_images,
 )
-from zoo_search.finetune.streaming import CHUNK, Streamed, groups_of, streamed
+from zoo_search.finetune.images.streaming import CHUNK, Streamed, groups_of, streamed
 from zoo_search.training.accuracy import accuracy
 from zoo_search.training.order import share, steps_of
 from zoo_search.training.pictures import PictureAugment
@@ -121,7 +121,7 @@ def test_pictures_that_are_kept_are_augmented_alike(files: Path) -> None:
 def test_what_fits_is_kept_and_what_does_not_is_streamed(
     files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from zoo_search.finetune import places
+    from zoo_search.finetune.images import places
 
     dataset = open_dataset(DatasetConfig(name="folder", path=str(files)))
     size = TRANSFORM.view.nbytes

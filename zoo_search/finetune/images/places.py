@@ -18,7 +18,7 @@ from zoo_search.data.decode import DecodeError, Pixels, Raw, to_rgb
 from zoo_search.data.loading import load_images
 from zoo_search.data.selection import Ints, Selection
 from zoo_search.data.sources.listing import Reader, Unreadable
-from zoo_search.finetune.streaming import CHUNK, Streamed, groups_of, streamed
+from zoo_search.finetune.images.streaming import CHUNK, Streamed, groups_of, streamed
 from zoo_search.training.images import ImageSource, InMemory
 from zoo_search.training.pictures import PictureAugment
 from zoo_search.training.schedules import Protocol, Schedule

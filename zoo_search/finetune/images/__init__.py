@@ -1,0 +1,1 @@
+"""The images of a fine-tuning: which a training learns from, and where they lie."""
