@@ -22,7 +22,7 @@ OLD = {
     "zoo": {"m": {"arch": "resnet18", "kwargs": {"in_chans": 1}, "weights": None}},
     "dataset": {"name": "digits", "per_class": 20},
     "similarity": {"metric": "rbf_cka", "workers": 3, "compile": True, "window_mb": 9},
-    "partition": {"k": 3, "workers": 2},
+    "partition": {"k": 3, "workers": 2, "one_per_set": False},  # the default until it was true
     "budget": {"max_params": 5e6, "licenses": ["mit"]},
     "search": {"trials": 7, "storage": "sqlite:///x.db", "workers": 1},
     "finetune": {"recipe": "timm", "plain": {"p": {"arch": "lcnet_050"}}},
