@@ -102,7 +102,9 @@ def cases(folder: Path) -> dict[str, Callable[[], object]]:
     shard = (folder / "shards" / "train-000000.tar").read_bytes()
     (folder / "cut" / "train-000000.tar").write_bytes(shard[:5000])
     table = folder / "similarity.parquet"
-    SimilarityTable({"vit": ModelCuts(["image", "blocks.0"], [5], [6])}, [[1, 0], [0, 1]]).save(table)
+    SimilarityTable({"vit": ModelCuts(["image", "blocks.0"], [5], [6])}, [[1, 0], [0, 1]]).save(
+        table
+    )
     return {
         "unknown key": lambda: load_job(job),
         "unknown architecture": lambda: load({"arch": "resnet81"}),

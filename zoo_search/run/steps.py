@@ -137,7 +137,7 @@ def _tuning_hooks(run: Run) -> list[object]:
 
 
 def _own_code(run: Run) -> list[object]:
-    """Return what a user's own proxies and sampler do."""
+    """Return what a user's own proxies and sampler do, and which versions ours have."""
     from zoo_search.reassembly.step import own_code
 
     return own_code(run.job.search)
