@@ -151,7 +151,7 @@ class SearchConfig(Section):
 
     trials: Annotated[int, Field(ge=1)] = 500
     sampler: str = "tpe"
-    """``random``, ``tpe``, ``nsga2``, ``cpsat``, a registered name, or
+    """``random`` (the paper's, section 3.3), ``tpe``, ``nsga2``, ``cpsat``, a registered name, or
     ``module:package.mod:function``."""
     storage: Annotated[str | None, UNHASHED] = None
     """Optuna storage of the study, such as ``sqlite:///study.db``; default: a journal file in the
@@ -219,6 +219,8 @@ class FinetuneConfig(Section):
 
     winners: Annotated[int, Field(ge=1)] = 3
     protocol: Annotated[tuple[Protocol, ...], Field(min_length=1)] = ("frozen", "full")
+    """With both, FULL-TUNING goes on from where FROZEN-TUNING ended, which is a choice of ours; the
+    paper's section 4 has two protocols apart: ``[frozen]`` and ``[full]``."""
     schedule: Annotated[ScheduleConfig, Renamed("recipe")] = ScheduleConfig()
     """How long and how fast: a name, or a name and what of it is overruled."""
     epochs: Annotated[int, Field(ge=1)] | None = None
