@@ -2,9 +2,9 @@
 
 They are the signs of the *outputs* of modules, told by their class: ReLU, LeakyReLU, PReLU, ELU,
 SELU, GELU, Hardswish, Mish, Linear, Dropout, the attention of a ViT and that of a Swin. Neither
-SiLU nor ReLU6 is among them, so that of an EfficientNet nothing counts but its head, which is random
-in a search (see :mod:`.gradients`) and counts in every network.
-``naswot`` is the original definition.
+SiLU nor ReLU6 is among them, so that of an EfficientNet nothing counts but its head, which counts
+in every network and is random in a search (see :mod:`.gradients`). ``naswot`` is the original
+definition.
 
 Where the class that the code names has another name in timm today, that one counts: timm's own GELU
 modules, and ``WindowAttention`` for OpenMMLab's ``ShiftWindowMSA``, which gives the same units in
