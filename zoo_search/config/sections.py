@@ -100,7 +100,7 @@ class SimilarityConfig(Section):
 
 
 class PartitionConfig(Section):
-    """DeRy Eqs. 2-7; defaults of section 4, and sets by stage as section 4.1 observes them."""
+    """DeRy Eqs. 2-7; defaults of section 4, and ``one_per_set``."""
 
     k: Annotated[int, Field(ge=1)] = 4
     eps: Annotated[float, Field(ge=0)] = 0.2
@@ -109,7 +109,8 @@ class PartitionConfig(Section):
     restarts: Annotated[int, Field(ge=1)] = 200
     one_per_set: bool = True
     """The blocks of a model lie in K different sets, so that every model can stand in at every
-    stage; false: Eqs. 3-5 alone, under which blocks of one model may share a set."""
+    stage: DeRy's own code gives blocks of different stages the similarity 0, which makes its sets
+    the stages, as section 4.1 observes. False: Eqs. 3-5 alone, where they may share a set."""
     certify: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
     """Seconds to spend on a tight upper bound; 0: a fixed number of steps, about a second."""
     workers: Workers = None

@@ -69,8 +69,7 @@ def compute(
     Gram files is not compared again. Files of models that left are removed.
 
     The seed decides on the batches; ``source`` says in the table's metadata which data set the
-    subset is of. Without the processes of a run as ``hosts`` some are started
-    and ended here.
+    subset is of. Without the processes of a run as ``hosts`` some are started and ended here.
 
     Raises:
         UserError: If there are too few images, a feature is NaN or infinite, or it will not fit.
