@@ -78,6 +78,8 @@ def cases(folder: Path) -> dict[str, Callable[[], object]]:
     from zoo_search.cli.transfer import transfer
     from zoo_search.config import load_job
     from zoo_search.hooks import as_hooks
+    from zoo_search.similarities import ModelCuts, SimilarityTable
+    from zoo_search.similarities.given import read_given
 
     job = folder / "pets.yaml"
     job.write_text(yaml.safe_dump(BASE | {"partition": {"restart": 9}}), encoding="utf-8")
@@ -99,6 +101,10 @@ def cases(folder: Path) -> dict[str, Callable[[], object]]:
     (folder / "cut").mkdir()
     shard = (folder / "shards" / "train-000000.tar").read_bytes()
     (folder / "cut" / "train-000000.tar").write_bytes(shard[:5000])
+    table = folder / "similarity.parquet"
+    SimilarityTable({"vit": ModelCuts(["image", "blocks.0"], [5], [6])}, [[1, 0], [0, 1]]).save(
+        table
+    )
     return {
         "unknown key": lambda: load_job(job),
         "unknown architecture": lambda: load({"arch": "resnet81"}),
@@ -118,6 +124,7 @@ def cases(folder: Path) -> dict[str, Callable[[], object]]:
         "a pack into a folder of other things": lambda: pack_into(
             folder / "pets", folder / "empty"
         ),
+        "a similarity table of another zoo": lambda: read_given(str(table), BASE["zoo"]),
         "no weights, and nobody to give some": lambda: load({"arch": "resnet10t", "weights": None}),
         "unknown init hook": lambda: as_hooks(["dpait"]),
         "a hook that changes pre-trained weights": lambda: assemble_with(double, weights),

@@ -1,13 +1,15 @@
 """How good and how fast the partition is, on seeded tables like those of the paper's zoo.
 
-    python benchmarks/partition.py --part 1,2,3,4   # about ten minutes on two cores
-    python benchmarks/partition.py --part 5         # needs several local Ray clusters
+    python benchmarks/partition.py --part 1,2,3,4,6   # about ten minutes on two cores
+    python benchmarks/partition.py --part 5           # needs several local Ray clusters
 
 A table has 24 models of 8 to 33 nodes; cuts at like relative depth are alike (the diagonal
 pattern), with noise of each model's own and of each pair's. Part 1: solver time of 200 restarts
 against a plain, per-block Python version of the paper's method. Part 2: what each method reaches
 over ten tables. Part 3: the gap to the upper bound over time. Part 4: growth with the zoo. Part 5:
-real Ray. Times are CPU seconds of this process (``time.process_time``) where not said otherwise.
+real Ray. Part 6: what ``one_per_set`` costs and gives; the others are under Eqs. 3-5 alone, as the
+plain version is. Times are CPU seconds of this process (``time.process_time``) where not said
+otherwise.
 """
 
 from __future__ import annotations
@@ -177,7 +179,7 @@ def one_size(models: int) -> dict[str, float]:
     table = zoo_like(models)
     row: dict[str, float] = {"models": models, "cuts": len(table.values)}
     before = peak()
-    row["build s"], problem = cpu(lambda: from_table(table, k=K, eps=EPS))
+    row["build s"], problem = cpu(lambda: from_table(table, k=K, eps=EPS, one_per_set=False))
     _ = problem.lattice, problem.feasible, problem.largest, problem.cut_model  # once a table
     row["MB with the table"] = peak()
     row["MB of the table"] = problem.values.nbytes / 2**20
@@ -203,19 +205,26 @@ def on_ray(args: argparse.Namespace) -> dict[str, Any]:
     return partition_ray.on_ray(args.ray_models)
 
 
-PARTS = {1: speed, 2: objectives, 3: gaps, 4: growth, 5: on_ray}
+def sets(args: argparse.Namespace) -> dict[str, Any]:
+    """Part 6."""
+    import partition_sets
+
+    return partition_sets.sets(args.tables, args.noises)
+
+
+PARTS = {1: speed, 2: objectives, 3: gaps, 4: growth, 5: on_ray, 6: sets}
 
 
 def main() -> None:
     """Run the parts asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--part", default="1,2,3,4,5", help="which parts, such as 1,3")
+    parser.add_argument("--part", default="1,2,3,4,5,6", help="which parts, such as 1,3")
     parser.add_argument("--repeats", type=int, default=5, help="part 1: turns")
     parser.add_argument("--plain", type=int, default=5, help="part 1: plain restarts a turn")
-    parser.add_argument("--tables", type=int, default=10, help="parts 2, 3: generated tables")
+    parser.add_argument("--tables", type=int, default=10, help="parts 2, 3, 6: generated tables")
     parser.add_argument("--noise", type=float, default=0.05, help="part 2: noise of each pair")
     parser.add_argument(
-        "--noises", type=float, nargs="+", default=[0.0, 0.05, 0.1, 0.2], help="part 3"
+        "--noises", type=float, nargs="+", default=[0.0, 0.05, 0.1, 0.2], help="parts 3, 6"
     )
     parser.add_argument("--more", type=int, default=2000, help="restarts of the longer search")
     parser.add_argument("--seconds", type=float, default=60.0, help="part 3: for each bound")

@@ -47,9 +47,18 @@ def zoo_like(models: int = 24, seed: int = 0, noise: float = 0.05) -> Similarity
 
 
 def problem_of(
-    seed: int, models: int = 24, noise: float = 0.05, table: SimilarityTable | None = None
+    seed: int,
+    models: int = 24,
+    noise: float = 0.05,
+    table: SimilarityTable | None = None,
+    one_per_set: bool = False,
 ) -> PartitionProblem:
-    """Return the problem of a generated table, with what is computed once already there."""
-    problem = from_table(table or zoo_like(models, seed, noise), k=K, eps=EPS)
+    """Return the problem of a generated table, with what is computed once already there.
+
+    It is that of Eqs. 3-5 alone, which the plain version solves, unless ``one_per_set`` is asked
+    for.
+    """
+    table = table or zoo_like(models, seed, noise)
+    problem = from_table(table, k=K, eps=EPS, one_per_set=one_per_set)
     _ = problem.lattice, problem.feasible, problem.largest, problem.cut_model
     return problem

@@ -28,7 +28,8 @@ def write_images(root: Path, counts: dict[str, int], size: int = 12) -> None:
 
 def by_split(dataset: VisionDataset) -> dict[str, set[str]]:
     rows = dataset.index.to_pylist()
-    return {s: {r["id"] for r in rows if r["split"] == s} for s in ("train", "test")}
+    parts = {s: {r["id"] for r in rows if r["split"] == s} for s in ("train", "validation", "test")}
+    return {split: ids for split, ids in parts.items() if ids or split != "validation"}
 
 
 @pytest.fixture

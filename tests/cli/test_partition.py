@@ -64,15 +64,16 @@ finally:
     assert done.stderr.splitlines()[-1] == "[]"
 
 
-def test_every_option_reaches_the_problem(file):
+def test_every_option_reaches_the_problem(file, zoo_table):
     options = {
-        "k": 3, "eps": 0.5, "size": "macs", "method": "kl", "restarts": 7, "one_per_set": True,
+        "k": 3, "eps": 0.9, "size": "macs", "method": "kl", "restarts": 1, "one_per_set": False,
     }  # fmt: skip
-    found = partition_command(None, str(file), PartitionOptions(**options), Place(seed=1))
-    assert (found.k, found.eps, found.size, found.method) == (3, 0.5, "macs", "kl")
-    assert len(found.restarts) == 7
-    sets = [[b.set for b in found.blocks if b.model == m] for m in ("m0", "m1", "m2")]
-    assert all(sorted(model) == [0, 1, 2] for model in sets)
+    found = partition_command(None, str(file), PartitionOptions(**options), Place(seed=0))
+    assert (found.k, found.eps, found.size, found.method) == (3, 0.9, "macs", "kl")
+    assert len(found.restarts) == 1
+    table = zoo_table([8, 12, 16])
+    assert found.blocks == partition(table, **options, seed=0).blocks
+    assert found.blocks != partition(table, **options | {"one_per_set": True}, seed=0).blocks
     assert "3 sets, objective" in blocks_table(found).title
     assert "gap" in blocks_table(found).title
 

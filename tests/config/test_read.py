@@ -36,7 +36,7 @@ def test_the_written_configuration_names_every_default() -> None:
     written = yaml.safe_load(load_job(SMALL).to_yaml())
     assert written["partition"] == {
         "k": 4, "eps": 0.2, "size": "nodes", "method": "exact", "restarts": 200,
-        "one_per_set": False, "certify": 0, "workers": None,
+        "one_per_set": True, "certify": 0, "workers": None,
     }  # fmt: skip
     assert written["dataset"]["name"] == "digits"
     assert set(written) == set(JobConfig.model_fields)

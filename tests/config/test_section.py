@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, get_args
 
 import pytest
+import yaml
 from pydantic import BaseModel
 
 from zoo_search.config import JobConfig, load_job
@@ -22,7 +23,7 @@ OLD = {
     "zoo": {"m": {"arch": "resnet18", "kwargs": {"in_chans": 1}, "weights": None}},
     "dataset": {"name": "digits", "per_class": 20},
     "similarity": {"metric": "rbf_cka", "workers": 3, "compile": True, "window_mb": 9},
-    "partition": {"k": 3, "workers": 2},
+    "partition": {"k": 3, "workers": 2, "one_per_set": False},  # the default until it was true
     "budget": {"max_params": 5e6, "licenses": ["mit"]},
     "search": {"trials": 7, "storage": "sqlite:///x.db", "workers": 1},
     "finetune": {"recipe": "timm", "plain": {"p": {"arch": "lcnet_050"}}},
@@ -79,6 +80,14 @@ def test_what_came_late_counts_where_it_is_not_at_its_default(job: JobConfig) ->
         {"validation": 0.1},
     ):
         assert job.finetune.model_copy(update=change).identity() == plain | change
+    similar = job.similarity.identity()
+    assert not {"dataset", "table"} & set(similar)
+    other = load_job(
+        yaml.safe_load(job.to_yaml()) | {"similarity": {"metric": "rbf_cka", "dataset": "mnist5k"}}
+    )
+    named = other.similarity.identity()["dataset"]
+    assert other.similarity.identity() == similar | {"dataset": named}
+    assert named["name"] == "mnist5k"
     free = {"workers": 2, "gpus_per_worker": 0.5, "compile": True, "keep_decoded": 0.5}
     other = job.finetune.model_copy(update=free)
     assert other.identity() == plain
@@ -107,6 +116,8 @@ def test_these_settings_are_marked() -> None:
         for name, field in section.model_fields.items()
     }
     assert {name: marks for name, marks in marked.items() if marks} == {
+        "SimilarityConfig.dataset": [LATE],
+        "SimilarityConfig.table": [LATE],
         "SimilarityConfig.compile": [UNHASHED],
         "SimilarityConfig.window_mb": [UNHASHED],
         "SimilarityConfig.workers": [UNHASHED],

@@ -154,3 +154,16 @@ def test_the_source_is_a_run_file_or_a_path(tmp_path: Path) -> None:
     assert source_of("x", "parquet") == DatasetConfig(name="parquet", path="x")
     with pytest.raises(UserError, match=r"--name folder: .* is a run file"):
         source_of(str(tmp_path / "job.yaml"), "folder")
+
+
+def test_a_validation_split_is_packed_beside_the_others(tmp_path: Path) -> None:
+    write_images(
+        tmp_path / "in", {f"{split}/{c}": n for split, n in (("train", 4), ("test", 3), ("val", 2))
+                          for c in "ab"}
+    )  # fmt: skip
+    done = pack(folder(tmp_path / "in"), tmp_path / "out", shard_mb=TINY)
+    assert done.images == 18
+    packed = open_dataset(DatasetConfig(name="webdataset", path=str(tmp_path / "out")))
+    sizes = {split: len(packed.select(split)) for split in ("train", "validation", "test")}  # type: ignore[arg-type]
+    assert sizes == {"train": 8, "validation": 4, "test": 6}
+    assert any(path.name.startswith("validation-") for path in (tmp_path / "out").glob("*.tar"))

@@ -40,3 +40,20 @@ def test_nan_and_errors_are_reasons_never_scores(zoo, images):
     for name in set(PROXIES) - {"params", "macs", "naswot_dery"}:
         with pytest.raises((ValueError, torch.linalg.LinAlgError), match=r"not finite|nan"):
             score(net, name, batches)
+
+
+def test_a_candidate_has_fitted_stitches_and_a_random_head(zoo, images):
+    """So documentation and proxies of gradients say; only winners get a fitted head."""
+    nets = {}
+    for init in ("least_squares", "random"):
+        scoring = Scoring(find_proxies(["naswot"]), init, fit_images=16, seed=5)
+        task = ScoringTask(Parents(zoo), images, LABELS, 4, scoring)
+        nets[init] = task.assembled(MIXED, task.fitter())
+    fitted, drawn = nets["least_squares"], nets["random"]
+    assert [report.facts["head"] for report in fitted.init_reports] == [False]
+    for one, other in zip(fitted.head.parameters(), drawn.head.parameters(), strict=True):
+        assert torch.equal(one, other)
+    for one, other in zip(fitted.stitches, drawn.stitches, strict=True):
+        assert not any(
+            torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True)
+        )

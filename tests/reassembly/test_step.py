@@ -11,6 +11,7 @@ import pytest
 from zoo_search.config import BudgetConfig, HookConfig, SearchConfig
 from zoo_search.core.store import RunStore
 from zoo_search.reassembly import rank, step
+from zoo_search.reassembly.proxies import PROXIES
 
 LIMITS = {"max_params": 5.0e6, "max_macs": 6e7}
 
@@ -61,3 +62,12 @@ def test_the_code_of_a_users_proxy_and_sampler_is_part_of_what_a_study_is_made_f
         assert code("1.0", **search) == code("1.0", **search) != code("2.0", **search)
         assert json.loads(json.dumps(code("1.0", **search))) == code("1.0", **search)
     assert step.own_code(SearchConfig(proxies=("naswot", "params"), sampler="nsga2")) == []
+
+
+def test_scores_of_an_earlier_definition_are_not_taken_over() -> None:
+    """Proxies whose definition has changed count with its version; runs without them stay."""
+    changed = {}
+    for name in PROXIES:
+        for versions in step.own_code(SearchConfig(proxies=("naswot", name))):
+            changed |= versions["versions"]
+    assert changed == {"naswot_dery": 2, "synflow": 2}

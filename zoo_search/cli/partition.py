@@ -39,7 +39,7 @@ class PartitionOptions:
     one_per_set: Annotated[
         bool | None,
         typer.Option(
-            "--one-per-set/--no-one-per-set", help="A model's blocks lie in k different sets."
+            "--one-per-set/--no-one-per-set", help="A model's blocks lie in k different sets [yes]."
         ),
     ] = None
     certify: Annotated[

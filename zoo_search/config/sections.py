@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
+    BeforeValidator,
     Field,
     SerializationInfo,
     SerializerFunctionWrapHandler,
@@ -27,11 +28,21 @@ from zoo_search.core.errors import nearest
 from zoo_search.core.timeout import TIMEOUT
 
 Protocol = Literal["frozen", "full"]
+
+
+def _by_name(value: object) -> object:
+    """Let the name of a data set stand for the whole section."""
+    return {"name": value} if isinstance(value, str) else value
+
+
 Workers = Annotated[Annotated[int, Field(ge=1)] | None, UNHASHED]
 
 
 class DatasetConfig(Section):
-    """The target images and how they are split."""
+    """Labelled images and how they are split: the target, or those that similarities are made on.
+
+    In a run file the name alone will do.
+    """
 
     name: str
     """``digits``, ``mnist5k``, ``folder``, ``parquet``, ``webdataset``, ``torchvision:NAME``,
@@ -50,6 +61,12 @@ class DatasetConfig(Section):
 class SimilarityConfig(Section):
     """DeRy section 3.2, Definition 3: how alike two cuts are."""
 
+    dataset: Annotated[DatasetConfig | None, BeforeValidator(_by_name), LATE] = None
+    """Images that the table is made on; default: the target. DeRy section 4 makes it once, on
+    ImageNet. ``fraction`` and ``limit`` count for these images, then."""
+    table: Annotated[str | None, LATE] = None
+    """Path or URI of a table that is there already: all models of the zoo, with the same cuts.
+    Nothing is computed then, and the other settings of this section count for nothing."""
     metric: str = "cka"
     """``cka``, ``cka_biased``, ``rbf_cka``, ``lr``, a registered name, or
     ``module:package.mod:function``."""
@@ -57,6 +74,7 @@ class SimilarityConfig(Section):
     fraction: Annotated[float, Field(gt=0, le=1)] = 0.05
     """Share of the training images (DeRy section 4: 1/20)."""
     limit: Annotated[int, Field(ge=4)] | None = None
+    """Training images at most."""
     pool: Literal["avg", "none"] = "avg"
     prefix: Literal["mean", "cls"] = "mean"
     """What stands for tokens where there are prefix tokens: the grid's, or the first prefix one."""
@@ -71,17 +89,28 @@ class SimilarityConfig(Section):
     workers: Workers = None
     """Ray actors; default: one a CPU, or one a GPU where there are GPUs."""
 
+    @model_validator(mode="after")
+    def _one_source(self) -> SimilarityConfig:
+        if self.table is not None and self.dataset is not None:
+            raise ValueError(
+                "table is a table that was made already, and dataset the images to make one on: "
+                "leave one of them out"
+            )
+        return self
+
 
 class PartitionConfig(Section):
-    """DeRy Eqs. 2-7; defaults of section 4."""
+    """DeRy Eqs. 2-7; defaults of section 4, and ``one_per_set``."""
 
     k: Annotated[int, Field(ge=1)] = 4
     eps: Annotated[float, Field(ge=0)] = 0.2
     size: Literal["nodes", "params", "macs"] = "nodes"
     method: Literal["exact", "kl", "random"] = "exact"
     restarts: Annotated[int, Field(ge=1)] = 200
-    one_per_set: bool = False
-    """The blocks of a model lie in K different sets."""
+    one_per_set: bool = True
+    """The blocks of a model lie in K different sets, so that every model can stand in at every
+    stage: DeRy's own code gives blocks of different stages the similarity 0, which makes its sets
+    the stages, as section 4.1 observes. False: Eqs. 3-5 alone, where they may share a set."""
     certify: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
     """Seconds to spend on a tight upper bound; 0: a fixed number of steps, about a second."""
     workers: Workers = None
@@ -123,7 +152,7 @@ class SearchConfig(Section):
 
     trials: Annotated[int, Field(ge=1)] = 500
     sampler: str = "tpe"
-    """``random``, ``tpe``, ``nsga2``, ``cpsat``, a registered name, or
+    """``random`` (the paper's, section 3.3), ``tpe``, ``nsga2``, ``cpsat``, a registered name, or
     ``module:package.mod:function``."""
     storage: Annotated[str | None, UNHASHED] = None
     """Optuna storage of the study, such as ``sqlite:///study.db``; default: a journal file in the
@@ -194,6 +223,8 @@ class FinetuneConfig(Section):
     least_difference: Annotated[float, Field(ge=0, le=1), LATE] = 0.25
     """Two reassemblies differ in two blocks, or in this share of their multiply-adds; 0: in any."""
     protocol: Annotated[tuple[Protocol, ...], Field(min_length=1)] = ("frozen", "full")
+    """With both, FULL-TUNING goes on from where FROZEN-TUNING ended, which is a choice of ours; the
+    paper's section 4 has two protocols apart: ``[frozen]`` and ``[full]``."""
     schedule: Annotated[ScheduleConfig, Renamed("recipe")] = ScheduleConfig()
     """How long and how fast: a name, or a name and what of it is overruled."""
     epochs: Annotated[int, Field(ge=1)] | None = None
@@ -286,7 +317,8 @@ class JobConfig(Section):
     )
     """Seconds that a step waits for a cluster that makes no progress at all."""
     zoo: Annotated[dict[str, ZooEntry], Field(min_length=1)]
-    dataset: DatasetConfig
+    dataset: Annotated[DatasetConfig, BeforeValidator(_by_name)]
+    """The target."""
     init: Hooks = (
         HookConfig(hook="dpiat", roles=("zoo", "plain", "variant")),
         HookConfig(hook="least_squares", roles=("candidate",)),
@@ -298,11 +330,6 @@ class JobConfig(Section):
     budget: BudgetConfig = BudgetConfig()
     search: SearchConfig = SearchConfig()
     finetune: FinetuneConfig = FinetuneConfig()
-
-    @field_validator("dataset", mode="before")
-    @classmethod
-    def _dataset_by_name(cls, value: object) -> object:
-        return {"name": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _names(self) -> JobConfig:

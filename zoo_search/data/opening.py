@@ -40,7 +40,8 @@ def listing_hash(
 def open_dataset(config: DatasetConfig, seed: int = 0) -> VisionDataset:
     """List a data set's images and split them into ``train`` and ``test``; decodes nothing.
 
-    A source with held-out images of its own keeps them, and they are the whole test split. Else
+    A source with held-out images of its own keeps them, and they are the whole test split, and the
+    validation split where it has both. Else
     the images are split by class with ``config.seed`` (default: ``seed``): ``per_class`` images of
     each class for training and the rest for the test, or 80 to 20. ``per_class``, ``fraction`` and
     ``limit`` then limit the training split; what they leave out is in no split. (Only where
@@ -69,18 +70,18 @@ def open_dataset(config: DatasetConfig, seed: int = 0) -> VisionDataset:
 
 
 def _split(config: DatasetConfig, listing: Listing, labels: Ints, seed: int) -> list[str]:
-    """Return ``train``, ``test`` or an empty string (unused) for each image."""
+    """Return ``train``, ``validation``, ``test`` or an empty string (unused) for each image."""
     rank = ranks(listing.ids, seed, "split")
     if listing.splits is None:
         test = splits.split_off_test(labels, rank, config.per_class)
+        result = ["test" if held_out else "" for held_out in test]
     else:
-        test = np.asarray([part == "test" for part in listing.splits], dtype=np.bool_)
-    train = np.flatnonzero(~test)
+        result = ["" if part == "train" else part for part in listing.splits]
+    train = np.asarray([i for i, part in enumerate(result) if not part], dtype=np.int64)
     if listing.splits is not None and config.per_class is not None:
         train = train[~splits.split_off_test(labels[train], rank[train], config.per_class)]
     total = splits.how_many(len(train), config.fraction, config.limit)
     train = train[splits.choose(labels[train], rank[train], total)]
-    result = ["test" if held_out else "" for held_out in test]
     for i in train:
         result[i] = "train"
     return result

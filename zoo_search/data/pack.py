@@ -125,7 +125,7 @@ def _write(packing: Packing, split: Sequence[str]) -> None:
     """Write the splits; ``split`` is that of each image."""
     names = packing.listing.ids
     with progress("packing", len(names)) as bar, quiet_pil():
-        for part in ("train", "test"):
+        for part in ("train", "validation", "test"):
             ids = [name for name, its in zip(names, split, strict=True) if its == part]
             if ids:
                 packing.write_split(part, ids, bar)

@@ -64,6 +64,7 @@ class Scoring:
             found[name] = {
                 "proxy": name,
                 "hooks": traits.hooks,
+                "version": traits.version,
                 "images": counts[traits.images],
                 "batches": self.batches if drawn else None,
                 "batch_size": self.batch_size if drawn else None,

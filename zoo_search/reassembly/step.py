@@ -22,7 +22,7 @@ from zoo_search.reassembly.api import run_search
 from zoo_search.reassembly.candidates import Candidate, from_table, to_table
 from zoo_search.reassembly.costing import measure_costs, open_space
 from zoo_search.reassembly.journal import StudyPlace
-from zoo_search.reassembly.proxies import PROXIES, find_proxies
+from zoo_search.reassembly.proxies import PROXIES, find_proxies, traits_of
 from zoo_search.reassembly.samplers import SAMPLERS
 from zoo_search.reassembly.scoring import Scoring, ScoringTask
 
@@ -142,9 +142,16 @@ def _made_from(partition: Partition, zoo: Zoo, subset: Subset, job: JobConfig) -
 
 
 def own_code(search: SearchConfig) -> list[object]:
-    """Return what a user's own proxies and sampler do, JSON-like; nothing where all are ours."""
+    """Return what names do not say of proxies and sampler, JSON-like.
+
+    That is the code of a user's own, and the version of a proxy's definition from the second on;
+    nothing where there is neither, so that runs from before there were versions stay as they are.
+    """
     own = [
         PROXIES.identity(search.proxies, "search.proxies"),
         SAMPLERS.identity([search.sampler], "search.sampler"),
     ]
-    return [own] if any(own) else []
+    found = find_proxies(search.proxies)
+    versions = {name: traits_of(proxy).version for name, proxy in found.items()}
+    later = {name: version for name, version in versions.items() if version > 1}
+    return [*([own] if any(own) else []), *([{"versions": later}] if later else [])]

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 from zoo_search import cluster
 from zoo_search.config import JobConfig, JobSource, load_job
+from zoo_search.core.errors import UserError
 from zoo_search.core.store import RunStore
 
 if TYPE_CHECKING:
     from zoo_search.cluster.hosts import Hosts
     from zoo_search.data import VisionDataset
     from zoo_search.partitions.result import Partition
+    from zoo_search.similarities.given import GivenTable
     from zoo_search.similarities.table import SimilarityTable
     from zoo_search.zoo import Zoo
 
@@ -65,7 +67,7 @@ class Run:
             self.hosts.close()
 
     def prepare(self) -> None:
-        """Check every name and network of the job, and pre-train the models that ask for it.
+        """Check every name, table and network of the job, and pre-train the models that ask for it.
 
         Joins Ray where a model is to be trained.
 
@@ -76,6 +78,7 @@ class Run:
         from zoo_search.zoo import pretrain, untrained
 
         check_names(self.job)
+        _ = self.given_table
         check_networks(self.job)
         if untrained(self.job):
             self.connect()
@@ -94,6 +97,43 @@ class Run:
         from zoo_search.data import open_dataset
 
         return open_dataset(self.job.dataset, self.job.seed)
+
+    @cached_property
+    def similarity_dataset(self) -> VisionDataset:
+        """The images that the similarity table is made on: those of the target by default.
+
+        Raises:
+            UserError: As :func:`zoo_search.data.open_dataset`.
+        """
+        from zoo_search.data import open_dataset
+
+        config = self.job.similarity.dataset
+        if config is None:
+            return self.dataset
+        try:
+            return open_dataset(config, self.job.seed)
+        except UserError as error:
+            raise UserError(f"In the section similarity: {error}") from None
+
+    @cached_property
+    def given_table(self) -> GivenTable | None:
+        """The similarity table that the zoo brings along, where the job names one.
+
+        Raises:
+            UserError: If it cannot be used, lacks a model, or is what this run has written itself.
+        """
+        from zoo_search.core.files import file_system
+        from zoo_search.similarities.given import read_given
+
+        place = self.job.similarity.table
+        if place is None:
+            return None
+        if file_system(place)[1] == file_system(self.store.path("similarity.parquet"))[1]:
+            raise UserError(
+                f"similarity.table: {place} is the file that this run itself writes. Give the "
+                "table of another run, a copy of this one, or leave 'similarity.table' out."
+            )
+        return read_given(place, self.job.zoo)
 
     @cached_property
     def zoo_identity(self) -> dict[str, object]:
@@ -123,7 +163,7 @@ class Run:
 
 
 def check_names(job: JobConfig) -> None:
-    """Check the names of the data set, the metric, the sampler and the proxies of a run file.
+    """Check the names of the data sets, the metric, the sampler and the proxies of a run file.
 
     Nothing is computed, and what is ours is not imported for it.
 
@@ -136,6 +176,8 @@ def check_names(job: JobConfig) -> None:
     from zoo_search.similarities.estimators.registry import METRICS
 
     SOURCES.check([job.dataset.name], "dataset.name")
+    if job.similarity.dataset is not None:
+        SOURCES.check([job.similarity.dataset.name], "similarity.dataset.name")
     METRICS.check([job.similarity.metric], "similarity.metric")
     SAMPLERS.check([job.search.sampler], "search.sampler")
     PROXIES.check(job.search.proxies, "search.proxies")

@@ -42,15 +42,36 @@ def _make_zoo(run: Run) -> Sequence[str]:
 
 def _similarity_images(run: Run) -> Subset:
     config = run.job.similarity
-    return run.dataset.select("train", config.fraction, config.limit, run.job.seed)
+    return run.similarity_dataset.select("train", config.fraction, config.limit, run.job.seed)
+
+
+def _similarity_from(run: Run) -> list[object]:
+    """Return what the table is made from; where it is given, its file and not its place counts."""
+    if run.given_table is not None:
+        return [run.zoo_identity, {"table": run.given_table.sha256}]
+    return [
+        run.zoo_identity,
+        run.job.similarity.identity(),
+        _similarity_images(run).fingerprint,
+        run.job.seed,
+        *_own_metric(run),
+    ]
 
 
 def _make_similarity(run: Run) -> Sequence[str]:
+    if run.given_table is not None:
+        from zoo_search.similarities.given import write_given
+        from zoo_search.similarities.table import ModelCuts
+
+        models = {name: ModelCuts.of(model.graph) for name, model in run.zoo.items()}
+        console.print(f"  similarity: {write_given(run.given_table, models, run.store)}")
+        return ["similarity.parquet"]
     from zoo_search.similarities import step
 
     run.connect()
-    images = _similarity_images(run)
-    step.compute(run.zoo, images, run.job.similarity, run.job.seed, run.store, run.hosts)
+    images, config = _similarity_images(run), run.job.similarity
+    source = config.dataset or run.job.dataset
+    step.compute(run.zoo, images, config, run.job.seed, run.store, run.hosts, source=source)
     skipped = images.skipped.reasons()
     if skipped:
         named = "; ".join(f"{name} ({reason})" for name, reason in list(skipped.items())[:5])
@@ -116,7 +137,7 @@ def _tuning_hooks(run: Run) -> list[object]:
 
 
 def _own_code(run: Run) -> list[object]:
-    """Return what a user's own proxies and sampler do."""
+    """Return what a user's own proxies and sampler do, and which versions ours have."""
     from zoo_search.reassembly.step import own_code
 
     return own_code(run.job.search)
@@ -130,13 +151,7 @@ STEPS: dict[str, Step] = {
     "zoo": Step(2, lambda run: run.zoo_identity, _make_zoo),
     "similarity": Step(
         2,
-        lambda run: [
-            run.zoo_identity,
-            run.job.similarity.identity(),
-            _similarity_images(run).fingerprint,
-            run.job.seed,
-            *_own_metric(run),
-        ],
+        _similarity_from,
         _make_similarity,
     ),
     "partition": Step(

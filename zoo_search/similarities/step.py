@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from zoo_search import cluster
 from zoo_search.cluster.hosts import Hosts, borrowed
-from zoo_search.config import SimilarityConfig
+from zoo_search.config import DatasetConfig, SimilarityConfig
 from zoo_search.core.errors import UserError
 from zoo_search.core.identity import fingerprint
 from zoo_search.core.progress import console, progress
@@ -60,6 +60,7 @@ def compute(
     seed: int,
     store: RunStore,
     hosts: Hosts | None = None,
+    source: DatasetConfig | None = None,
 ) -> Made:
     """Compute the similarity table of a zoo on a subset and write ``similarity.parquet``.
 
@@ -67,8 +68,8 @@ def compute(
     settings is not run again; a pair of models that the table at hand already compares on the same
     Gram files is not compared again. Files of models that left are removed.
 
-    The seed decides on the batches. Without the processes of a run as ``hosts`` some are started
-    and ended here.
+    The seed decides on the batches; ``source`` says in the table's metadata which data set the
+    subset is of. Without the processes of a run as ``hosts`` some are started and ended here.
 
     Raises:
         UserError: If there are too few images, a feature is NaN or infinite, or it will not fit.
@@ -105,6 +106,8 @@ def compute(
     gram_folder.check_same(headers)
     table, products = _table(zoo, headers, config, store)
     table.metadata |= {"dataset": subset.fingerprint, "seed": seed}
+    if source is not None:
+        table.metadata["source"] = source.model_dump(mode="json", exclude_defaults=True)
     store.write_bytes(ARTIFACT, table.to_bytes())
     gram_folder.clean(store, zoo, len(batches))
     return Made(table, dict(forwards), products)

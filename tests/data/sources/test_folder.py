@@ -42,6 +42,22 @@ def test_folder_keeps_its_own_split(tmp_path: Path, held_out: str) -> None:
         assert (len(split["train"]), len(split["test"])) == (training, 5)
 
 
+@pytest.mark.parametrize("beside", ["val", "validation"])
+def test_folder_keeps_a_validation_split_beside_the_test(tmp_path: Path, beside: str) -> None:
+    parts = {"train": 5, "test": 3, beside: 2}
+    write_images(tmp_path, {f"{part}/{c}": n for part, n in parts.items() for c in "ab"})
+    dataset = open_dataset(DatasetConfig(name="folder", path=str(tmp_path), per_class=4))
+    split = by_split(dataset)
+    for name, folder in (("train", "train"), ("test", "test"), ("validation", beside)):
+        assert {path.split("/")[0] for path in split[name]} == {folder}
+    assert [len(split[name]) for name in ("train", "validation", "test")] == [8, 4, 6]
+    assert dataset.has("validation")
+    assert sorted(dataset.select("validation").ids) == sorted(split["validation"])
+    (tmp_path / beside / "a" / "0.png").unlink()
+    other = open_dataset(DatasetConfig(name="folder", path=str(tmp_path), per_class=4))
+    assert other.fingerprint != dataset.fingerprint
+
+
 def test_train_folder_alone_is_split(tmp_path: Path) -> None:
     write_images(tmp_path, {"train/a": 10, "train/b": 10, "val/.hidden": 1})
     split = by_split(open_dataset(DatasetConfig(name="folder", path=str(tmp_path))))

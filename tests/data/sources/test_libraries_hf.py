@@ -59,6 +59,13 @@ def test_a_data_set_saved_to_disk(tmp_path: Path) -> None:
             assert int(label) == position % 3
 
 
+def test_a_data_set_with_three_parts(tmp_path: Path) -> None:
+    write(tmp_path / "saved", {"train": 30, "validation": 9, "test": 12})
+    dataset = open_dataset(DatasetConfig(name="hf:insects", path=str(tmp_path / "saved")))
+    sizes = [len(dataset.select(split)) for split in ("train", "validation", "test")]  # type: ignore[arg-type]
+    assert sizes == [30, 9, 12]
+
+
 def test_a_data_set_without_a_held_out_part_is_split_here(tmp_path: Path) -> None:
     write(tmp_path / "saved", {"train": 30})
     config = DatasetConfig(name="hf:insects", path=str(tmp_path / "saved"), per_class=4)

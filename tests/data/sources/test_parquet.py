@@ -52,6 +52,8 @@ def test_parquet_splits_by_column_and_by_name(tmp_path: Path) -> None:
     dataset = open_dataset(DatasetConfig(name="parquet", path=str(tmp_path / "one.parquet")))
     assert len(dataset.select("train")) == 12
     assert {int(n.rpartition(":")[2]) for n in dataset.select("test").ids} == {16, 17, 18, 19}
+    judged = {int(n.rpartition(":")[2]) for n in dataset.select("validation").ids}
+    assert judged == {12, 13, 14, 15}
     write_parquet(tmp_path / "hub/data/train-00000-of-00001.parquet", 0, 10)
     write_parquet(tmp_path / "hub/data/validation-00000-of-00001.parquet", 10, 4)
     dataset = open_dataset(DatasetConfig(name="parquet", path=str(tmp_path / "hub")))

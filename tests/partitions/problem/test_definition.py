@@ -23,7 +23,7 @@ from zoo_search.similarities.table import ModelCuts, SimilarityTable
         ({"method": "exat"}, "Did you mean 'exact'"),
         ({"restarts": 0}, "partition.restarts"),
         ({"seed": -1}, "seed"),
-        ({"k": 11, "one_per_set": True}, "one_per_set"),
+        ({"k": 11}, "'partition.k' is 11"),
     ],
 )
 def test_arguments_out_of_range(random_table, change, words):

@@ -36,16 +36,6 @@ def test_naswot_is_the_original_definition(relu_net):
     assert score(relu_net, "naswot", batches) == pytest.approx(np.mean(by_hand), rel=1e-12)
 
 
-def test_naswot_dery_takes_outputs_of_activations_and_linear_layers(relu_net):
-    x = torch.randn(40, 3, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    batches = Batches(x, number=1, size=12)
-    outputs = relu_net_by_hand(relu_net, x[batches.indices(0)].numpy())
-    codes = np.hstack([out.reshape(12, -1) > 0 for out in outputs])
-    expected = naswot_by_hand(codes)
-    assert score(relu_net, "naswot_dery", batches) == pytest.approx(expected, rel=1e-12)
-    assert score(relu_net, "naswot", batches) != pytest.approx(expected, rel=1e-6)
-
-
 def test_a_singular_batch_is_drawn_again(relu_net):
     """Images 0 and 1 differ only in a place where both are far below 0 behind the first layer."""
     x = torch.randn(24, 3, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))

@@ -44,7 +44,7 @@ def test_conditions_name_what_a_score_was_taken_under():
     scoring = Scoring(find_proxies(PROXIES), batches=5, batch_size=32, seed=7)
     taken = scoring.conditions()
     assert json.loads(json.dumps(taken)) == taken
-    keys = {"proxy", "hooks", "images", "batches", "batch_size", "seed", "precision"}
+    keys = {"proxy", "hooks", "version", "images", "batches", "batch_size", "seed", "precision"}
     assert all(set(value) == keys and value["hooks"] for value in taken.values())
     assert taken["naswot"]["images"] == 160
     assert (taken["naswot"]["batches"], taken["naswot"]["batch_size"]) == (5, 32)
@@ -55,4 +55,5 @@ def test_conditions_name_what_a_score_was_taken_under():
         None,
     ]
     assert [taken[n]["images"] for n in ("logme", "probe", "leep", "synflow")] == ["all"] * 3 + [0]
+    assert [taken[n]["version"] for n in ("naswot", "naswot_dery", "synflow")] == [1, 2, 2]
     assert taken["naswot"]["hooks"] != taken["naswot_dery"]["hooks"]

@@ -8,7 +8,7 @@ from zoo_search.config import DatasetConfig
 from zoo_search.core.errors import UserError
 from zoo_search.data.decode import Raw
 from zoo_search.data.sources.files import FileTree, open_tree
-from zoo_search.data.sources.held_out import HELD_OUT
+from zoo_search.data.sources.held_out import HELD_OUT, named_splits
 from zoo_search.data.sources.listing import Listing, Reader, Unreadable
 
 EXTENSIONS = (
@@ -33,8 +33,8 @@ def folder(config: DatasetConfig) -> Listing:
     """List ``path/CLASS/…/image.png``, or ``path/train/CLASS/…`` with a held-out folder beside it.
 
     Beside ``train/`` the first of ``test``, ``val``, ``valid``, ``validation`` that has class
-    folders is the test split; the others are not used. Classes are the folders' names, sorted. Ids
-    are paths relative to ``path``. Content hash:
+    folders is the test split, and beside ``test`` the next one is the validation split. Classes are
+    the folders' names, sorted. Ids are paths relative to ``path``. Content hash:
     :meth:`zoo_search.data.sources.files.FileTree.content_hash`.
 
     Raises:
@@ -60,7 +60,7 @@ def folder(config: DatasetConfig) -> Listing:
             )
         for label, name in enumerate(classes):
             images = _images(tree, prefix + name) if name in names else {}
-            if split == "test" and name in names and not images:
+            if split != "train" and name in names and not images:
                 raise UserError(
                     f"dataset.path: the class folder {prefix}{name} in {config.path} has no "
                     "images. Add images to it or remove it."
@@ -79,15 +79,15 @@ def folder(config: DatasetConfig) -> Listing:
 
 
 def _parts(tree: FileTree) -> dict[str, tuple[str, list[str]]]:
-    """Return ``train`` (and ``test`` if there is one) to (prefix of its classes, their names)."""
+    """Return ``train`` (and what is held out beside it) to (prefix of its classes, their names)."""
     top = tree.folders()
     train = tree.folders("train") if "train" in top else []
     if not train:
         return {"train": ("", top)}
-    for name in HELD_OUT:
-        if name in top and (held_out := tree.folders(name)):
-            return {"train": ("train/", train), "test": (f"{name}/", held_out)}
-    return {"train": ("train/", train)}
+    held_out = {name: tree.folders(name) for name in HELD_OUT if name in top}
+    known = named_splits([name for name, classes in held_out.items() if classes])
+    found = {split: (f"{name}/", held_out[name]) for name, split in known.items()}
+    return {"train": ("train/", train), **found}
 
 
 def _images(tree: FileTree, folder: str) -> dict[str, int]:

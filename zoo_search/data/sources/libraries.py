@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from zoo_search.core.errors import UserError, nearest
 from zoo_search.core.files import read
 from zoo_search.data.decode import Raw
 from zoo_search.data.sources.files import extra_package, open_tree
-from zoo_search.data.sources.held_out import HELD_OUT
+from zoo_search.data.sources.held_out import HELD_OUT, named_splits
 from zoo_search.data.sources.listing import Label, Listing, Reader, Unreadable, numbered
 
 if TYPE_CHECKING:
@@ -49,9 +50,10 @@ class LibraryReader(Reader):
 def torchvision(config: DatasetConfig) -> Listing:
     """List a classification data set of torchvision whose files lie in ``path``; no download.
 
-    Its own test (else validation) split is kept. Content hash: the bytes of the arrays it holds
-    in memory, else :meth:`zoo_search.data.sources.files.FileTree.content_hash`. On a cluster the
-    path must be there on every node, unless the library holds the images in memory.
+    Its own test and validation splits are kept; a validation split alone is the test. Content hash:
+    the bytes of the arrays it holds in memory, else
+    :meth:`zoo_search.data.sources.files.FileTree.content_hash`. On a cluster the path must be there
+    on every node, unless the library holds the images in memory.
 
     Raises:
         UserError: If torchvision has no such data set or does not find its files.
@@ -82,7 +84,7 @@ def torchvision(config: DatasetConfig) -> Listing:
 
 
 def _torchvision_parts(name: str, root: str) -> dict[str, SupportsLenAndGetItem[Any]]:
-    """Open the train and the held-out part; a data set without splits is all ``train``."""
+    """Open the train and the held-out parts; a data set without splits is all ``train``."""
     import torchvision.datasets
 
     kind: Callable[..., SupportsLenAndGetItem[Any]] = getattr(torchvision.datasets, name)
@@ -94,12 +96,13 @@ def _torchvision_parts(name: str, root: str) -> dict[str, SupportsLenAndGetItem[
         if "split" not in known:
             return {"train": kind(root, **options)}
         train = kind(root, split="train", **options)
-        for held_out in HELD_OUT:
-            try:
-                return {"train": train, "test": kind(root, split=held_out, **options)}
-            except ValueError:  # torchvision's answer to a split that this data set has not
-                continue
-        return {"train": train}
+        held_out = {}
+        for name in HELD_OUT:
+            # A ValueError is torchvision's answer to a split that this data set has not.
+            with suppress(ValueError):
+                held_out[name] = kind(root, split=name, **options)
+        split_of = named_splits(held_out)
+        return {"train": train, **{split_of[name]: held_out[name] for name in split_of}}
     except (RuntimeError, OSError, ValueError, TypeError) as error:
         raise UserError(
             f"torchvision's {name} cannot be opened from {root} ({error}). Give dataset.path the "
@@ -120,8 +123,9 @@ def _targets(part: SupportsLenAndGetItem[Any]) -> list[Label]:
 def hf(config: DatasetConfig) -> Listing:
     """List an image data set of the ``datasets`` library: by name, or from ``path`` on disk.
 
-    ``path`` is a folder written by ``DatasetDict.save_to_disk``. Its own test (else validation)
-    split is kept. Content hash: the library's fingerprints of the splits.
+    ``path`` is a folder written by ``DatasetDict.save_to_disk``. Its own test and validation splits
+    are kept; a validation split alone is the test. Content hash: the library's fingerprints of the
+    splits.
 
     Raises:
         UserError: If the library is not installed, or the data set is not found or has no image
@@ -148,10 +152,11 @@ def hf(config: DatasetConfig) -> Listing:
             f"'{config.name}' has no image or no label column; its columns: {', '.join(features)}."
         )
     classes = getattr(features[label], "names", None)
-    held_out = (split for split in HELD_OUT if split in available)
-    labelled = (split for split in held_out if -1 not in available[split][label])
-    test = next(labelled, None)  # the hub's hidden test labels are all -1
-    chosen = {"train": available["train"]} | ({"test": available[test]} if test else {})
+    held_out = [split for split in HELD_OUT if split in available]
+    # The hub's hidden test labels are all -1.
+    labelled = [split for split in held_out if -1 not in available[split][label]]
+    known = {split: available[name] for name, split in named_splits(labelled).items()}
+    chosen = {"train": available["train"], **known}
     content = ":".join(str(part._fingerprint) for part in chosen.values())
     targets = {split: list(part[label]) for split, part in chosen.items()}
     raw = datasets.Image(decode=False)

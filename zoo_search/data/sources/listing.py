@@ -41,8 +41,9 @@ class Reader(Protocol):
 class Listing:
     """Every image of a source.
 
-    ``splits`` holds ``train`` or ``test`` for each image, or is None where the source has no
-    held-out images of its own. ``content`` is a hash of what the images hold.
+    ``splits`` holds ``train``, ``test`` or, beside a test, ``validation`` for each image, or is
+    None where the source has no held-out images of its own. ``content`` is a hash of what the
+    images hold.
     """
 
     classes: tuple[str, ...]

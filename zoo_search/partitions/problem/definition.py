@@ -52,7 +52,7 @@ class PartitionProblem:
     k: int
     eps: float
     size: str
-    one_per_set: bool = False
+    one_per_set: bool = True
 
     @cached_property
     def feasible(self) -> NDArray[np.bool_]:
@@ -116,7 +116,7 @@ def from_table(
     k: int = 4,
     eps: float = 0.2,
     size: str = "nodes",
-    one_per_set: bool = False,
+    one_per_set: bool = True,
 ) -> PartitionProblem:
     """Return the partition problem of a similarity table, validated.
 
@@ -170,8 +170,9 @@ def _check_arguments(
     require(size, _SIZES, f"'partition.size' is '{size}', which is no unit of size.")
     if one_per_set and k > _MAX_K_ONE_PER_SET:
         raise UserError(
-            f"'partition.one_per_set' works up to k = {_MAX_K_ONE_PER_SET}, and k is {k}. Choose a "
-            "smaller k, or leave one_per_set off."
+            f"'partition.k' is {k}, and the blocks of a model can be given different sets, as is "
+            f"the default, only up to k = {_MAX_K_ONE_PER_SET}. Choose a smaller k, or "
+            "'one_per_set: false' (--no-one-per-set), where blocks of a model may share a set."
         )
 
 

@@ -1,14 +1,19 @@
 """Proxies from one backward pass (Abdelfattah et al., "Zero-Cost Proxies", ICLR 2021).
 
-All are taken in eval mode, over every floating-point parameter whether it is frozen or not, with
-the head as it is, and leave no gradients behind. Those that take a loss raise a ``ValueError`` if
-the images have no labels, or the head has too few classes for them.
+All are taken in eval mode, over every floating-point parameter whether it is frozen or not, and
+leave no gradients behind. They raise a ``ValueError`` if the images have no labels, or the head has
+too few classes for them.
+
+**The head is random.** They take the loss of the network as it is, and a candidate of a search has
+fitted stitches, but its head is new, of seeded random values (only winners get a fitted one). So
+they say how the blocks take to the labels through a random readout, and not how far the network is
+from solving the target. That is nearest to their authors, whose networks are random throughout, and
+to DeRy's own code, which gives every candidate a new head. ``probe`` and ``logme`` fit a readout of
+their own.
 """
 
 from __future__ import annotations
 
-import copy
-import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -21,7 +26,7 @@ from zoo_search.networks.network import ReassembledNet
 from zoo_search.reassembly.proxies.batches import Batches
 from zoo_search.reassembly.proxies.registry import proxy_traits
 
-_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
 @proxy_traits("all parameters")
@@ -64,26 +69,6 @@ def fisher(net: ReassembledNet, batches: Batches) -> float:
                 per_channel = (activation.detach() * grad).double().sum(dim=-2)
                 total += float(per_channel.square().sum()) / (2 * len(x))
     return total / batches.number
-
-
-@proxy_traits("all parameters", images="none", precision="fp64")
-def synflow(net: ReassembledNet, batches: Batches) -> float:
-    """Return the logarithm of SynFlow's ``Σ |θ ∂R/∂θ|`` (Tanaka et al., NeurIPS 2020, Eq. 2).
-
-    R is the sum of the logits for an image of ones with every parameter replaced by its absolute
-    value, in float64. No image of the target is looked at. Where every layer is homogeneous and
-    keeps the sign, as with ReLU and without norm layers, no term is negative and the absolute
-    value changes nothing; elsewhere (attention, norm layers) it is taken as the code of
-    Abdelfattah et al. takes it. The logarithm keeps the order and stays finite for deep networks.
-    """
-    linear = copy.deepcopy(net).double()
-    with torch.no_grad():
-        for parameter in linear.parameters():
-            parameter.abs_()
-    device = next(linear.parameters()).device
-    ones = torch.ones(1, *net.input_size, dtype=torch.float64, device=device)
-    flow = sum(_saliency(*pair) for pair in _gradients(linear, lambda: linear(ones).sum()))
-    return math.log(flow) if flow > 0 else math.nan
 
 
 def _per_parameter(
@@ -160,6 +145,6 @@ def _outputs(net: nn.Module, images: int) -> Iterator[list[Tensor]]:
 
     with ExitStack() as hooks, _differentiable(net):
         for module in net.modules():
-            if isinstance(module, _LAYERS):
+            if isinstance(module, LAYERS):
                 hooks.enter_context(module.register_forward_hook(collect))
         yield outputs

@@ -18,12 +18,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from zoo_search.networks.network import ReassembledNet
 from zoo_search.networks.recipe import merge
@@ -52,24 +51,7 @@ def naswot(net: ReassembledNet, batches: Batches) -> float:
     """
     pixels = batches.size * net.input_size[1] * net.input_size[2]
     kernels = partial(_blockwise_kernels, net, batches)
-    return _mean_log_det(batches, kernels, max(1, _PIXELS // pixels))
-
-
-@proxy_traits(
-    "signs of the outputs of ReLU, ReLU6, LeakyReLU, GELU, SiLU, Hardswish, Linear, Dropout"
-)
-def naswot_dery(net: ReassembledNet, batches: Batches) -> float:
-    """Return NASWOT over another set of units: signs of the outputs of activations, linear layers
-    and dropout, as DeRy's reference code takes it.
-
-    Raises:
-        ValueError: If the network has no such unit, or its kernel stays singular.
-    """
-
-    def kernels(draws: Draws) -> list[Tensor]:
-        return [dery_kernel(net, batches.for_net(net, batches.indices(*draw))) for draw in draws]
-
-    return _mean_log_det(batches, kernels, 1)
+    return mean_log_det(batches, kernels, max(1, _PIXELS // pixels))
 
 
 def log_det(kernel: Tensor) -> float:
@@ -81,22 +63,6 @@ def log_det(kernel: Tensor) -> float:
     if len(torch.unique(kernel, dim=0)) < len(kernel):
         return -math.inf
     return float(torch.linalg.slogdet(kernel.double()).logabsdet)
-
-
-@torch.no_grad()
-def dery_kernel(net: nn.Module, x: Tensor) -> Tensor:
-    """Return the kernel ``[B, B]`` over the outputs of activations, linear layers and dropout."""
-    codes = Codes(x)
-    kinds = (nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Hardswish, nn.LeakyReLU, nn.Linear, nn.Dropout)
-    with ExitStack() as hooks:
-        for module in net.modules():
-            if isinstance(module, kinds):
-                add = module.register_forward_hook(lambda _module, _inputs, out: codes.add(out))
-                hooks.enter_context(add)
-        check_finite(net(x), "network's output is")
-    if codes.units == 0:
-        raise ValueError("the network has no activation, linear or dropout layer")
-    return codes.kernel[0]
 
 
 @torch.no_grad()
@@ -138,7 +104,7 @@ def _blockwise_kernels(net: ReassembledNet, batches: Batches, draws: Draws) -> T
     return total
 
 
-def _mean_log_det(
+def mean_log_det(
     batches: Batches, kernels: Callable[[Draws], Sequence[Tensor] | Tensor], together: int
 ) -> float:
     """Return the mean of ``log |det K|`` over the batches; a batch with K singular is drawn anew.

@@ -24,14 +24,14 @@ PROXIES = Registry[Proxy](
     "proxy",
     {
         "naswot": f"{_HERE}.naswot:naswot",
-        "naswot_dery": f"{_HERE}.naswot:naswot_dery",
+        "naswot_dery": f"{_HERE}.naswot_dery:naswot_dery",
         "probe": f"{_HERE}.probe:probe",
         "logme": f"{_HERE}.logme:logme",
         "leep": f"{_HERE}.leep:leep",
         "grad_norm": f"{_HERE}.gradients:grad_norm",
         "snip": f"{_HERE}.gradients:snip",
         "fisher": f"{_HERE}.gradients:fisher",
-        "synflow": f"{_HERE}.gradients:synflow",
+        "synflow": f"{_HERE}.synflow:synflow",
         "jacov": f"{_HERE}.jacobian:jacov",
         "params": f"{_HERE}.baselines:params",
         "macs": f"{_HERE}.baselines:macs",
@@ -95,13 +95,14 @@ class ProxyTraits:
     hooks: str  # the units or layers that the score is read from
     images: Seen = "batches"  # drawn by seed, all different ones of the target, or none
     precision: str | None = "fp32"  # of its forward pass; None where it has none
+    version: int = 1  # of its definition: scores of another version are not taken over
 
 
 def proxy_traits(
-    hooks: str, *, images: Seen = "batches", precision: str | None = "fp32"
+    hooks: str, *, images: Seen = "batches", precision: str | None = "fp32", version: int = 1
 ) -> Callable[[P], P]:
     """Say what a proxy looks at (:class:`ProxyTraits`); a decorator."""
-    return with_traits(ProxyTraits(hooks, images, precision))
+    return with_traits(ProxyTraits(hooks, images, precision, version))
 
 
 def traits_of(proxy: Proxy) -> ProxyTraits:

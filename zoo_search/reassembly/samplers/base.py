@@ -26,6 +26,14 @@ class Sampler(Protocol):
 class UniformSampler:
     """Gives a uniform sample of the feasible recipes, in its order; the other samplers start so.
 
+    The random search of DeRy section 3.3, which section 4 ("Implementation details") gives 500
+    candidates; in a run file ``search: {sampler: random, trials: 500}``. The paper does not say how
+    its candidates are drawn; here every feasible recipe is as likely as any other, none comes
+    twice, and the models of the zoo within the budget are scored on top. What differs is DeRy's own
+    code (``zeroshot_reassembly.py``): it does not draw 500 recipes, but in each of 20 rounds puts
+    all blocks into random order and lets each take the place of those of its stage and set where
+    that raises the score; and it has no transformer before a CNN.
+
     Raises:
         UserError: If no recipe is feasible.
     """
