@@ -8,7 +8,7 @@ import pytest
 from zoo_search.finetune.entries import GivenUp, ProtocolResult, Result, Role, Training
 from zoo_search.networks import Recipe
 from zoo_search.report.comparison import Right, difference
-from zoo_search.report.verdict import verdict
+from zoo_search.report.verdict import _points, verdict
 from zoo_search.training.choice import Kept
 
 IMAGES = 1000
@@ -167,3 +167,11 @@ def test_a_changed_winner_of_a_network_that_is_not_there_is_told_alone() -> None
     assert (
         "wider (3.68 M parameters), r2 changed, reaches 95.0%; there is no r2 to compare it with."
     ) in told.text
+
+
+@pytest.mark.parametrize(
+    ("share", "told"),
+    [(0.0123, "+1.2"), (-0.0004, "-0.04"), (0.0004, "+0.04"), (0.0, "+0.0"), (-0.2, "-20.0")],
+)
+def test_on_which_side_of_zero_a_bound_lies_is_told(share: float, told: str) -> None:
+    assert _points(share) == told

@@ -108,10 +108,14 @@ def _interval(gap: Estimate) -> str:
     count = f"{gap.trainings} trainings each"
     if gap.trainings == 1:
         count = "one training each, whose own noise is not in it"
-    return (
-        f"{100 * gap.mean:+.1f} points; with 95 % confidence {100 * gap.low:+.1f} to "
-        f"{100 * gap.high:+.1f}, {count}"
-    )
+    mean, low, high = map(_points, (gap.mean, gap.low, gap.high))
+    return f"{mean} points; with 95 % confidence {low} to {high}, {count}"
+
+
+def _points(share: float) -> str:
+    """Return percentage points with their sign; of the smallest, two digits."""
+    told = f"{100 * share:+.1f}"
+    return f"{100 * share:+.2f}" if told[1:] == "0.0" and share else told
 
 
 def _changed(variant: Result, results: Sequence[Result], right: Mapping[str, Right]) -> str:
