@@ -31,6 +31,7 @@ from zoo_search.core.store import RunStore
 from zoo_search.data import open_dataset
 from zoo_search.data.preprocess import Preprocess
 from zoo_search.finetune import step as finetune_step
+from zoo_search.finetune import tuning
 from zoo_search.finetune.entries import Entry
 from zoo_search.finetune.images.streaming import streamed
 from zoo_search.networks import Recipe
@@ -105,7 +106,8 @@ def _job(folder: Path, archs: list[str], size: int, dataset: dict[str, Any], **t
         torch.manual_seed(number)
         save_file(timm.create_model(arch).state_dict(), folder / f"{number}.safetensors")
         zoo[f"m{number}"] = {"arch": arch, "weights": str(folder / f"{number}.safetensors")}
-    job = {"name": "x", "input_size": size, "zoo": zoo, "dataset": dataset, "finetune": tune}
+    once = {"seeds": 1, "validation": 0.0, **tune}
+    job = {"name": "x", "input_size": size, "zoo": zoo, "dataset": dataset, "finetune": once}
     return load_job(job)
 
 
@@ -126,13 +128,13 @@ def start(args: argparse.Namespace) -> Row:
     heard: list[float] = []
     Bar.under_way = lambda self, name, work: heard.append(time.perf_counter())  # type: ignore[method-assign]
     began: list[float] = []
-    train_all = finetune_step.train_all
+    train_all = tuning.train_all
 
     def timed(*told: Any) -> Any:
         began.append(time.perf_counter())
         return train_all(*told)
 
-    finetune_step.train_all = timed
+    tuning.train_all = timed
     dataset = {"name": "digits", "per_class": 10}
     for networks in (1, 4):
         bare = time.perf_counter()
@@ -155,7 +157,7 @@ def start(args: argparse.Namespace) -> Row:
             "first_step_by_imports": (heard[0] - began[0]) / bare,
             "all_seconds": ended - began[0],
         }
-    finetune_step.train_all = train_all
+    tuning.train_all = train_all
     cluster.disconnect()
     return found
 

@@ -14,7 +14,7 @@ from zoo_search.core.identity import digest_of, ranks
 from zoo_search.data import splits
 from zoo_search.data.loading import load_images
 from zoo_search.data.on_ray import rows_of
-from zoo_search.data.selection import Ints, Selection, Skipped
+from zoo_search.data.selection import Ints, Selection
 from zoo_search.data.sources.listing import Reader
 from zoo_search.data.view import Size, View, as_view
 
@@ -55,12 +55,16 @@ class Subset(Selection):
             return self
         return replace(self, ids=self.ids[:count], labels=self.labels[:count])
 
-    def folds(self, count: int, seed: int) -> list[tuple[Subset, Subset]]:
+    def folds(
+        self, count: int, seed: int, wanted: int | None = None
+    ) -> list[tuple[Subset, Subset]]:
         """Split into ``count`` stratified parts; return, for each, all others and itself.
+
+        ``wanted`` of them are made, the first ones; default: all.
 
         An image of a class that has no other is in no part: it is in all of the others. Parts
         differ by one image at most, in each class and in all; there are no more of them than images
-        to share out.
+        to share out. Images that cannot be decoded are counted over all of this selection.
 
         Raises:
             UserError: If no class has two images.
@@ -79,7 +83,7 @@ class Subset(Selection):
         every = np.arange(len(self))
         return [
             (self._at(every[part != number], "left"), self._at(every[part == number], "held out"))
-            for number in range(min(count, len(order)))
+            for number in range(min(count, len(order), wanted or count))
         ]
 
     def _at(self, positions: Ints, what: str) -> Subset:
@@ -88,7 +92,6 @@ class Subset(Selection):
             self,
             ids=ids,
             labels=self.labels[positions],
-            skipped=Skipped(),
             fingerprint=digest_of([self.fingerprint, what, *ids]),
         )
 

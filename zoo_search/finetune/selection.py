@@ -68,7 +68,7 @@ def select_entries(
         for place, c in enumerate(winners, start=1)
     ]
     if "best_single" in job.finetune.baselines:
-        chosen += _single(job, store, zoo, dataset, candidates)
+        chosen += _single(job, store, zoo, dataset, candidates)[: len(winners)]
     if "random" in job.finetune.baselines:
         chosen += _random(job, store, zoo, dataset, partition, winners)
     return chosen + _plain(job, zoo)
@@ -139,7 +139,7 @@ def _single(
             recipe = Recipe.whole(row["model"], len(zoo[row["model"]].graph))
             scores = {**scored.get(recipe.key, {}), "probe": row["score"]}
             chosen.append(Entry(row["model"], "single", recipe, scores))
-    return chosen[: job.finetune.winners]
+    return chosen
 
 
 def _random(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,10 +106,13 @@ class Failure:
     diverged: bool
 
 
-def keep_failure(store: RunStore, key: str, failure: Failure) -> None:
-    """Put it where :func:`failure_of` finds it; on a full disk it goes untold."""
-    with suppress(OSError):
+def keep_failure(store: RunStore, key: str, failure: Failure) -> bool:
+    """Put it where :func:`failure_of` finds it; return False where there is no room for that."""
+    try:
         store.write_json(f"{_FAILED}/{key}.json", vars(failure))
+    except OSError:
+        return False
+    return True
 
 
 def failure_of(store: RunStore, key: str) -> Failure | None:
@@ -155,7 +158,7 @@ def take_over(store: RunStore, folder: str, keys: Sequence[str]) -> None:
     if result is None:
         return
     exported, predicted = result.told[result.exported], read_predictions(store, folder)
-    for trainings in (result.trainings, result.retrained):
+    for trainings in (result.told, result.trainings):  # first those of which more is kept
         all_of_them = [training.task for training in trainings] == list(keys)
         for training in trainings:
             wanted = all_of_them or (training is exported and training.task in keys)
@@ -188,18 +191,21 @@ def read_predictions(store: RunStore, folder: str) -> pa.Table:
 def right_of(store: RunStore, results: Sequence[Result]) -> dict[str, npt.NDArray[np.bool_]]:
     """Return which test images each training of each network got right, ``[trainings, images]``.
 
-    Images that could not be decoded are left out. A network without ``predictions.parquet`` (of an
-    earlier version) is missing.
+    Images that could not be decoded for any of them are left out. A network without
+    ``predictions.parquet`` (of an earlier version) is missing.
     """
-    found: dict[str, npt.NDArray[np.bool_]] = {}
+    labels, said = np.empty(0), {}
     for result in results:
         if result.folder is None or not store.exists(f"{result.folder}/{PREDICTIONS}"):
             continue
         table = read_predictions(store, result.folder)
         labels = table.column("label").to_numpy()
-        said = np.stack([table.column(_column(t.seed)).to_numpy() for t in result.told])
-        found[result.name] = (said == labels)[:, (said >= 0).all(axis=0)]
-    return found
+        told = [table.column(_column(training.seed)).to_numpy() for training in result.told]
+        said[result.name] = np.stack(told)
+    if not said:
+        return {}
+    there = (np.concatenate(list(said.values())) >= 0).all(axis=0)
+    return {name: np.equal(classes, labels)[:, there] for name, classes in said.items()}
 
 
 def _column(seed: int) -> str:

@@ -145,13 +145,13 @@ def _watch(
     begun, further = len(waiting), None
     work = sum(task.macs for task in waiting)
     while True:
+        if further is None and (further := race.further(store)) is not None:
+            waiting += further
+            bar.resize(begun + len(further), work + sum(task.macs for task in further))
         for task in [task for task in waiting if store.exists(folder_of(task.key))]:
             waiting.remove(task)
             limit.progress()
             bar.advance(1, note=task.name, work=task.macs, name=task.name)
-        if further is None and (further := race.further(store)) is not None:
-            waiting += further
-            bar.resize(begun + len(further), work + sum(task.macs for task in further))
         found = [store.list(f"{CHECKPOINTS}/{task.key}") for task in waiting]
         if found != kept:
             kept = found

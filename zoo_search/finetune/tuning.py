@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zoo_search.core.errors import some
 from zoo_search.core.identity import fingerprint
+from zoo_search.core.progress import console
 from zoo_search.costs.table import CostTable
 from zoo_search.export.folder import save_folder
 from zoo_search.finetune.entries import (
@@ -150,9 +152,16 @@ class Tuning:
             for result in chosen
         }
         failures = self._train(list(tasks.values()))
+        if failures:  # what is compared is trained on the same images, or not at all
+            names = [n for n, mine in tasks.items() if any(t.key in failures for t in mine)]
+            console.print(
+                f"  {some(names)} came to no end on all training images: what is told are the "
+                "trainings that held some out, of all networks"
+            )
+            return list(results)
         return [
             replace(result, retrained=self._trainings(tasks[result.name]), exported=0)
-            if result.name in tasks and not any(t.key in failures for t in tasks[result.name])
+            if result.name in tasks
             else result
             for result in results
         ]
@@ -255,7 +264,7 @@ class Tuning:
         trained = read_trained(self._store, training.task)
         if there(trained):
             return trained
-        del self._earlier[training.task]
+        self._earlier.pop(training.task, None)
         self._store.remove(folder_of(training.task))
         self._train([[self._tasks[training.task]]])
         return read_trained(self._store, training.task)

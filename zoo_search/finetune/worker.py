@@ -168,7 +168,8 @@ def _bring_to_end(
         diverged = isinstance(error, DivergedError)  # on all workers of the lane at once
         if workers.rank == 0 or not diverged:
             tell(str(error))
-            keep_failure(store, task.key, Failure(str(error), diverged))
+            if not keep_failure(store, task.key, Failure(str(error), diverged)):
+                raise  # the other lanes would wait for this task
         if workers.size > 1 and not diverged:
             raise  # the others wait for this one: Ray Train starts all of them anew
         return
@@ -230,13 +231,12 @@ def tune(
         judge = None
         if validation is not None:
             judge = partial(_judge, task, validation, machine, choice, protocol)
-        if begun is None:
-            if judge is not None and not finished:
-                judge(net, 0)
-            choice.put_into(net)
-            if protocol == "full" and task.schedule.renew:
-                augment = Augmentation(task.num_classes, task.transform, task.schedule, protocol)
-                renew(net, images, augment, machine, task.seed)
+        if begun is None and judge is not None and not finished:
+            judge(net, 0)
+        choice.put_into(net)  # what a snapshot does not hold is as the protocol before left it
+        if begun is None and protocol == "full" and task.schedule.renew:
+            augment = Augmentation(task.num_classes, task.transform, task.schedule, protocol)
+            renew(net, images, augment, machine, task.seed)
         result = train(
             net,
             images,

@@ -138,7 +138,10 @@ def _difference(right: Mapping[str, Right], ours: Result, theirs: Result) -> Est
     if ours.name not in right or theirs.name not in right:
         return None
     first, second = right[ours.name], right[theirs.name]
-    return difference(first, second) if first.shape == second.shape else None
+    if first.shape[1] != second.shape[1] or bool(ours.retrained) != bool(theirs.retrained):
+        return None
+    both = min(len(first), len(second))  # the first seeds of both are the same
+    return difference(first[:both], second[:both])
 
 
 def _size(result: Result) -> str:

@@ -18,6 +18,7 @@ from zoo_search.training.order import Ints
 if TYPE_CHECKING:
     from zoo_search.data.preprocess import Preprocess
 
+_WORST = float(np.finfo(np.float32).max)
 _AT_ONCE, _AT_ONCE_CPU = 128, 32
 """Images; maps of more do not stay in the cache of a CPU."""
 
@@ -81,7 +82,10 @@ def predict(
                 if not is_out_of_memory(error) or batch_size == 1:
                     raise
                 batch_size //= 2
-    labels, predicted, losses = workers.add_up(found).cpu().numpy()
+    # A loss may be infinite, and files hold finite numbers only.
+    labels, predicted, losses = np.nan_to_num(
+        workers.add_up(found).cpu().numpy(), nan=_WORST, posinf=_WORST
+    )
     return Predictions(labels.astype(np.int64), predicted.astype(np.int64), losses)
 
 

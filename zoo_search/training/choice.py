@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from zoo_search.training.accuracy import Predictions
 
 _ERRORS = 2.0
+_FEW = 4
+"""Images on which two sets of weights have to differ before anything is clear."""
 
 Right = npt.NDArray[np.bool_]
 """Which validation images got their label, ``[N]``."""
@@ -55,12 +57,14 @@ class Kept:
 def clearly_worse(right: Right, best: Right) -> bool:
     """Say whether an accuracy is below the best by more than two standard errors.
 
-    The error is that of the mean of the paired differences (1, 0 or -1 an image). Where each image
-    that one of them gets wrong is wrong for the other, too, there is neither difference nor error.
+    The error is that of the mean of the paired differences (1, 0 or -1 an image). Where they differ
+    on fewer than four images, nothing is clear.
     """
     difference = best.astype(np.float64) - right
     count = len(difference)
-    error = difference.std(ddof=1) / math.sqrt(count) if count > 1 else 0.0
+    if np.count_nonzero(difference) < _FEW:
+        return False
+    error = difference.std(ddof=1) / math.sqrt(count)
     # Some images more that are wrong may be as much to rounding, and that is not clear.
     return bool(difference.mean() > _ERRORS * error * (1 + 1e-9))
 

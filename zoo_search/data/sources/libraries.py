@@ -97,12 +97,14 @@ def _torchvision_parts(name: str, root: str) -> dict[str, SupportsLenAndGetItem[
             return {"train": kind(root, **options)}
         train = kind(root, split="train", **options)
         held_out = {}
-        for name in HELD_OUT:
-            # A ValueError is torchvision's answer to a split that this data set has not.
-            with suppress(ValueError):
-                held_out[name] = kind(root, split=name, **options)
-        split_of = named_splits(held_out)
-        return {"train": train, **{split_of[name]: held_out[name] for name in split_of}}
+        for split in HELD_OUT:
+            # A ValueError is torchvision's answer to a split that this data set has not; of a
+            # second one that is held out the files may be missing.
+            missing = (ValueError, RuntimeError, OSError) if held_out else (ValueError,)
+            with suppress(*missing):
+                held_out[split] = kind(root, split=split, **options)
+        part_of = named_splits(held_out)
+        return {"train": train, **{part: held_out[split] for split, part in part_of.items()}}
     except (RuntimeError, OSError, ValueError, TypeError) as error:
         raise UserError(
             f"torchvision's {name} cannot be opened from {root} ({error}). Give dataset.path the "

@@ -16,6 +16,7 @@ from zoo_search.core.progress import progress
 from zoo_search.data.chunks import fetch
 from zoo_search.data.decode import DecodeError, Pixels, Raw, to_rgb
 from zoo_search.data.loading import load_images
+from zoo_search.data.on_ray import count_bad
 from zoo_search.data.selection import Ints, Selection
 from zoo_search.data.sources.listing import Reader, Unreadable
 from zoo_search.finetune.images.streaming import CHUNK, Streamed, groups_of, streamed
@@ -102,12 +103,14 @@ class Fold:
     """The images that one training learns from, and those that it is judged on.
 
     Attributes:
+        whole: All training images.
         train: Learned from.
         validation: Held out of the training; None: nothing judges it.
         at: Positions of the former among all training images; None: all of them.
         held: Positions of the latter among them; None: they are no training images.
     """
 
+    whole: Subset
     train: Subset
     validation: Subset | None
     at: Ints | None = None
@@ -134,18 +137,18 @@ def folds_of(dataset: VisionDataset, seed: int, share: float | None, trainings: 
     """
     train = dataset.select("train", seed=seed)
     if share is None and dataset.has("validation"):
-        return [Fold(train, dataset.select("validation", seed=seed))] * trainings
+        return [Fold(train, train, dataset.select("validation", seed=seed))] * trainings
     share = _SHARE if share is None else share
     if not share:
-        return [Fold(train, None)] * trainings
+        return [Fold(train, train, None)] * trainings
     place = {name: i for i, name in enumerate(train.ids)}
 
     def at(part: Subset) -> Ints:
         return np.asarray([place[name] for name in part.ids], dtype=np.int64)
 
-    parts = train.folds(max(2, trainings, round(1 / share)), seed)
+    parts = train.folds(max(2, round(1 / share)), seed, trainings)
     cycle = [parts[number % len(parts)] for number in range(trainings)]
-    return [Fold(left, held, at(left), at(held)) for left, held in cycle]
+    return [Fold(train, left, held, at(left), at(held)) for left, held in cycle]
 
 
 class Places:
@@ -165,7 +168,7 @@ class Places:
     def __init__(
         self, dataset: VisionDataset, folds: Sequence[Fold], seed: int, keep: float
     ) -> None:
-        self.whole = dataset.select("train", seed=seed)
+        self.whole = folds[0].whole
         self.test_set = dataset.select("test", seed=seed)
         self.folds = folds
         self._left = keep * _object_store()
@@ -178,7 +181,7 @@ class Places:
         self, fold: int | None, transform: Preprocess, schedule: Schedule, protocol: Protocol
     ) -> Place:
         """Return the training images of a protocol; of no fold: all."""
-        chosen = Fold(self.whole, None) if fold is None else self.folds[fold]
+        chosen = Fold(self.whole, self.whole, None) if fold is None else self.folds[fold]
         if schedule.augmentation(protocol) != "rand_augment":
             kept = self._keep(self.whole, transform.view)
             if kept is None:
@@ -222,6 +225,8 @@ class Places:
     def _stream(self, selection: Subset, view: View) -> Streamed:
         key = selection.fingerprint
         if key not in self._streamed:
+            if selection.skipped is self.whole.skipped:
+                count_bad(self.whole)  # what is bad in a fold counts as bad in all of them
             self._streamed[key] = streamed(selection, view)
         return replace(self._streamed[key], view=view)
 
