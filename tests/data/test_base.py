@@ -11,7 +11,7 @@ from small_images import write_images
 
 from zoo_search.config import DatasetConfig
 from zoo_search.core.errors import UserError
-from zoo_search.data import VisionDataset, open_dataset
+from zoo_search.data import SPLITS, VisionDataset, open_dataset
 
 
 def test_selection_is_seeded_and_mixed(digits: VisionDataset) -> None:
@@ -37,6 +37,14 @@ def test_selecting_what_is_not_there(pets: Path) -> None:
         dataset.select("train").load((8, 8), interpolation="bicubi")
     with pytest.raises(UserError, match="crop_pct"):
         dataset.select("train").load((8, 8), crop_pct=0)
+
+
+def test_a_data_set_says_which_splits_it_has(digits: VisionDataset) -> None:
+    assert [split for split in SPLITS if digits.has(split)] == ["train", "test"]
+    with pytest.raises(UserError, match=r"'digits' has no validation split.*finetune\.validation"):
+        digits.select("validation")
+    with pytest.raises(UserError, match="no split 'val'"):
+        digits.has("val")  # type: ignore[arg-type]
 
 
 def test_importing_the_package_is_light() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -16,13 +16,12 @@ from zoo_search.data.loading import load_images
 from zoo_search.data.on_ray import rows_of
 from zoo_search.data.selection import Ints, Selection, Skipped
 from zoo_search.data.sources.listing import Reader
+from zoo_search.data.splits import SPLITS, Split
 from zoo_search.data.view import Size, View, as_view
 
 if TYPE_CHECKING:
     import ray.data
     import torch
-
-Split = Literal["train", "test"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,12 +124,13 @@ class Subset(Selection):
 
 @dataclass(frozen=True, eq=False)
 class VisionDataset:
-    """Labelled images with a training and a test split.
+    """Labelled images with a training and a test split, and perhaps a validation split.
 
     Attributes:
         classes: Names of the classes; a label is a position here.
         fingerprint: SHA-256 over name, classes, ids, labels, splits and content.
-        index: Table ``id: string, label: int32, split: string`` (``train`` or ``test``).
+        index: Table ``id: string, label: int32, split: string`` (``train``, ``test``, or
+            ``validation`` where the source has one beside its test).
         max_bad: Share of images that may fail to decode.
     """
 
@@ -144,6 +144,17 @@ class VisionDataset:
     def __len__(self) -> int:
         return int(self.index.num_rows)
 
+    def has(self, split: Split) -> bool:
+        """Return whether there are images in a split.
+
+        ``validation`` is there only where the source itself has it beside a test split.
+
+        Raises:
+            UserError: If the split is unknown.
+        """
+        require(split, SPLITS, f"There is no split '{split}'.")
+        return split in pa.compute.unique(self.index["split"]).to_pylist()
+
     def select(
         self,
         split: Split = "train",
@@ -156,7 +167,8 @@ class VisionDataset:
         The choice for a smaller fraction or limit lies within the choice for a larger one.
 
         Args:
-            split: ``train`` or ``test``. Search and similarity take ``train`` only.
+            split: ``train``, ``test``, or ``validation`` where there is one (:meth:`has`). Search
+                and similarity take ``train`` only.
             fraction: Share of the split's images, at least one image.
             limit: Most images to take.
             seed: Of choice and order.
@@ -164,13 +176,18 @@ class VisionDataset:
         Raises:
             UserError: If the split is unknown or has no images.
         """
-        require(split, ("train", "test"), f"There is no split '{split}'.")
-        part = self.index.filter(pa.compute.equal(self.index["split"], split))
-        if not part.num_rows:
+        if not self.has(split):
+            if split == "validation":
+                raise UserError(
+                    f"The data set '{self.name}' has no validation split beside its test split. "
+                    "Let training images be held out (finetune.validation: 0.1), or add such a "
+                    "split to its source."
+                )
             raise UserError(
                 f"The {split} split of the data set '{self.name}' has no images. Lower "
                 "'per_class', or add images."
             )
+        part = self.index.filter(pa.compute.equal(self.index["split"], split))
         ids: list[str] = part["id"].to_pylist()
         labels = part["label"].to_numpy().astype(np.int64)
         total = splits.how_many(len(ids), fraction, limit)

@@ -7,8 +7,13 @@ image that joins a folder moves the others as little as possible.
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import numpy as np
 import numpy.typing as npt
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 
 TEST_SHARE = 0.2
 Ints = npt.NDArray[np.int64]

@@ -1,12 +1,13 @@
-"""Train and test where a source tells its splits by words."""
+"""Train, validation and test where a source tells its splits by words."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-HELD_OUT = ("test", "val", "valid", "validation")
-"""Names of held-out splits; where a source has several, the first of these is the test split."""
+VALIDATION = ("val", "valid", "validation")
+HELD_OUT = ("test", *VALIDATION)
+"""Names of held-out splits."""
 
 _SPLIT = re.compile(r"(?:^|[/_.-])(train|test|validation|valid|val)(?:[/_.-]|$)")
 
@@ -17,10 +18,26 @@ def split_in(name: str) -> str | None:
     return word[1] if word else None
 
 
-def train_and_test(split: Sequence[str | None]) -> tuple[list[int], list[str] | None]:
-    """Return the images to keep and their splits; None where there are no two splits."""
-    held_out = next((name for name in HELD_OUT if name in split), None)
-    if "train" not in split or held_out is None:
-        return list(range(len(split))), None
-    keep = [i for i, name in enumerate(split) if name in ("train", held_out)]
-    return keep, ["train" if split[i] == "train" else "test" for i in keep]
+def held_out(names: Collection[str | None]) -> dict[str, str]:
+    """Return the held-out splits of a source that has splits of these names, each with its name.
+
+    ``test`` is the test split, and beside it the first of :data:`VALIDATION` the validation split.
+    Without ``test``, the first of :data:`VALIDATION` is the test split.
+    """
+    found = [name for name in ("test",) if name in names]
+    found += [name for name in VALIDATION if name in names][:1]
+    return dict(zip(("test", "validation"), found, strict=False))
+
+
+def by_split(words: Sequence[str | None]) -> tuple[list[int], list[str] | None]:
+    """Return the images to keep and their splits, by the words that images come with.
+
+    Without a training and a held-out split, all are kept and the splits are None.
+    """
+    names = set(words)
+    split: dict[str | None, str] = {name: part for part, name in held_out(names).items()}
+    if "train" not in names or not split:
+        return list(range(len(words))), None
+    split["train"] = "train"
+    keep = [i for i, name in enumerate(words) if name in split]
+    return keep, [split[words[i]] for i in keep]
