@@ -81,6 +81,43 @@ class Subset(Selection):
         left = np.setdiff1d(np.arange(len(self)), held)
         return self._at(left, "left"), self._at(held, "held out")
 
+    def folds(self, count: int, seed: int) -> list[tuple[Subset, Subset]]:
+        """Cut the images into ``count`` stratified parts; return (all but one part, that part)s.
+
+        Every image is in one part, except the only image of a class, which is in none and so stays
+        in all trainings. Neither the parts nor a class in them differ by more than one image, and
+        a class keeps one image or more outside each part. The parts follow from seed and ids
+        alone, whatever the order of the images.
+
+        Raises:
+            UserError: If ``count`` is below 2, no class has two images, or the classes that do have
+                fewer images than there are to be parts.
+        """
+        if count < 2:
+            raise UserError(
+                f"finetune.validation: {count} folds are no cross-validation: each is validated by "
+                "a network that was trained on the others. Ask for two folds or more."
+            )
+        part = splits.deal(self.labels, ranks(self.ids, seed, "folds"), count)
+        dealt = int((part >= 0).sum())
+        if not dealt:
+            raise UserError(
+                f"finetune.validation: no class of the {len(self)} training images has two images, "
+                "so that none can be held out. Add images, or leave validation out."
+            )
+        if dealt < count:
+            raise UserError(
+                f"finetune.validation: {count} folds need {count} images of classes that have two "
+                f"or more, and there are {dealt}. Ask for {dealt} folds at most, or add images."
+            )
+        return [
+            (
+                self._at(np.flatnonzero(part != i), "left"),
+                self._at(np.flatnonzero(part == i), "held out"),
+            )
+            for i in range(count)
+        ]
+
     def _at(self, positions: Ints, what: str) -> Subset:
         ids = [self.ids[i] for i in positions]
         return replace(

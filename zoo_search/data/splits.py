@@ -59,6 +59,19 @@ def split_off_test(
     return test
 
 
+def deal(labels: Ints, rank: npt.NDArray[np.uint64], count: int) -> Ints:
+    """Return the part, from 0 to ``count`` - 1, of each image; -1 for those in no part. [N].
+
+    Images are dealt one by one, class by class and by rank, so that neither the parts nor a class
+    in them differ by more than one image. The only image of a class is in no part.
+    """
+    order, _, size = _within_class(labels, rank)
+    dealt = order[size > 1]
+    part = np.full(len(labels), -1, dtype=np.int64)
+    part[dealt] = np.arange(len(dealt)) % count
+    return part
+
+
 def _within_class(labels: Ints, rank: npt.NDArray[np.uint64]) -> tuple[Ints, Ints, Ints]:
     """Return positions by label and rank, each one's place in its class, the class's size."""
     order = np.lexsort((rank, labels)).astype(np.int64)
