@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from zoo_search.config import DatasetConfig
-from zoo_search.data import VisionDataset, open_dataset
+from zoo_search.data import SPLITS, VisionDataset, open_dataset
 
 
 def write_images(root: Path, counts: dict[str, int], size: int = 12) -> None:
@@ -28,8 +28,7 @@ def write_images(root: Path, counts: dict[str, int], size: int = 12) -> None:
 
 def by_split(dataset: VisionDataset) -> dict[str, set[str]]:
     rows = dataset.index.to_pylist()
-    parts = {s: {r["id"] for r in rows if r["split"] == s} for s in ("train", "validation", "test")}
-    return {split: ids for split, ids in parts.items() if ids or split != "validation"}
+    return {s: {r["id"] for r in rows if r["split"] == s} for s in SPLITS}
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,7 +16,7 @@ from PIL import Image
 from small_images import write_images
 
 from zoo_search.config import DatasetConfig
-from zoo_search.data import VisionDataset
+from zoo_search.data import SPLITS, Split, VisionDataset
 
 TINY = 0.03  # 10^6 bytes of a shard
 
@@ -24,9 +25,11 @@ def folder(path: Path | str, **options: object) -> DatasetConfig:
     return DatasetConfig(name="folder", path=str(path), **options)
 
 
-def contents(dataset: VisionDataset, size: tuple[int, int] = (12, 12)) -> list[tuple[bytes, int]]:
+def contents(
+    dataset: VisionDataset, size: tuple[int, int] = (12, 12), splits: Sequence[Split] = SPLITS
+) -> list[tuple[bytes, int]]:
     found = []
-    for split in ("train", "test"):
+    for split in filter(dataset.has, splits):
         images = dataset.select(split).load(size)
         pixels = [image.numpy().tobytes() for image in images.images]
         found += zip(pixels, images.labels.tolist(), strict=True)

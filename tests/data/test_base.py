@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from small_images import write_images
 
 from zoo_search.config import DatasetConfig
 from zoo_search.core.errors import UserError
-from zoo_search.data import VisionDataset, open_dataset
-from zoo_search.data.base import Subset
+from zoo_search.data import SPLITS, VisionDataset, open_dataset
 
 
 def test_selection_is_seeded_and_mixed(digits: VisionDataset) -> None:
@@ -45,50 +39,74 @@ def test_selecting_what_is_not_there(pets: Path) -> None:
         dataset.select("train").load((8, 8), crop_pct=0)
 
 
+def test_a_data_set_says_which_splits_it_has(digits: VisionDataset) -> None:
+    assert [split for split in SPLITS if digits.has(split)] == ["train", "test"]
+    with pytest.raises(UserError, match=r"'digits' has no validation split.*finetune\.validation"):
+        digits.select("validation")
+    with pytest.raises(UserError, match="no split 'val'"):
+        digits.has("val")  # type: ignore[arg-type]
+
+
+def test_folds_are_parts_and_what_is_left(digits: VisionDataset) -> None:
+    train = digits.select("train", limit=47)
+    folds = train.folds(5, seed=3)
+    assert len(folds) == 5
+    held_out = [name for _, part in folds for name in part.ids]
+    assert sorted(held_out) == sorted(train.ids)
+    for left, part in folds:
+        assert len(part) in (9, 10)
+        assert [name for name in train.ids if name not in part.ids] == left.ids
+        label = dict(zip(train.ids, train.labels.tolist(), strict=True))
+        for some in (left, part):
+            assert [label[name] for name in some.ids] == some.labels.tolist()
+            assert (some.classes, some.reader) == (train.classes, train.reader)
+            assert some.skipped is not train.skipped
+    assert len({some.fingerprint for fold in folds for some in fold}) == 10
+    again = digits.select("train", limit=47).folds(5, seed=3)
+    assert [[s.fingerprint for s in fold] for fold in again] == [
+        [s.fingerprint for s in fold] for fold in folds
+    ]
+    assert train.folds(5, seed=4)[0][1].ids != folds[0][1].ids
+
+
+def test_folds_do_not_depend_on_the_order_of_the_images(digits: VisionDataset) -> None:
+    one, other = (digits.select("train", seed=seed) for seed in (0, 1))
+    assert one.ids != other.ids
+    for (_, part), (_, same) in zip(one.folds(3, 0), other.folds(3, 0), strict=True):
+        assert set(part.ids) == set(same.ids)
+
+
+def test_the_only_image_of_a_class_is_trained_on_in_every_fold(tmp_path: Path) -> None:
+    write_images(tmp_path, {"train/a": 1, "train/b": 2, "train/c": 5, "test/a": 1})
+    train = open_dataset(DatasetConfig(name="folder", path=str(tmp_path))).select("train")
+    folds = train.folds(2, seed=0)
+    for left, part in folds:
+        assert "train/a/0.png" in left.ids
+        assert set(left.labels.tolist()) == {0, 1, 2}
+        assert sorted([*left.ids, *part.ids]) == sorted(train.ids)
+    assert sorted(len(part) for _, part in folds) == [3, 4]
+    assert len(train.folds(7, seed=0)) == 7
+
+
+@pytest.mark.parametrize(
+    ("counts", "count", "said"),
+    [
+        ((1, 1), 2, r"finetune\.validation: no class of the 2 training images has two images"),
+        ((1, 3), 4, r"4 folds need 4 images .* there are 3\. Ask for 3 folds at most"),
+        ((5, 5), 1, r"1 folds are no cross-validation"),
+    ],
+)
+def test_folds_that_cannot_be_are_refused(
+    tmp_path: Path, counts: tuple[int, int], count: int, said: str
+) -> None:
+    a, b = counts
+    write_images(tmp_path, {"train/a": a, "train/b": b, "test/a": 1})
+    train = open_dataset(DatasetConfig(name="folder", path=str(tmp_path))).select("train")
+    with pytest.raises(UserError, match=said):
+        train.folds(count, seed=0)
+
+
 def test_importing_the_package_is_light() -> None:
     code = "import zoo_search.data, sys; print({'ray', 'torch', 'sklearn'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
-
-
-@given(
-    sizes=st.lists(st.integers(0, 9), min_size=1, max_size=6).filter(lambda s: max(s) > 1),
-    count=st.integers(2, 7),
-    seed=st.integers(0, 3),
-)
-def test_folds_share_the_images_out_class_by_class(sizes: list[int], count: int, seed: int) -> None:
-    labels = np.repeat(np.arange(len(sizes)), sizes)
-    ids = [f"image {i}" for i in range(len(labels))]
-    whole = Subset(
-        ids=ids,
-        labels=labels,
-        reader=cast("Any", None),
-        classes=tuple(map(str, sizes)),
-        fingerprint="x",
-    )
-    folds = whole.folds(count, seed)
-    lone = {name for name, label in zip(ids, labels, strict=True) if sizes[label] == 1}
-    assert len(folds) == min(count, len(ids) - len(lone))
-    held = [name for _, part in folds for name in part.ids]
-    assert sorted(held) == sorted(set(ids) - lone)  # each once
-    for rest, part in folds:
-        assert sorted([*rest.ids, *part.ids]) == sorted(ids)
-        assert rest.fingerprint != part.fingerprint
-        assert set(rest.labels) == set(labels)  # a class keeps an image
-        own = dict(zip(ids, labels, strict=True))
-        assert [own[name] for name in part.ids] == part.labels.tolist()
-    parts = np.asarray([np.bincount(p.labels, minlength=len(sizes)) for _, p in folds])
-    assert np.ptp(parts, axis=0).max() <= 1
-    assert np.ptp(parts.sum(axis=1)) <= 1
-    # Nothing depends on the order in which the images are listed.
-    turned = replace(whole, ids=ids[::-1], labels=labels[::-1])
-    again = [set(part.ids) for _, part in turned.folds(count, seed)]
-    assert again == [set(part.ids) for _, part in folds]
-
-
-def test_where_no_class_has_two_images_none_can_be_held_out(digits: VisionDataset) -> None:
-    train = digits.select("train")
-    alone = replace(train, ids=train.ids[:1], labels=train.labels[:1])
-    with pytest.raises(UserError, match=r"^finetune\.validation: no class of the 1 training"):
-        alone.folds(5, 0)
-    assert (digits.has("test"), digits.has("validation")) == (True, False)

@@ -18,7 +18,7 @@ from small_packs import TINY, contents, files, folder, write_parquet
 
 from zoo_search.config import DatasetConfig
 from zoo_search.core.errors import UserError
-from zoo_search.data import open_dataset
+from zoo_search.data import SPLITS, VisionDataset, open_dataset
 from zoo_search.data.pack import pack, source_of
 
 
@@ -36,11 +36,12 @@ def configs(tmp_path: Path, name: str, patch: pytest.MonkeyPatch) -> DatasetConf
         return write_parquet(tmp_path / "x.parquet", 100, 9)
     counts = {"folder": {"cat": 20, "a dog.2": 30}}
     counts["split"] = {"train/cat": 23, "train/dog": 31, "val/cat": 5, "val/dog": 4}
+    counts["three"] = {**counts["split"], "test/cat": 6, "test/dog": 3}
     write_images(tmp_path / "images", counts[name])
     return folder(tmp_path / "images")
 
 
-@pytest.mark.parametrize("name", ["digits", "parquet", "folder", "split"])
+@pytest.mark.parametrize("name", ["digits", "parquet", "folder", "split", "three"])
 def test_the_pack_is_the_same_data_set(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -54,8 +55,34 @@ def test_the_pack_is_the_same_data_set(
     assert done.shards == len(list((tmp_path / "out").glob("*.tar"))) > 2
     assert done.bytes == sum(p.stat().st_size for p in (tmp_path / "out").glob("*.tar"))
     assert max(p.stat().st_size for p in (tmp_path / "out").glob("*.tar")) <= TINY * 1e6
-    if name == "split":
-        assert len(by_split(after)["test"]) == 9
+    if name in ("split", "three"):
+        held_out = {"validation": 9 * (name == "three"), "test": 9}
+        assert {s: len(names) for s, names in by_split(after).items()} == {"train": 54, **held_out}
+        assert contents_by_split(after) == contents_by_split(before)
+        assert done.splits == {s: n for s, n in {"train": 54, **held_out}.items() if n}
+        (tmp_path / "out/index.parquet").unlink()
+        assert contents_by_split(open_dataset(done.dataset)) == contents_by_split(before)
+    else:
+        assert done.splits == {"train": len(before)}
+
+
+def contents_by_split(dataset: VisionDataset) -> dict[str, list[tuple[bytes, int]]]:
+    return {s: contents(dataset, splits=(s,)) for s in SPLITS if dataset.has(s)}
+
+
+def test_a_validation_split_has_shards_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configs(tmp_path, "three", monkeypatch)
+    done = pack(config, tmp_path / "out", shard_mb=TINY)
+    assert str(done).startswith(f"{done.shards} shards, 72 images (54 train, 9 validation, 9 test)")
+    shards = {path.name.partition("-")[0] for path in (tmp_path / "out").glob("*.tar")}
+    assert shards == {"train", "validation", "test"}
+    assert (tmp_path / "out/validation-000000.tar").exists()
+    for row in rows(tmp_path / "out"):
+        folder = str(row["source"]).partition("/")[0]
+        assert row["split"] == {"val": "validation"}.get(folder, folder)
+        assert str(row["shard"]).startswith(f"{row['split']}-0")
 
 
 def test_tarfile_finds_the_bytes_where_the_index_says(tmp_path: Path, split_pets: Path) -> None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from small_images import write_images
 from small_packs import TINY, files, folder
 
 from zoo_search.config import DatasetConfig
@@ -98,6 +99,24 @@ def test_a_shard_that_is_gone_is_made_again(tmp_path: Path, split_pets: Path) ->
     (tmp_path / "out/train-000099.tar").write_bytes(b"of nobody")
     pack(folder(split_pets), tmp_path / "out", shard_mb=TINY)
     assert files(tmp_path / "out") == expected
+
+
+def test_a_stopped_pack_of_three_splits_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_images(tmp_path / "three", {f"{part}/a": 30 for part in ("train", "val", "test")})
+    whole = pack(folder(tmp_path / "three"), tmp_path / "whole", shard_mb=TINY)
+    with monkeypatch.context() as patch:
+        patch.setattr("zoo_search.data.packing.Packing.end", lambda packing: None)
+        pack(folder(tmp_path / "three"), tmp_path / "out", shard_mb=TINY)
+    assert len(list((tmp_path / "out/parts").glob("validation-*"))) > 1
+    (tmp_path / "out/validation-000001.tar").unlink()
+    later = sum(p.name > "validation-000001.tar" for p in (tmp_path / "out").glob("validation-*"))
+    done = pack(folder(tmp_path / "three"), tmp_path / "out", shard_mb=TINY)
+    assert done.kept == whole.shards - 1 - later
+    assert files(tmp_path / "out") == files(tmp_path / "whole")
+    again = pack(folder(tmp_path / "three"), tmp_path / "out", shard_mb=TINY)
+    assert (again.kept, again.splits) == (whole.shards, whole.splits)
 
 
 def test_a_shard_that_was_changed_since_is_not_kept(tmp_path: Path, split_pets: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zoo_search.core.identity import ranks
-from zoo_search.data.splits import choose, split_off_test
+from zoo_search.data.splits import choose, deal, split_off_test
 
 SIZES = st.lists(st.integers(1, 40), min_size=1, max_size=8)
 SEEDS = st.integers(0, 2**31)
@@ -53,6 +53,33 @@ def test_choices_are_nested_and_do_not_depend_on_the_listing(
     assert [ids[order[i]] for i in again] == [ids[i] for i in chosen]
     fewer = choose(labels, ranks(ids, seed, "x"), total - 1)
     assert set(fewer.tolist()) <= set(chosen.tolist())
+
+
+@settings(max_examples=100)
+@given(SIZES, SEEDS, st.integers(2, 12))
+def test_images_are_dealt_evenly(sizes: list[int], seed: int, count: int) -> None:
+    labels = labels_of(sizes, seed)
+    ids = [f"class{label}/{i}.png" for i, label in enumerate(labels)]
+    part = deal(labels, ranks(ids, seed, "x"), count)
+    only = np.asarray(sizes)[labels] == 1
+    assert np.array_equal(part == -1, only)
+    total = np.bincount(part[~only], minlength=count)
+    assert len(total) == count
+    assert total.max() - total.min() <= 1
+    for label, size in enumerate(sizes):
+        its = np.bincount(part[(labels == label) & ~only], minlength=count)
+        assert its.max() - its.min() <= 1
+        assert its.max() < size
+    order = np.random.default_rng(seed + 1).permutation(len(ids))
+    again = deal(labels[order], ranks([ids[i] for i in order], seed, "x"), count)
+    assert np.array_equal(again, part[order])
+
+
+def test_another_seed_deals_other_parts() -> None:
+    labels = np.repeat([0, 1], 20)
+    ids = [str(i) for i in range(40)]
+    one, other = (deal(labels, ranks(ids, seed, "x"), 4) for seed in (0, 1))
+    assert not np.array_equal(one, other)
 
 
 @settings(max_examples=50)

@@ -125,6 +125,44 @@ class TestOneClassTooMany(Broken):
             return Listing(**{**vars(found), "classes": (*found.classes, found.classes[0])})
 
 
+class TestSoundThree(Broken):
+    """Training, validation and test."""
+
+    class Source(Source):
+        def splits(self, names):
+            parts = ("train", "validation", "test", "train")
+            return [parts[int(name.partition("-")[2][:3]) // 3] for name in names]
+
+
+class TestDoubledInValidation(Broken):
+    """Every image of the training under another name in the validation; the test is sound."""
+
+    must_fail: ClassVar = {"test_splits_are_disjoint_and_whole"}
+
+    class Source(TestSoundThree.Source):
+        def __call__(self, config):
+            found = super().__call__(config)
+            train = [i for i, split in enumerate(found.splits) if split == "train"]
+            return Listing(
+                **{
+                    **vars(found),
+                    "ids": [*found.ids, *(f"./{found.ids[i]}" for i in train)],
+                    "labels": [*found.labels, *(found.labels[i] for i in train)],
+                    "splits": [*found.splits, *("validation" for _ in train)],
+                }
+            )
+
+
+class TestOnlyTraining(Broken):
+    """A listing with splits, none of which is held out."""
+
+    must_fail: ClassVar = {"test_splits_are_disjoint_and_whole"}
+
+    class Source(Source):
+        def splits(self, names):
+            return ["train"] * len(names)
+
+
 class TestDoubled(Broken):
     """Every image under two names, one of which is in the test."""
 

@@ -16,8 +16,16 @@ from PIL import Image
 from testing.running import check_broken
 
 from zoo_search.config import DatasetConfig
+from zoo_search.data import SPLITS, open_dataset
 from zoo_search.data.sources import SOURCES
 from zoo_search.testing.sources import SourceContract
+
+THREE = ("train", "validation", "test", "train")
+"""Splits of the images where a source has three; the suite writes four of each class in turn."""
+
+
+def split_of(i: int, classes: tuple[str, ...]) -> str:
+    return THREE[i // len(classes)]
 
 
 def png(image: np.ndarray) -> bytes:
@@ -35,6 +43,35 @@ class TestFolder(SourceContract):
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(b"no image" if i in broken else png(images[i]))
         return DatasetConfig(name="folder", path=str(folder))
+
+
+class TestFolderOfThree(SourceContract):
+    def write(self, folder, images, labels, order, broken):
+        for i in order:
+            path = folder / split_of(i, self.classes) / labels[i] / f"{i}.png"
+            path.parent.mkdir(exist_ok=True, parents=True)
+            path.write_bytes(b"no image" if i in broken else png(images[i]))
+        return DatasetConfig(name="folder", path=str(folder))
+
+
+class TestTorchvisionOfThree(SourceContract):
+    """Laid out as its DTD, which lists the images of each split; it has them in this order."""
+
+    ordered = True
+
+    def write(self, folder, images, labels, order, broken):
+        root = folder / "dtd/dtd"
+        (root / "labels").mkdir(parents=True)
+        lines: dict[str, list[str]] = {"train": [], "val": [], "test": []}
+        for i in order:
+            path = root / "images" / labels[i] / f"{i}.png"
+            path.parent.mkdir(exist_ok=True, parents=True)
+            path.write_bytes(b"no image" if i in broken else png(images[i]))
+            split = split_of(i, self.classes).replace("validation", "val")
+            lines[split].append(f"{labels[i]}/{i}.png\n")
+        for split, names in lines.items():
+            (root / f"labels/{split}1.txt").write_text("".join(names), encoding="utf-8")
+        return DatasetConfig(name="torchvision:DTD", path=str(folder))
 
 
 class TestTorchvision(TestFolder):
@@ -56,19 +93,43 @@ class TestParquet(SourceContract):
         return DatasetConfig(name="parquet", path=str(folder))
 
 
+class TestParquetOfThree(SourceContract):
+    ordered = True
+
+    def write(self, folder, images, labels, order, broken):
+        for split in set(THREE):
+            some = [i for i in order if split_of(i, self.classes) == split]
+            stored = [b"no image" if i in broken else png(images[i]) for i in some]
+            table = pa.table({"image": stored, "label": [labels[i] for i in some]})
+            pq.write_table(table, folder / f"{split}-0.parquet")
+        return DatasetConfig(name="parquet", path=str(folder))
+
+
 class TestWebDataset(SourceContract):
     source = "webdataset"
     ordered = True
 
     def write(self, folder, images, labels, order, broken):
-        with tarfile.open(folder / "x.tar", "w") as tar:
-            for i in order:
-                stored = b"no image" if i in broken else png(images[i])
-                for name, data in ((f"{i}.cls", labels[i].encode()), (f"{i}.png", stored)):
-                    info = tarfile.TarInfo(name)
-                    info.size = len(data)
-                    tar.addfile(info, io.BytesIO(data))
+        shards = {self.shard_of(i) for i in order}
+        for shard in shards:
+            with tarfile.open(folder / shard, "w") as tar:
+                for i in (i for i in order if self.shard_of(i) == shard):
+                    stored = b"no image" if i in broken else png(images[i])
+                    for name, data in ((f"{i}.cls", labels[i].encode()), (f"{i}.png", stored)):
+                        info = tarfile.TarInfo(name)
+                        info.size = len(data)
+                        tar.addfile(info, io.BytesIO(data))
         return DatasetConfig(name="webdataset", path=str(folder))
+
+    def shard_of(self, i):
+        return "x.tar"
+
+
+class TestWebDatasetOfThree(TestWebDataset):
+    source = None
+
+    def shard_of(self, i):
+        return f"{split_of(i, self.classes)}.tar"
 
 
 class TestHuggingFace(SourceContract):
@@ -84,16 +145,31 @@ class TestHuggingFace(SourceContract):
 
         names = sorted(set(labels))
         features = {"image": datasets.Image(), "label": datasets.ClassLabel(names=names)}
-        table = {
-            "image": [
-                {"bytes": b"no image" if i in broken else png(images[i]), "path": None}
-                for i in order
-            ],
-            "label": [names.index(labels[i]) for i in order],
-        }
-        made = datasets.Dataset.from_dict(table, datasets.Features(features))
-        datasets.DatasetDict({"train": made}).save_to_disk(str(folder / "saved"))
+        made = {}
+        for split, some in self.parts(order).items():
+            table = {
+                "image": [
+                    {"bytes": b"no image" if i in broken else png(images[i]), "path": None}
+                    for i in some
+                ],
+                "label": [names.index(labels[i]) for i in some],
+            }
+            made[split] = datasets.Dataset.from_dict(table, datasets.Features(features))
+        datasets.DatasetDict(made).save_to_disk(str(folder / "saved"))
         return DatasetConfig(name="hf:mine", path=str(folder / "saved"))
+
+    def parts(self, order):
+        return {"train": order}
+
+
+class TestHuggingFaceOfThree(TestHuggingFace):
+    source = None
+
+    def parts(self, order):
+        return {
+            split: [i for i in order if split_of(i, self.classes) == split]
+            for split in dict.fromkeys(THREE)
+        }
 
 
 class TestDigits(SourceContract):
@@ -136,6 +212,23 @@ class TestGiven(SourceContract):
     @pytest.fixture
     def config(self, tmp_path: Path) -> DatasetConfig:
         return DatasetConfig(name="digits")
+
+
+@pytest.mark.parametrize(
+    "suite",
+    [
+        TestFolderOfThree, TestTorchvisionOfThree, TestParquetOfThree, TestWebDatasetOfThree,
+        TestHuggingFaceOfThree,
+    ],
+)  # fmt: skip
+def test_three_splits_are_those_that_were_written(
+    suite: type[SourceContract], tmp_path: Path
+) -> None:
+    if suite is TestHuggingFaceOfThree:
+        pytest.importorskip("datasets")
+    dataset = open_dataset(suite()._written(tmp_path / "x"))
+    counts = {split: np.bincount(dataset.select(split).labels).tolist() for split in SPLITS}
+    assert counts == {"train": [2, 2, 2], "validation": [1, 1, 1], "test": [1, 1, 1]}
 
 
 def test_all_of_ours_are_here() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -16,13 +16,12 @@ from zoo_search.data.loading import load_images
 from zoo_search.data.on_ray import rows_of
 from zoo_search.data.selection import Ints, Selection
 from zoo_search.data.sources.listing import Reader
+from zoo_search.data.splits import SPLITS, Split
 from zoo_search.data.view import Size, View, as_view
 
 if TYPE_CHECKING:
     import ray.data
     import torch
-
-Split = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,32 +57,43 @@ class Subset(Selection):
     def folds(
         self, count: int, seed: int, wanted: int | None = None
     ) -> list[tuple[Subset, Subset]]:
-        """Split into ``count`` stratified parts; return, for each, all others and itself.
+        """Cut the images into ``count`` stratified parts; return (all but one part, that part)s.
 
-        ``wanted`` of them are made, the first ones; default: all.
+        ``wanted`` of them are made, the first ones; default: all. Images that cannot be decoded are
+        counted over all of this selection.
 
-        An image of a class that has no other is in no part: it is in all of the others. Parts
-        differ by one image at most, in each class and in all; there are no more of them than images
-        to share out. Images that cannot be decoded are counted over all of this selection.
+        Every image is in one part, except the only image of a class, which is in none and so stays
+        in all trainings. Neither the parts nor a class in them differ by more than one image, and
+        a class keeps one image or more outside each part. The parts follow from seed and ids
+        alone, whatever the order of the images.
 
         Raises:
-            UserError: If no class has two images.
+            UserError: If ``count`` is below 2, no class has two images, or the classes that do have
+                fewer images than there are to be parts.
         """
-        rank, sizes = ranks(self.ids, seed, "fold"), np.bincount(self.labels)
-        free = np.flatnonzero(sizes[self.labels] > 1)
-        if not len(free):
+        if count < 2:
+            raise UserError(
+                f"finetune.validation: {count} folds are no cross-validation: each is validated by "
+                "a network that was trained on the others. Ask for two folds or more."
+            )
+        part = splits.deal(self.labels, ranks(self.ids, seed, "fold"), count)
+        dealt = int((part >= 0).sum())
+        if not dealt:
             raise UserError(
                 f"finetune.validation: no class of the {len(self)} training images has two images, "
-                "so that none can be held out. Add images, or give validation: 0."
+                "so that none can be held out. Add images, or leave validation out."
             )
-        # Dealt class by class, and on from where the class before ended.
-        order = free[np.lexsort((rank[free], self.labels[free]))]
-        part = np.full(len(self), -1, dtype=np.int64)
-        part[order] = np.arange(len(order)) % count
-        every = np.arange(len(self))
+        if dealt < count:
+            raise UserError(
+                f"finetune.validation: {count} folds need {count} images of classes that have two "
+                f"or more, and there are {dealt}. Ask for {dealt} folds at most, or add images."
+            )
         return [
-            (self._at(every[part != number], "left"), self._at(every[part == number], "held out"))
-            for number in range(min(count, len(order), wanted or count))
+            (
+                self._at(np.flatnonzero(part != i), "left"),
+                self._at(np.flatnonzero(part == i), "held out"),
+            )
+            for i in range(min(count, wanted or count))
         ]
 
     def _at(self, positions: Ints, what: str) -> Subset:
@@ -128,13 +138,13 @@ class Subset(Selection):
 
 @dataclass(frozen=True, eq=False)
 class VisionDataset:
-    """Labelled images with a training and a test split.
+    """Labelled images with a training and a test split, and perhaps a validation split.
 
     Attributes:
         classes: Names of the classes; a label is a position here.
         fingerprint: SHA-256 over name, classes, ids, labels, splits and content.
-        index: Table ``id: string, label: int32, split: string`` (``train``, ``validation`` where
-            the source has one beside the test, or ``test``).
+        index: Table ``id: string, label: int32, split: string`` (``train``, ``test``, or
+            ``validation`` where the source has one beside its test).
         max_bad: Share of images that may fail to decode.
     """
 
@@ -149,8 +159,15 @@ class VisionDataset:
         return int(self.index.num_rows)
 
     def has(self, split: Split) -> bool:
-        """Say whether a split has images."""
-        return split in self.index["split"].unique().to_pylist()
+        """Return whether there are images in a split.
+
+        ``validation`` is there only where the source itself has it beside a test split.
+
+        Raises:
+            UserError: If the split is unknown.
+        """
+        require(split, SPLITS, f"There is no split '{split}'.")
+        return split in pa.compute.unique(self.index["split"]).to_pylist()
 
     def select(
         self,
@@ -164,7 +181,8 @@ class VisionDataset:
         The choice for a smaller fraction or limit lies within the choice for a larger one.
 
         Args:
-            split: ``train`` or ``test``. Search and similarity take ``train`` only.
+            split: ``train``, ``test``, or ``validation`` where there is one (:meth:`has`). Search
+                and similarity take ``train`` only.
             fraction: Share of the split's images, at least one image.
             limit: Most images to take.
             seed: Of choice and order.
@@ -172,13 +190,18 @@ class VisionDataset:
         Raises:
             UserError: If the split is unknown or has no images.
         """
-        require(split, ("train", "validation", "test"), f"There is no split '{split}'.")
-        part = self.index.filter(pa.compute.equal(self.index["split"], split))
-        if not part.num_rows:
+        if not self.has(split):
+            if split == "validation":
+                raise UserError(
+                    f"The data set '{self.name}' has no validation split beside its test split. "
+                    "Let training images be held out (finetune.validation: 0.1), or add such a "
+                    "split to its source."
+                )
             raise UserError(
                 f"The {split} split of the data set '{self.name}' has no images. Lower "
                 "'per_class', or add images."
             )
+        part = self.index.filter(pa.compute.equal(self.index["split"], split))
         ids: list[str] = part["id"].to_pylist()
         labels = part["label"].to_numpy().astype(np.int64)
         total = splits.how_many(len(ids), fraction, limit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -20,12 +21,34 @@ from zoo_search.data.sources import SOURCES, Listing
 def list_images(config: DatasetConfig) -> Listing:
     """List every image of a data set, its labels checked; decodes none.
 
+    A validation split without a test split beside it is the test split.
+
     Raises:
-        UserError: If the data set is unknown, missing, or has a class with too few images.
+        UserError: If the data set is unknown, missing, has a split of another name, or a class with
+            too few images.
     """
-    listing = SOURCES.get(config.name, "dataset.name")(config)
+    listing = _known_splits(config, SOURCES.get(config.name, "dataset.name")(config))
     _check_classes(config, listing, np.asarray(listing.labels, dtype=np.int64))
     return listing
+
+
+def _known_splits(config: DatasetConfig, listing: Listing) -> Listing:
+    """Return the listing with no validation split but one beside a test split.
+
+    Raises:
+        UserError: If an image is in a split of another name.
+    """
+    found = set(listing.splits or ())
+    if strangers := sorted(map(str, found.difference(splits.SPLITS))):
+        raise UserError(
+            f"dataset '{config.name}': its source lists images of the splits "
+            f"{some(strangers, ', ', ' and')}. Allowed are {', '.join(splits.SPLITS)}; let the "
+            "source give one of them for each image, or None for all."
+        )
+    if listing.splits is None or "validation" not in found or "test" in found:
+        return listing
+    parts = ["test" if part == "validation" else part for part in listing.splits]
+    return replace(listing, splits=parts)
 
 
 def listing_hash(
@@ -38,14 +61,15 @@ def listing_hash(
 
 
 def open_dataset(config: DatasetConfig, seed: int = 0) -> VisionDataset:
-    """List a data set's images and split them into ``train`` and ``test``; decodes nothing.
+    """List a data set's images and split them; decodes nothing.
 
-    A source with held-out images of its own keeps them, and they are the whole test split, and the
-    validation split where it has both. Else
-    the images are split by class with ``config.seed`` (default: ``seed``): ``per_class`` images of
-    each class for training and the rest for the test, or 80 to 20. ``per_class``, ``fraction`` and
-    ``limit`` then limit the training split; what they leave out is in no split. (Only where
-    ``per_class`` itself makes the split does the rest of a class go to the test.)
+    A source with held-out images of its own keeps them: they are the whole ``test`` split, and the
+    whole ``validation`` split where it has both (validation without a test is the test). Else the
+    images are split into ``train`` and ``test`` by class with ``config.seed`` (default: ``seed``):
+    ``per_class`` images of each class for training and the rest for the test, or 80 to 20.
+    ``per_class``, ``fraction`` and ``limit`` then limit the training split; what they leave out is
+    in no split. (Only where ``per_class`` itself makes the split does the rest of a class go to the
+    test.)
 
     Raises:
         UserError: If the data set is unknown, missing, or has a class with too few images.
@@ -70,14 +94,14 @@ def open_dataset(config: DatasetConfig, seed: int = 0) -> VisionDataset:
 
 
 def _split(config: DatasetConfig, listing: Listing, labels: Ints, seed: int) -> list[str]:
-    """Return ``train``, ``validation``, ``test`` or an empty string (unused) for each image."""
+    """Return the split of each image, or an empty string (unused)."""
     rank = ranks(listing.ids, seed, "split")
     if listing.splits is None:
         test = splits.split_off_test(labels, rank, config.per_class)
         result = ["test" if held_out else "" for held_out in test]
     else:
-        result = ["" if part == "train" else part for part in listing.splits]
-    train = np.asarray([i for i, part in enumerate(result) if not part], dtype=np.int64)
+        result = [part if part != "train" else "" for part in listing.splits]
+    train = np.flatnonzero([not part for part in result])
     if listing.splits is not None and config.per_class is not None:
         train = train[~splits.split_off_test(labels[train], rank[train], config.per_class)]
     total = splits.how_many(len(train), config.fraction, config.limit)
@@ -96,7 +120,7 @@ def _check_classes(config: DatasetConfig, listing: Listing, labels: Ints) -> Non
             "Take a data set, or a split of it, in which every image is labelled."
         )
     if listing.splits is not None:
-        labels = labels[np.asarray(listing.splits) == "train"]
+        labels = labels[np.asarray(list(listing.splits)) == "train"]
     counts = np.bincount(labels, minlength=len(listing.classes))
     needed = config.per_class or 1
     classes = zip(listing.classes, counts, strict=True)

@@ -17,6 +17,7 @@ from zoo_search.data.loading import quiet_pil
 from zoo_search.data.opening import list_images, listing_hash
 from zoo_search.data.packing import Packing, Settings
 from zoo_search.data.sources.shard_index import CLASSES
+from zoo_search.data.splits import SPLITS
 
 
 @dataclass(frozen=True)
@@ -26,18 +27,27 @@ class Packed:
     dataset: DatasetConfig
     """The section of a run file that opens it."""
     shards: int
-    images: int
+    splits: dict[str, int]
+    """How many images of each split there are; of ``train`` alone where the source has no other."""
     bytes: int
     kept: int
     """Shards that were there already."""
     bad: dict[str, str]
     """Images that could not be read or decoded, with the reason."""
 
+    @property
+    def images(self) -> int:
+        """How many images there are."""
+        return sum(self.splits.values())
+
     def __str__(self) -> str:
         section = self.dataset.model_dump(exclude_unset=True)
         text = yaml.safe_dump(section, default_flow_style=True, sort_keys=False, width=2**20)
+        parts = ", ".join(f"{count} {split}" for split, count in self.splits.items())
+        told = f" ({parts})" if len(self.splits) > 1 else ""
         return (
-            f"{self.shards} shards, {self.images} images, {gb(self.bytes)}; dataset: {text.strip()}"
+            f"{self.shards} shards, {self.images} images{told}, {gb(self.bytes)}; "
+            f"dataset: {text.strip()}"
         )
 
 
@@ -67,8 +77,9 @@ def pack(
 ) -> Packed:
     """Write every image of a data set as tar shards that the source ``webdataset`` reads.
 
-    Its own test split stays one; without one, all are ``train``. ``per_class``, ``fraction`` and
-    ``limit`` play no part here. The same call after a kill keeps the shards that are whole.
+    Its own test split stays one, as does a validation split beside it; without a test split, all
+    are ``train``. ``per_class``, ``fraction`` and ``limit`` play no part here. The same call after
+    a kill keeps the shards that are whole.
 
     Args:
         config: The data set; ``max_bad`` is the share of images that may fail.
@@ -114,7 +125,7 @@ def pack(
             }
         ),
         shards=len(packing.shards),
-        images=packing.images,
+        splits=packing.splits,
         bytes=sum(packing.shards.values()),
         kept=packing.kept,
         bad=packing.bad,
@@ -125,7 +136,7 @@ def _write(packing: Packing, split: Sequence[str]) -> None:
     """Write the splits; ``split`` is that of each image."""
     names = packing.listing.ids
     with progress("packing", len(names)) as bar, quiet_pil():
-        for part in ("train", "validation", "test"):
+        for part in SPLITS:
             ids = [name for name, its in zip(names, split, strict=True) if its == part]
             if ids:
                 packing.write_split(part, ids, bar)

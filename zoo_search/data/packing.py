@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
@@ -31,14 +32,15 @@ from zoo_search.data.sources.shard_index import (
     index_bytes,
     index_of,
 )
+from zoo_search.data.splits import SPLITS
 from zoo_search.data.tar_writer import TarWriter
 
 _FORMAT = 1
-_SHARD = re.compile(r"(train|test)-\d{6}\.tar")
+_NAME = rf"({'|'.join(SPLITS)})-\d{{6}}\.tar"
+_SHARD, _PART = re.compile(_NAME), re.compile(rf"parts/{_NAME}\.parquet")
 _WORDS = {
     "source": "data set", "seed": "--seed", "shard_bytes": "--shard-mb", "resize": "--resize",
 }  # fmt: skip
-_PART = re.compile(r"parts/(train|test)-\d{6}\.tar\.parquet")
 
 
 @dataclass(frozen=True)
@@ -227,9 +229,10 @@ class Packing:
         self._store.remove("parts")
 
     @property
-    def images(self) -> int:
-        """How many images are packed."""
-        return sum(table.num_rows for table in self.tables)
+    def splits(self) -> dict[str, int]:
+        """How many images of each split are packed."""
+        found = Counter(part for table in self.tables for part in table["split"].to_pylist())
+        return {split: found[split] for split in SPLITS if found[split]}
 
 
 class _Images:

@@ -7,8 +7,13 @@ image that joins a folder moves the others as little as possible.
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import numpy as np
 import numpy.typing as npt
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 
 TEST_SHARE = 0.2
 Ints = npt.NDArray[np.int64]
@@ -52,6 +57,19 @@ def split_off_test(
     test = np.zeros(len(labels), dtype=np.bool_)
     test[order[place >= keep]] = True
     return test
+
+
+def deal(labels: Ints, rank: npt.NDArray[np.uint64], count: int) -> Ints:
+    """Return the part, from 0 to ``count`` - 1, of each image; -1 for those in no part. [N].
+
+    Images are dealt one by one, class by class and by rank, so that neither the parts nor a class
+    in them differ by more than one image. The only image of a class is in no part.
+    """
+    order, _, size = _within_class(labels, rank)
+    dealt = order[size > 1]
+    part = np.full(len(labels), -1, dtype=np.int64)
+    part[dealt] = np.arange(len(dealt)) % count
+    return part
 
 
 def _within_class(labels: Ints, rank: npt.NDArray[np.uint64]) -> tuple[Ints, Ints, Ints]:

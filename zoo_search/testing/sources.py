@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from zoo_search.config import DatasetConfig
 from zoo_search.core.errors import UserError
-from zoo_search.data import Subset, open_dataset
+from zoo_search.data import SPLITS, Subset, VisionDataset, open_dataset
 from zoo_search.data.decode import Pixels
 from zoo_search.data.view import Size, View
 from zoo_search.testing.small import nothing_else_touched
@@ -97,14 +98,23 @@ class SourceContract:
         assert set(dataset.index["label"].to_pylist()) == set(range(len(dataset.classes)))
 
     def test_splits_are_disjoint_and_whole(self, config: DatasetConfig) -> None:
-        """No image of the test is looked at before the end."""
+        """No image of the test is looked at before the end; validation is neither of the two.
+
+        There is a training and a test split. ``validation`` may stand beside them: where it is the
+        only split that is held out, it is the test.
+        """
         dataset = open_dataset(config)
-        train, test = dataset.select("train"), dataset.select("test")
+        assert dataset.has("train")
+        assert dataset.has("test")
+        parts = _parts(dataset)
         every = dataset.index["id"].to_pylist()
-        assert not set(train.ids) & set(test.ids)
-        assert sorted([*train.ids, *test.ids]) == sorted(every)
-        pixels = [{image for _, image in self._loaded(part).values()} for part in (train, test)]
-        assert not pixels[0] & pixels[1], "an image of the training is in the test, too"
+        assert sorted(name for part in parts.values() for name in part.ids) == sorted(every)
+        pixels = {
+            split: {image for _, image in self._loaded(part).values()}
+            for split, part in parts.items()
+        }
+        for one, other in itertools.combinations(parts, 2):
+            assert not pixels[one] & pixels[other], f"an image of {one} is in {other}, too"
 
     def test_groups_hold_every_image_once(self, config: DatasetConfig) -> None:
         """One worker reads one group; what two groups hold, or none, is lost or counts twice."""
@@ -139,7 +149,9 @@ class SourceContract:
         dataset = open_dataset(self._written(tmp_path / "x"))
         assert set(dataset.classes) == set(self.classes)
         expected = sorted(zip(labels, map(_as_rgb, images), strict=True))
-        found = {**self._loaded(dataset.select("train")), **self._loaded(dataset.select("test"))}
+        found: Found = {}
+        for part in _parts(dataset).values():
+            found |= self._loaded(part)
         assert sorted((dataset.classes[n], pixels) for n, pixels in found.values()) == expected
 
     def test_the_fingerprint_sees_every_pixel_and_label(self, tmp_path: Path) -> None:
@@ -186,17 +198,16 @@ class SourceContract:
         dataset = open_dataset(config.model_copy(update={"max_bad": 0.9}))
         assert dataset.index.equals(whole.index)
         skipped: dict[str, str] = {}
-        for split in ("train", "test"):
-            subset = dataset.select(split)
+        expected = {split: self._loaded(part) for split, part in _parts(whole).items()}
+        for split, subset in _parts(dataset).items():
             good = self._loaded(subset)
             skipped |= subset.skipped.reasons()
             assert [*good] == [name for name in subset.ids if name not in skipped]
-            expected = self._loaded(whole.select(split))
-            assert good == {name: expected[name] for name in good}
+            assert good == {name: expected[split][name] for name in good}
         assert len(skipped) == 2
         assert all(skipped.values()), "a reason without words"
         strict = open_dataset(config.model_copy(update={"max_bad": 0.0}))
-        for subset in (strict.select("train"), strict.select("test")):
+        for subset in _parts(strict).values():
             if skipped.keys() & set(subset.ids):
                 with pytest.raises(UserError, match="could not be decoded"):
                     self._loaded(subset)
@@ -220,6 +231,11 @@ class SourceContract:
         images, labels = samples or self._samples()
         folder.mkdir(parents=True)
         return self.write(folder, images, labels, order or range(len(images)), broken)
+
+
+def _parts(dataset: VisionDataset) -> dict[str, Subset]:
+    """Return the splits that are there, two or three."""
+    return {split: dataset.select(split) for split in SPLITS if dataset.has(split)}
 
 
 def _as_rgb(image: Pixels) -> bytes:

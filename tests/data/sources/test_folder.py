@@ -42,20 +42,28 @@ def test_folder_keeps_its_own_split(tmp_path: Path, held_out: str) -> None:
         assert (len(split["train"]), len(split["test"])) == (training, 5)
 
 
-@pytest.mark.parametrize("beside", ["val", "validation"])
-def test_folder_keeps_a_validation_split_beside_the_test(tmp_path: Path, beside: str) -> None:
-    parts = {"train": 5, "test": 3, beside: 2}
-    write_images(tmp_path, {f"{part}/{c}": n for part, n in parts.items() for c in "ab"})
-    dataset = open_dataset(DatasetConfig(name="folder", path=str(tmp_path), per_class=4))
-    split = by_split(dataset)
-    for name, folder in (("train", "train"), ("test", "test"), ("validation", beside)):
-        assert {path.split("/")[0] for path in split[name]} == {folder}
-    assert [len(split[name]) for name in ("train", "validation", "test")] == [8, 4, 6]
-    assert dataset.has("validation")
-    assert sorted(dataset.select("validation").ids) == sorted(split["validation"])
-    (tmp_path / beside / "a" / "0.png").unlink()
-    other = open_dataset(DatasetConfig(name="folder", path=str(tmp_path), per_class=4))
-    assert other.fingerprint != dataset.fingerprint
+def test_validation_beside_a_test_is_a_split_of_its_own(tmp_path: Path) -> None:
+    three = {"train/a": 8, "train/b": 6, "val/a": 3, "val/b": 2, "test/a": 4, "test/b": 1}
+    write_images(tmp_path, {**three, "valid/a": 7})
+    for option, training in (("per_class", 8), ("limit", 4), ("seed", 14)):
+        dataset = open_dataset(DatasetConfig(name="folder", path=str(tmp_path), **{option: 4}))
+        split = by_split(dataset)
+        assert {k: len(names) for k, names in split.items()} == {
+            "train": training,
+            "validation": 5,
+            "test": 5,
+        }
+        assert {name.split("/")[0] for name in split["validation"]} == {"val"}
+        assert {name.split("/")[0] for name in split["test"]} == {"test"}
+        assert sorted(dataset.select("validation").ids) == sorted(split["validation"])
+
+
+def test_a_test_folder_without_classes_is_none(tmp_path: Path) -> None:
+    """ImageNet's test images lie side by side, without labels: its validation is the test."""
+    write_images(tmp_path, {"train/a": 8, "train/b": 6, "val/a": 3, "val/b": 2, "test": 4})
+    dataset = open_dataset(DatasetConfig(name="folder", path=str(tmp_path)))
+    assert not dataset.has("validation")
+    assert {name.split("/")[0] for name in dataset.select("test").ids} == {"val"}
 
 
 def test_train_folder_alone_is_split(tmp_path: Path) -> None:
@@ -70,6 +78,9 @@ def test_empty_classes_are_named(pets: Path, tmp_path: Path) -> None:
         open_dataset(DatasetConfig(name="folder", path=str(pets)))
     write_images(tmp_path / "own", {"train/a": 2, "train/b": 2, "val/a": 1})
     (tmp_path / "own/val/b").mkdir()
+    with pytest.raises(UserError, match=r"val/b .* no images"):
+        open_dataset(DatasetConfig(name="folder", path=str(tmp_path / "own")))
+    write_images(tmp_path / "own", {"test/a": 1})
     with pytest.raises(UserError, match=r"val/b .* no images"):
         open_dataset(DatasetConfig(name="folder", path=str(tmp_path / "own")))
     (tmp_path / "own/val/b").rename(tmp_path / "own/val/c")

@@ -10,10 +10,11 @@ import pytest
 import torch
 import torchvision.datasets
 from PIL import Image
+from small_images import by_split
 
 from zoo_search.config import DatasetConfig
 from zoo_search.core.errors import UserError
-from zoo_search.data import open_dataset
+from zoo_search.data import SPLITS, open_dataset
 
 
 def write_mnist(folder: Path, prefix: str, images: np.ndarray, labels: np.ndarray) -> None:
@@ -58,6 +59,39 @@ def test_torchvision_splits_by_argument(tmp_path: Path) -> None:
     assert len(dataset.classes) == 10
     assert (len(dataset.select("train")), len(dataset.select("test"))) == (20, 20)
     assert all(name.startswith("test/") for name in dataset.select("test").ids)
+
+
+def test_torchvision_without_the_files_of_a_validation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with PCAM, whose splits are fetched one by one."""
+
+    class PerSplit(torchvision.datasets.DTD):
+        def __init__(self, root: str, split: str = "train") -> None:
+            if split in gone:
+                raise RuntimeError(f"no files of {split}")
+            super().__init__(root, split)
+
+    gone: set[str] = set()
+    root = tmp_path / "persplit/dtd"
+    (root / "labels").mkdir(parents=True)
+    for part in ("train", "val", "test"):
+        names = [f"{name}/{part}.png" for name in ("a", "b")]
+        (root / f"labels/{part}1.txt").write_text("\n".join(names), encoding="utf-8")
+        for name in names:
+            (root / "images" / name).parent.mkdir(exist_ok=True, parents=True)
+            Image.new("RGB", (9, 9)).save(root / "images" / name)
+    monkeypatch.setattr(torchvision.datasets, "DTD", PerSplit)
+    config = DatasetConfig(name="torchvision:DTD", path=str(tmp_path))
+    assert by_split(open_dataset(config)) == {
+        split: {f"{split}/{i:07d}" for i in range(2)} for split in SPLITS
+    }
+    gone.add("val")
+    split = by_split(open_dataset(config))
+    assert (len(split["train"]), split["validation"], len(split["test"])) == (2, set(), 2)
+    gone.symmetric_difference_update({"val", "test"})
+    with pytest.raises(UserError, match="no files of test"):
+        open_dataset(config)
 
 
 def test_torchvision_without_files(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from zoo_search.config import DatasetConfig
 from zoo_search.core.errors import UserError
-from zoo_search.data import open_dataset
+from zoo_search.data import SPLITS, open_dataset
 
 datasets = pytest.importorskip("datasets")
 
@@ -22,8 +22,10 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
 
 
-def write(folder: Path, counts: dict[str, int]) -> dict[str, np.ndarray]:
-    """Save splits of random 6x6 images, labelled 0, 1, 2, 0, …; return the images."""
+def write(
+    folder: Path, counts: dict[str, int], hidden: tuple[str, ...] = ()
+) -> dict[str, np.ndarray]:
+    """Save splits of random 6x6 images, labelled 0, 1, 2, 0, … or ``hidden``; return the images."""
     rng = np.random.default_rng(0)
     arrays = {
         split: rng.integers(0, 256, (count, 6, 6, 3), dtype=np.uint8)
@@ -36,7 +38,7 @@ def write(folder: Path, counts: dict[str, int]) -> dict[str, np.ndarray]:
         split: datasets.Dataset.from_dict(
             {
                 "picture": [Image.fromarray(image) for image in images],
-                "label": [i % 3 for i in range(len(images))],
+                "label": [-1 if split in hidden else i % 3 for i in range(len(images))],
             },
             features=features,
         )
@@ -59,11 +61,25 @@ def test_a_data_set_saved_to_disk(tmp_path: Path) -> None:
             assert int(label) == position % 3
 
 
-def test_a_data_set_with_three_parts(tmp_path: Path) -> None:
-    write(tmp_path / "saved", {"train": 30, "validation": 9, "test": 12})
+def test_validation_beside_a_test_is_a_split_of_its_own(tmp_path: Path) -> None:
+    arrays = write(tmp_path / "saved", {"validation": 9, "test": 6, "train": 30})
     dataset = open_dataset(DatasetConfig(name="hf:insects", path=str(tmp_path / "saved")))
-    sizes = [len(dataset.select(split)) for split in ("train", "validation", "test")]  # type: ignore[arg-type]
-    assert sizes == [30, 9, 12]
+    for split in SPLITS:
+        loaded = dataset.select(split).load((6, 6))
+        assert len(loaded.ids) == len(arrays[split])
+        for name, image in zip(loaded.ids, loaded.images, strict=True):
+            part, _, position = name.rpartition("/")
+            assert part == split
+            expected = torch.from_numpy(arrays[split][int(position)])
+            assert torch.equal(image.permute(1, 2, 0), expected)
+
+
+@pytest.mark.parametrize(("hidden", "test"), [("test", "validation"), ("validation", "test")])
+def test_a_split_with_hidden_labels_is_none(tmp_path: Path, hidden: str, test: str) -> None:
+    arrays = write(tmp_path / "saved", {"train": 30, "validation": 9, "test": 6}, (hidden,))
+    dataset = open_dataset(DatasetConfig(name="hf:insects", path=str(tmp_path / "saved")))
+    assert not dataset.has("validation")
+    assert len(dataset.select("test")) == len(arrays[test])
 
 
 def test_a_data_set_without_a_held_out_part_is_split_here(tmp_path: Path) -> None:

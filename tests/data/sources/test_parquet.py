@@ -51,14 +51,19 @@ def test_parquet_splits_by_column_and_by_name(tmp_path: Path) -> None:
     write_parquet(tmp_path / "one.parquet", 0, 20, split=split)
     dataset = open_dataset(DatasetConfig(name="parquet", path=str(tmp_path / "one.parquet")))
     assert len(dataset.select("train")) == 12
-    assert {int(n.rpartition(":")[2]) for n in dataset.select("test").ids} == {16, 17, 18, 19}
-    judged = {int(n.rpartition(":")[2]) for n in dataset.select("validation").ids}
-    assert judged == {12, 13, 14, 15}
+    for part, rows in (("validation", {12, 13, 14, 15}), ("test", {16, 17, 18, 19})):
+        assert {int(n.rpartition(":")[2]) for n in dataset.select(part).ids} == rows
     write_parquet(tmp_path / "hub/data/train-00000-of-00001.parquet", 0, 10)
     write_parquet(tmp_path / "hub/data/validation-00000-of-00001.parquet", 10, 4)
     dataset = open_dataset(DatasetConfig(name="parquet", path=str(tmp_path / "hub")))
     assert all("validation" in name for name in dataset.select("test").ids)
     assert all("train" in name for name in dataset.select("train").ids)
+    assert not dataset.has("validation")
+    write_parquet(tmp_path / "hub/data/test-00000-of-00001.parquet", 14, 6)
+    dataset = open_dataset(DatasetConfig(name="parquet", path=str(tmp_path / "hub")))
+    for part, count in (("train", 10), ("validation", 4), ("test", 6)):
+        ids = dataset.select(part).ids
+        assert (len(ids), all(part in name for name in ids)) == (count, True)
 
 
 def test_parquet_says_what_is_wrong(tmp_path: Path) -> None:

@@ -144,6 +144,12 @@ def test_words_in_the_names_of_shards_are_splits(tmp_path: Path) -> None:
     dataset = opened(tmp_path)
     assert {n.partition(":")[0] for n in dataset.select("train").ids} == {"imagenet-train-0.tar"}
     assert {n.partition(":")[0] for n in dataset.select("test").ids} == {"val/1.tar"}
+    assert not dataset.has("validation")
+    write_tar(tmp_path / "test.tar", [*pair("8", 8, 0), *pair("9", 9, 1)])
+    dataset = opened(tmp_path)
+    assert {n.partition(":")[0] for n in dataset.select("validation").ids} == {"val/1.tar"}
+    assert {n.partition(":")[0] for n in dataset.select("test").ids} == {"test.tar"}
+    assert {n.partition(":")[0] for n in dataset.select("train").ids} == {"imagenet-train-0.tar"}
 
 
 def test_a_uri_gives_the_same(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Image folders by class, with or without ``train/`` and ``val/`` above the classes."""
+"""Image folders by class, with or without ``train/``, ``val/`` and ``test/`` above the classes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from zoo_search.config import DatasetConfig
 from zoo_search.core.errors import UserError
 from zoo_search.data.decode import Raw
 from zoo_search.data.sources.files import FileTree, open_tree
-from zoo_search.data.sources.held_out import HELD_OUT, named_splits
+from zoo_search.data.sources.held_out import HELD_OUT, held_out
 from zoo_search.data.sources.listing import Listing, Reader, Unreadable
 
 EXTENSIONS = (
@@ -30,11 +30,12 @@ class FolderReader(Reader):
 
 
 def folder(config: DatasetConfig) -> Listing:
-    """List ``path/CLASS/…/image.png``, or ``path/train/CLASS/…`` with a held-out folder beside it.
+    """List ``path/CLASS/…/image.png``, or ``path/train/CLASS/…`` with held-out folders beside it.
 
-    Beside ``train/`` the first of ``test``, ``val``, ``valid``, ``validation`` that has class
-    folders is the test split, and beside ``test`` the next one is the validation split. Classes are
-    the folders' names, sorted. Ids are paths relative to ``path``. Content hash:
+    Beside ``train/``, the folder ``test`` is the test split and the first of ``val``, ``valid``,
+    ``validation`` the validation split; without ``test`` that one is the test split. A folder
+    without class folders counts as missing. Classes are the folders' names, sorted. Ids are paths
+    relative to ``path``. Content hash:
     :meth:`zoo_search.data.sources.files.FileTree.content_hash`.
 
     Raises:
@@ -79,15 +80,14 @@ def folder(config: DatasetConfig) -> Listing:
 
 
 def _parts(tree: FileTree) -> dict[str, tuple[str, list[str]]]:
-    """Return ``train`` (and what is held out beside it) to (prefix of its classes, their names)."""
+    """Return each split that is there to the prefix of its classes and their names."""
     top = tree.folders()
-    train = tree.folders("train") if "train" in top else []
-    if not train:
+    inside = {name: tree.folders(name) for name in ("train", *HELD_OUT) if name in top}
+    found = {name: classes for name, classes in inside.items() if classes}
+    if "train" not in found:
         return {"train": ("", top)}
-    held_out = {name: tree.folders(name) for name in HELD_OUT if name in top}
-    known = named_splits([name for name, classes in held_out.items() if classes])
-    found = {split: (f"{name}/", held_out[name]) for name, split in known.items()}
-    return {"train": ("train/", train), **found}
+    parts = {"train": "train", **held_out(found)}
+    return {split: (f"{name}/", found[name]) for split, name in parts.items()}
 
 
 def _images(tree: FileTree, folder: str) -> dict[str, int]:

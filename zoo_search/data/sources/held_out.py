@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
-HELD_OUT = ("test", "val", "valid", "validation")
-"""Names of held-out splits; the first of these that a source has is its test split. Beside one that
-is called so, the next one is the validation split; the others are not used."""
+VALIDATION = ("val", "valid", "validation")
+HELD_OUT = ("test", *VALIDATION)
+"""Names of held-out splits."""
 
 _SPLIT = re.compile(r"(?:^|[/_.-])(train|test|validation|valid|val)(?:[/_.-]|$)")
 
@@ -18,20 +18,26 @@ def split_in(name: str) -> str | None:
     return word[1] if word else None
 
 
-def named_splits(names: Collection[str | None]) -> dict[str, str]:
-    """Return which of a source's names of splits is ``test``, and which ``validation``, if any."""
-    there = [name for name in HELD_OUT if name in names]
-    if not there:
-        return {}
-    beside = there[1:2] if there[0] == "test" else []
-    return {there[0]: "test", **dict.fromkeys(beside, "validation")}
+def held_out(names: Collection[str | None]) -> dict[str, str]:
+    """Return the held-out splits of a source that has splits of these names, each with its name.
+
+    ``test`` is the test split, and beside it the first of :data:`VALIDATION` the validation split.
+    Without ``test``, the first of :data:`VALIDATION` is the test split.
+    """
+    found = [name for name in ("test",) if name in names]
+    found += [name for name in VALIDATION if name in names][:1]
+    return dict(zip(("test", "validation"), found, strict=False))
 
 
-def train_and_held_out(split: Sequence[str | None]) -> tuple[list[int], list[str] | None]:
-    """Return the images to keep and their splits; None where there are no two splits."""
-    known = named_splits(set(split))
-    if "train" not in split or not known:
-        return list(range(len(split))), None
-    known["train"] = "train"
-    keep = [i for i, name in enumerate(split) if name in known]
-    return keep, [known[str(split[i])] for i in keep]
+def by_split(words: Sequence[str | None]) -> tuple[list[int], list[str] | None]:
+    """Return the images to keep and their splits, by the words that images come with.
+
+    Without a training and a held-out split, all are kept and the splits are None.
+    """
+    names = set(words)
+    split: dict[str | None, str] = {name: part for part, name in held_out(names).items()}
+    if "train" not in names or not split:
+        return list(range(len(words))), None
+    split["train"] = "train"
+    keep = [i for i, name in enumerate(words) if name in split]
+    return keep, [split[words[i]] for i in keep]

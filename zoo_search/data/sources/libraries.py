@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from zoo_search.core.errors import UserError, nearest
 from zoo_search.core.files import read
 from zoo_search.data.decode import Raw
 from zoo_search.data.sources.files import extra_package, open_tree
-from zoo_search.data.sources.held_out import HELD_OUT, named_splits
+from zoo_search.data.sources.held_out import HELD_OUT, held_out
 from zoo_search.data.sources.listing import Label, Listing, Reader, Unreadable, numbered
 
 if TYPE_CHECKING:
@@ -50,10 +49,10 @@ class LibraryReader(Reader):
 def torchvision(config: DatasetConfig) -> Listing:
     """List a classification data set of torchvision whose files lie in ``path``; no download.
 
-    Its own test and validation splits are kept; a validation split alone is the test. Content hash:
-    the bytes of the arrays it holds in memory, else
-    :meth:`zoo_search.data.sources.files.FileTree.content_hash`. On a cluster the path must be there
-    on every node, unless the library holds the images in memory.
+    Its own test split is kept, and its validation split beside that, where its files are there;
+    without a test split, validation is the test split. Content hash: the bytes of the arrays it
+    holds in memory, else :meth:`zoo_search.data.sources.files.FileTree.content_hash`. On a cluster
+    the path must be there on every node, unless the library holds the images in memory.
 
     Raises:
         UserError: If torchvision has no such data set or does not find its files.
@@ -95,16 +94,17 @@ def _torchvision_parts(name: str, root: str) -> dict[str, SupportsLenAndGetItem[
             return {part: kind(root, train=part == "train", **options) for part in _PARTS}
         if "split" not in known:
             return {"train": kind(root, **options)}
-        train = kind(root, split="train", **options)
-        held_out = {}
+        found = {"train": kind(root, split="train", **options)}
         for split in HELD_OUT:
-            # A ValueError is torchvision's answer to a split that this data set has not; of a
-            # second one that is held out the files may be missing.
-            missing = (ValueError, RuntimeError, OSError) if held_out else (ValueError,)
-            with suppress(*missing):
-                held_out[split] = kind(root, split=split, **options)
-        part_of = named_splits(held_out)
-        return {"train": train, **{part: held_out[split] for split, part in part_of.items()}}
+            try:
+                found[split] = kind(root, split=split, **options)
+            except ValueError:  # torchvision's answer to a split that this data set has not
+                continue
+            except (RuntimeError, OSError):  # no files
+                if "test" not in found:
+                    raise
+        parts = {"train": "train", **held_out(found)}
+        return {split: found[name] for split, name in parts.items()}
     except (RuntimeError, OSError, ValueError, TypeError) as error:
         raise UserError(
             f"torchvision's {name} cannot be opened from {root} ({error}). Give dataset.path the "
@@ -125,8 +125,9 @@ def _targets(part: SupportsLenAndGetItem[Any]) -> list[Label]:
 def hf(config: DatasetConfig) -> Listing:
     """List an image data set of the ``datasets`` library: by name, or from ``path`` on disk.
 
-    ``path`` is a folder written by ``DatasetDict.save_to_disk``. Its own test and validation splits
-    are kept; a validation split alone is the test. Content hash: the library's fingerprints of the
+    ``path`` is a folder written by ``DatasetDict.save_to_disk``. Its own test split is
+    kept, and its validation split beside that; without a test split, or where labels of the test
+    are hidden, validation is the test split. Content hash: the library's fingerprints of the
     splits.
 
     Raises:
@@ -154,11 +155,10 @@ def hf(config: DatasetConfig) -> Listing:
             f"'{config.name}' has no image or no label column; its columns: {', '.join(features)}."
         )
     classes = getattr(features[label], "names", None)
-    held_out = [split for split in HELD_OUT if split in available]
     # The hub's hidden test labels are all -1.
-    labelled = [split for split in held_out if -1 not in available[split][label]]
-    known = {split: available[name] for name, split in named_splits(labelled).items()}
-    chosen = {"train": available["train"], **known}
+    known = [name for name in HELD_OUT if name in available and -1 not in available[name][label]]
+    named = {"train": "train", **held_out(known)}
+    chosen = {split: available[name] for split, name in named.items()}
     content = ":".join(str(part._fingerprint) for part in chosen.values())
     targets = {split: list(part[label]) for split, part in chosen.items()}
     raw = datasets.Image(decode=False)

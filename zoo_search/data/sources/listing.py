@@ -41,15 +41,15 @@ class Reader(Protocol):
 class Listing:
     """Every image of a source.
 
-    ``splits`` holds ``train``, ``test`` or, beside a test, ``validation`` for each image, or is
-    None where the source has no held-out images of its own. ``content`` is a hash of what the
-    images hold.
+    ``splits`` holds ``train``, ``validation`` or ``test`` for each image, or is None where the
+    source has no held-out images of its own. Where there is no ``test``, ``validation`` is taken
+    for it. ``content`` is a hash of what the images hold.
     """
 
     classes: tuple[str, ...]
     ids: list[str]
     labels: list[int]
-    splits: list[str] | None
+    splits: Sequence[str] | None
     content: str
     reader: Reader
 

@@ -12,7 +12,7 @@ from zoo_search.config import DatasetConfig
 from zoo_search.core.errors import UserError
 from zoo_search.data.decode import Raw
 from zoo_search.data.sources.files import FileTree, open_files
-from zoo_search.data.sources.held_out import split_in, train_and_held_out
+from zoo_search.data.sources.held_out import by_split, split_in
 from zoo_search.data.sources.listing import (
     Listing,
     Reader,
@@ -72,9 +72,10 @@ def parquet(config: DatasetConfig) -> Listing:
 
     The image column is one of :data:`IMAGE_COLUMNS` (encoded bytes, or a struct with ``bytes``),
     else the only binary one; the label column is one of :data:`LABEL_COLUMNS`, of integers or
-    strings. Classes are the sorted labels. A column ``split``, or ``train``, ``test`` and
-    ``validation`` as words in the files' paths, gives the splits. Ids are ``FILE:ROW``. Content
-    hash: :meth:`zoo_search.data.sources.files.FileTree.content_hash` of the files.
+    strings. Classes are the sorted labels. A column ``split``, or ``train``, ``validation`` and
+    ``test`` as words in the files' paths, gives the splits
+    (:func:`zoo_search.data.sources.held_out.held_out`). Ids are ``FILE:ROW``. Content hash:
+    :meth:`zoo_search.data.sources.files.FileTree.content_hash` of the files.
 
     Raises:
         UserError: If nothing is there, a file is no Parquet, or columns or labels are missing.
@@ -111,7 +112,7 @@ def parquet(config: DatasetConfig) -> Listing:
         )
     check_kinds(labels, str(config.path))
     classes, positions = numbered(labels)
-    keep, splits = train_and_held_out(split)
+    keep, splits = by_split(split)
     return Listing(
         classes=classes,
         ids=[ids[i] for i in keep],

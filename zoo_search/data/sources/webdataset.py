@@ -17,7 +17,7 @@ from zoo_search.core.identity import ranks
 from zoo_search.core.progress import Bar, progress
 from zoo_search.data.decode import Raw
 from zoo_search.data.sources.files import FileTree, Part, open_files
-from zoo_search.data.sources.held_out import split_in, train_and_held_out
+from zoo_search.data.sources.held_out import by_split, split_in
 from zoo_search.data.sources.listing import (
     Label,
     Listing,
@@ -84,10 +84,11 @@ def webdataset(config: DatasetConfig) -> Listing:
     last component; the image is the member with an image's ending, the label the member ``.cls``
     (an integer or the name of a class), else ``.json`` with one of
     :data:`zoo_search.data.sources.tar.LABEL_KEYS`. Classes are the lines of ``classes.txt`` beside
-    the shards, where integers are positions, else the sorted labels. ``train``, ``test`` and
-    ``validation`` as words in the shards' paths give the splits. Ids are ``SHARD:KEY``. Where
-    ``zoo-search data pack`` has left an index of shards of these sizes it is taken; else the
-    headers are walked through. Content hash:
+    the shards, where integers are positions, else the sorted labels. ``train``, ``validation`` and
+    ``test`` as words in the shards' paths give the splits
+    (:func:`zoo_search.data.sources.held_out.held_out`). Ids are ``SHARD:KEY``. Where ``zoo-search
+    data pack`` has left an index of shards of these sizes it is taken; else the headers are walked
+    through. Content hash:
     :meth:`zoo_search.data.sources.files.FileTree.content_hash` of the shards.
 
     Raises:
@@ -113,7 +114,7 @@ def webdataset(config: DatasetConfig) -> Listing:
         ids, labels = table["id"].to_pylist(), table["label"].to_pylist()
     classes, positions = _classes(tree, labels, str(config.path))
     words = [split_in(name) for name in found]
-    keep, splits = train_and_held_out([words[s] for s in places.shard.tolist()])
+    keep, splits = by_split([words[s] for s in places.shard.tolist()])
     return Listing(
         classes=classes,
         ids=[ids[i] for i in keep],

@@ -146,7 +146,10 @@ def folds_of(dataset: VisionDataset, seed: int, share: float | None, trainings: 
     def at(part: Subset) -> Ints:
         return np.asarray([place[name] for name in part.ids], dtype=np.int64)
 
-    parts = train.folds(max(2, round(1 / share)), seed, trainings)
+    # A class's only image is never held out; without any other, folds says what to do.
+    free = int((np.bincount(train.labels)[train.labels] > 1).sum())
+    count = min(max(2, round(1 / share)), max(2, free))
+    parts = train.folds(count, seed, trainings)
     cycle = [parts[number % len(parts)] for number in range(trainings)]
     return [Fold(train, left, held, at(left), at(held)) for left, held in cycle]
 
