@@ -20,10 +20,23 @@ from zoo_search.config import JobConfig
 from zoo_search.core.store import RunStore
 from zoo_search.data import VisionDataset
 from zoo_search.finetune import step, tuning
-from zoo_search.finetune.entries import Entry, Result, Winners, best_first
+from zoo_search.finetune.entries import (
+    Entry,
+    ProtocolResult,
+    Result,
+    Training,
+    Winners,
+    best_first,
+)
 from zoo_search.finetune.race import NOBODY, Race, Runner
 from zoo_search.finetune.tasks import TrainingTask
-from zoo_search.finetune.trained import Failure, keep_failure, read_predictions, right_of
+from zoo_search.finetune.trained import (
+    Failure,
+    keep_failure,
+    read_predictions,
+    right_of,
+    write_predictions,
+)
 from zoo_search.networks import BlockRef, Recipe
 from zoo_search.report.verdict import verdict
 
@@ -291,3 +304,38 @@ def test_who_goes_on_is_known_when_all_first_trainings_have_ended(
     assert Race(runners).further(store) == rest[loser.recipe]
     assert [t.key for t in Race(runners).expected] == [runners[0].rest[0].key]
     assert NOBODY.further(store) == []
+
+
+def test_where_one_cannot_be_trained_again_none_is_told_so(
+    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Else a network that saw all training images would be compared with one that did not."""
+
+    def here(
+        tasks: Sequence[TrainingTask], store: RunStore, config: Any, run: str, race: Race = NOBODY
+    ) -> dict[str, Any]:
+        bad = [task for task in tasks if task.fold is None and task.recipe == OTHER]
+        train_here([task for task in tasks if task not in bad], store, config, run, race)
+        return {task.key: Failure("the loss is nan", diverged=True) for task in bad}
+
+    monkeypatch.setattr(tuning, "train_all", here)
+    store, job = RunStore(tmp_path), job_of(setting, seeds=1, retrain=True)
+    entries = [ENTRIES[0], replace(ENTRIES[1], name="a", role="single")]
+    results = step.run(entries, setting.zoo, setting.dataset, job, store)
+    assert [(r.name, r.retrained) for r in results] == [("reassembly 1", ()), ("a", ())]
+    assert "a came to no end on all training images" in capsys.readouterr().err
+
+
+def test_an_image_that_one_training_could_not_read_counts_for_none(tmp_path: Path) -> None:
+    store, labels = RunStore(tmp_path), np.asarray([0, 1, 1, 0])
+    said = {"winners/0": [0, -1, 1, 1], "winners/1": [0, 1, -1, 0]}
+    results = []
+    for folder, classes in said.items():
+        with store.local_folder(folder) as place:
+            write_predictions(place, list("abcd"), labels, {0: np.asarray(classes)})
+        done = ProtocolResult(0.5, 1, 1.0, ())
+        trainings = (Training(0, None, {"full": done}),)
+        results.append(Result(folder, "single", MIXED, 1, 1, {}, trainings, folder))
+    found = right_of(store, results)
+    assert found["winners/0"].tolist() == [[True, False]]
+    assert found["winners/1"].tolist() == [[True, True]]

@@ -15,7 +15,7 @@ def test_the_table_is_best_first_with_a_column_for_every_protocol(store: RunStor
     columns = [(column.field, column.right) for column in told.table.columns]
     assert columns == [
         ("name", False), ("role", False), ("blocks", False), ("params_m", True), ("macs_m", True),
-        ("frozen_percent", True), ("full_percent", True),
+        ("trainings", True), ("frozen_percent", True), ("full_percent", True),
     ]  # fmt: skip
     first, second = told.table.rows
     assert first == {

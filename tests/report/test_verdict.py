@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -175,3 +176,19 @@ def test_a_changed_winner_of_a_network_that_is_not_there_is_told_alone() -> None
 )
 def test_on_which_side_of_zero_a_bound_lies_is_told(share: float, told: str) -> None:
     assert _points(share) == told
+
+
+def test_a_network_with_fewer_trainings_is_compared_over_those_of_both() -> None:
+    results = [result("r1", "reassembly", 0.9, 0.8, 0.7), result("a", "single", 0.85)]
+    seen = right(*results)
+    told = verdict(results, seen, IMAGES)
+    gap = difference(seen["r1"][:1], seen["a"])
+    assert f"confidence {_points(gap.low)} to {_points(gap.high)}, one training each" in told.text
+
+
+def test_what_was_trained_again_is_not_compared_with_what_was_not() -> None:
+    ours, theirs = result("r1", "reassembly", 0.9), result("b0", "plain", 0.5)
+    again = replace(ours, retrained=ours.trainings)
+    told = verdict([again, theirs], right(ours, theirs), IMAGES)
+    assert told.against == {}
+    assert "nothing to tell how sure that is" in told.text

@@ -70,3 +70,14 @@ def test_images_at_some_positions_of_a_larger_set(images: InMemory) -> None:
     assert len(part) == 4
     assert np.array_equal(found.predicted, whole.predicted[at.numpy()])
     assert np.array_equal(found.labels, whole.labels[at.numpy()])
+
+
+def test_a_loss_that_is_not_finite_is_a_large_number(images: InMemory) -> None:
+    """Files hold finite numbers only, and such weights must not be the best."""
+    net = Net()
+    with torch.no_grad():
+        net.head.bias[0] = float("inf")
+    found = predict(net, images, TRANSFORM)
+    assert np.isfinite(found.losses).all()
+    assert np.isfinite(found.loss)
+    assert found.loss > 1e30

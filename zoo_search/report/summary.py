@@ -52,6 +52,7 @@ def summary(store: RunStore) -> Summary:
         text("blocks"),
         number("params_m", "parameters (M)"),
         number("macs_m", "MACs (M)"),
+        number("trainings", "trainings"),
         *([number("validation_percent", "validation %")] if winners.validation_images else []),
         *(number(f"{name}_percent", f"{name.upper()} test %") for name in protocols),
     )
