@@ -34,7 +34,7 @@ def setting(entries: dict[str, dict[str, Any]]) -> Setting:
             "input_size": SIZE,
             "zoo": entries,
             "dataset": {"name": "digits", "per_class": 5},
-            "finetune": {"epochs": 2, "seeds": 1},
+            "finetune": {"epochs": 2, "seeds": 1, "tries": 1},
         }
     )
 
@@ -58,6 +58,7 @@ def job(entries: dict[str, dict[str, Any]]) -> dict[str, Any]:
         "finetune": {
             "epochs": 1,
             "seeds": 1,
+            "tries": 1,
             "protocol": ["frozen"],
             "plain": {"x": {"arch": "mobilenetv3_small_075"}},
             "variants": {"larger": {"input_size": 48}},

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -12,12 +13,13 @@ from zoo_search.config import JobConfig, load_job
 from zoo_search.core.store import RunStore
 from zoo_search.data import VisionDataset, open_dataset
 from zoo_search.finetune import selection, step
+from zoo_search.finetune.advance import Terms, tune
 from zoo_search.finetune.entries import Entry, Result
-from zoo_search.finetune.race import NOBODY, Race
+from zoo_search.finetune.race.legs import train_leg
+from zoo_search.finetune.race.study import Race
 from zoo_search.finetune.tasks import TrainingTask
 from zoo_search.finetune.trained import Failure, folder_of, keep_trained
 from zoo_search.finetune.watching import Watcher
-from zoo_search.finetune.worker import tune
 from zoo_search.hooks import Context
 from zoo_search.networks import BlockRef, Recipe
 from zoo_search.training.machine import Machine
@@ -76,7 +78,6 @@ def train_here(
     store: RunStore,
     config: Any = None,
     run: str = "",
-    race: Race = NOBODY,
 ) -> dict[str, Failure]:
     """Do in this process what ``train_all`` has done through Ray Train."""
     import ray
@@ -88,9 +89,19 @@ def train_here(
 
     for task in tasks:
         train(task)
-    for task in race.further(store) or ():
-        train(task)
     return {}
+
+
+def race_here(
+    race: Race, tasks: int, store: RunStore, config: Any = None, run: str = "", hosts: Any = None
+) -> None:
+    """Do in this process what ``run_race`` has done through Ray Tune."""
+    from zoo_search import cluster
+
+    terms = Terms(store.url, 1, 1.0, 1.0, 0.0, cluster.pulse(), run=run)
+    while (leg := race.ask()) is not None:
+        answer = train_leg(race.task(leg), store, terms, torch.device("cpu"), leg.until)
+        race.tell(leg, json.dumps(asdict(answer)))
 
 
 def make_task(setting: Setting, macs: int = 1, key: str = "k") -> TrainingTask:

@@ -10,16 +10,17 @@ from typing import Any
 import pytest
 import ray
 import torch
-from small_runs import MIXED, Setting
+from small_runs import MIXED, Setting, race_here
 
 from zoo_search import cluster
 from zoo_search.core.errors import UserError
 from zoo_search.core.store import RunStore
-from zoo_search.finetune import step, trainers, tuning
+from zoo_search.finetune import starts, step, trainers, tuning
+from zoo_search.finetune.advance import Terms, advance
 from zoo_search.finetune.entries import Entry, Winners
+from zoo_search.finetune.race import hold
 from zoo_search.finetune.tasks import TrainingTask
 from zoo_search.finetune.trained import Failure, failure_of, folder_of
-from zoo_search.finetune.worker import Lanes, _bring_to_end
 from zoo_search.networks import Recipe
 from zoo_search.training.machine import ALONE
 
@@ -27,13 +28,13 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
 def train_lane(
-    tasks: Sequence[TrainingTask], store: RunStore, config: Any, run: str, race: Any = None
+    tasks: Sequence[TrainingTask], store: RunStore, config: Any, run: str
 ) -> dict[str, Failure]:
     """Do in this process what the worker of a lane does."""
     pulse = cluster.pulse()
-    lanes = Lanes([tasks], store.url, 1, 1, 1.0, 1.0, 0.0, pulse, run=run)
+    terms = Terms(store.url, 1, 1.0, 1.0, 0.0, pulse, run=run)
     for task in tasks:
-        _bring_to_end(task, store, lanes, ALONE, torch.device("cpu"))
+        advance(task, store, terms, ALONE, torch.device("cpu"))
     told = ray.get(pulse.look.remote())[2]
     found = {task.key: failure_of(store, task.key) for task in tasks}
     assert len(told) == sum(failure is not None for failure in found.values())
@@ -52,7 +53,7 @@ def tried() -> list[Entry]:
 
 def damaged(monkeypatch: pytest.MonkeyPatch, names: Sequence[str], value: float) -> None:
     """Let the heads of some networks be what no loss is finite with."""
-    build = tuning.build_networks
+    build = starts.build_networks
 
     def build_some(entries: Any, *rest: Any) -> Any:
         made = build(entries, *rest)
@@ -62,7 +63,8 @@ def damaged(monkeypatch: pytest.MonkeyPatch, names: Sequence[str], value: float)
                     network.net.head.weight.fill_(value)
         return made
 
-    monkeypatch.setattr(tuning, "build_networks", build_some)
+    monkeypatch.setattr(starts, "build_networks", build_some)
+    monkeypatch.setattr(hold, "run_race", race_here)
     monkeypatch.setattr(tuning, "train_all", train_lane)
 
 

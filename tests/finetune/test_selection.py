@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,11 +10,17 @@ from typing import Any
 import pytest
 from small_runs import Setting
 
+from zoo_search.config import JobConfig
 from zoo_search.core.store import RunStore
 from zoo_search.finetune import selection
 from zoo_search.networks import BlockRef, Recipe
 from zoo_search.reassembly import Candidate
 from zoo_search.zoo import Zoo
+
+
+def winning(setting: Setting, winners: int) -> JobConfig:
+    finetune = setting.job.finetune.model_copy(update={"winners": winners})
+    return setting.job.model_copy(update={"finetune": finetune})
 
 
 def halves(zoo: Zoo, sets: dict[str, tuple[int, int]]) -> Any:
@@ -29,7 +36,8 @@ def halves(zoo: Zoo, sets: dict[str, tuple[int, int]]) -> Any:
 
 def test_the_random_recipe_joins_models_and_is_no_winner(setting: Setting, tmp_path: Path) -> None:
     """Two of four recipes are whole models, which the random recipe shall not be."""
-    config, zoo, dataset = setting.job, setting.zoo, setting.dataset
+    zoo, dataset = setting.zoo, setting.dataset
+    config = winning(setting, 1)
     store = RunStore(tmp_path / "run")
     parts, found = halves(zoo, {"a": (0, 1), "b": (0, 1)}), {}
     for seed in range(8):
@@ -69,7 +77,7 @@ def test_winners_differ_in_two_blocks_or_in_much_of_their_work(setting: Setting)
     assert selection.share_apart(first, first, zoo) == 0
 
     def chosen(count: int, least: float) -> list[int]:
-        found = selection.apart(candidates(first, stem, two, first), zoo, count, least)
+        found = islice(selection.apart(candidates(first, stem, two, first), zoo, least), count)
         return [candidate.id for candidate in found]
 
     assert chosen(3, expected * 1.01) == [0, 2]  # the stem alone is too little
@@ -82,7 +90,7 @@ def test_as_many_random_recipes_as_winners(setting: Setting, tmp_path: Path) -> 
     whole: Any = SimpleNamespace(recipe=Recipe.whole("a", len(setting.zoo["a"].graph)))
     store = RunStore(tmp_path / "run")
     found = selection._random(
-        setting.job, store, setting.zoo, setting.dataset, parts, [whole, whole]
+        winning(setting, 2), store, setting.zoo, setting.dataset, parts, [whole]
     )
     assert [entry.name for entry in found] == ["random recipe", "random recipe 2"]
     assert len({entry.recipe.key for entry in found}) == 2

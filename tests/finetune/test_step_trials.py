@@ -20,7 +20,6 @@ from zoo_search.core.store import RunStore
 from zoo_search.data import open_dataset
 from zoo_search.finetune import tuning
 from zoo_search.finetune.entries import Winners
-from zoo_search.finetune.race import NOBODY, Race
 from zoo_search.hooks import Context, HookReport
 from zoo_search.networks import Recipe
 from zoo_search.training.accuracy import accuracy
@@ -141,11 +140,9 @@ def test_one_more_variant_trains_nothing_else(
     store.remove("finetune")  # as the pipeline does at the end of the step
     trained: list[str] = []
 
-    def spy(
-        tasks: Any, where: RunStore, config: Any, run: str, race: Race = NOBODY
-    ) -> dict[str, Any]:
+    def spy(tasks: Any, where: RunStore, config: Any, run: str) -> dict[str, Any]:
         trained.extend(t.name for t in tasks if not where.exists(f"finetune/{t.key}"))
-        return train_here(tasks, where, config, run, race)
+        return train_here(tasks, where, config, run)
 
     monkeypatch.setattr(tuning, "train_all", spy)
     variants = {**job["finetune"]["variants"], "again": {"of": "x", "input_size": 40}}

@@ -7,7 +7,6 @@ import queue
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from small_runs import Setting, make_task
 
@@ -18,9 +17,7 @@ from zoo_search.core.progress import Bar, progress
 from zoo_search.core.store import RunStore
 from zoo_search.finetune import trainers
 from zoo_search.finetune.checkpoints import FOLDER
-from zoo_search.finetune.entries import ProtocolResult
-from zoo_search.finetune.race import Race, Runner
-from zoo_search.finetune.trained import Failure, Trained, keep_failure, keep_trained
+from zoo_search.finetune.trained import Failure, keep_failure
 
 
 class Ended(queue.Queue[Any]):
@@ -134,22 +131,3 @@ def test_an_elastic_training_waits_shorter_and_a_user_is_obeyed(
     monkeypatch.setenv(name, "77")
     trainers._set_unless_user(trainers._QUICK_ELASTIC)
     assert os.environ[name] == "77"
-
-
-def test_what_the_race_goes_on_with_may_be_there_already(setting: Setting, tmp_path: Path) -> None:
-    """An earlier run has made it, and the trainer ends as soon as the first training has."""
-    store = RunStore(tmp_path)
-    first, rest = (make_task(setting, key=key) for key in ("first", "rest"))
-    ended: Any = {"full": ProtocolResult(0.5, 1, 1.0, ())}
-    trained = Trained(ended, np.zeros(1, dtype=np.int64), {})
-    keep_trained(store, rest.key, trained)
-
-    class Quick(Ended):
-        def get(self, block: bool = True, timeout: float | None = None) -> Any:
-            keep_trained(store, first.key, trained)
-            return super().get(block, timeout)
-
-    race = Race([Runner("single", "first", [rest])])
-    with progress("fine-tuning", 1) as bar:
-        assert trainers._watch([first], store, Quick(), bar, lambda: None, race) == {}
-    assert bar.complete

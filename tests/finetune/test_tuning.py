@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 import ray
 from safetensors.torch import load_file
-from small_runs import MIXED, Setting, train_here
+from small_runs import MIXED, Setting, race_here, train_here
 
 import zoo_search as zs
 from zoo_search.config import JobConfig
@@ -28,11 +28,12 @@ from zoo_search.finetune.entries import (
     Winners,
     best_first,
 )
-from zoo_search.finetune.race import NOBODY, Race, Runner
+from zoo_search.finetune.race import hold
+from zoo_search.finetune.race.study import Race
+from zoo_search.finetune.starts import Starts
 from zoo_search.finetune.tasks import TrainingTask
 from zoo_search.finetune.trained import (
     Failure,
-    keep_failure,
     read_predictions,
     right_of,
     write_predictions,
@@ -54,19 +55,20 @@ def trained() -> Iterator[list[TrainingTask]]:
     found: list[TrainingTask] = []
 
     def here(
-        tasks: Sequence[TrainingTask], store: RunStore, config: Any, run: str, race: Race = NOBODY
+        tasks: Sequence[TrainingTask], store: RunStore, config: Any, run: str
     ) -> dict[str, Any]:
-        every = [*tasks, *(task for runner in race.runners for task in runner.rest)]
-        there = {task.key for task in every if store.exists(f"finetune/{task.key}")}
-        failures = train_here(tasks, store, config, run, race)
-        found.extend(
-            task for task in every
-            if task.key not in there and store.exists(f"finetune/{task.key}")
-        )  # fmt: skip
-        return dict(failures)
+        found.extend(task for task in tasks if not store.exists(f"finetune/{task.key}"))
+        return dict(train_here(tasks, store, config, run))
+
+    def racing(race: Race, tasks: int, store: RunStore, *rest: Any) -> None:
+        there = set(store.list("race"))
+        race_here(race, tasks, store)
+        ended = [racer.task for racer in race.racers if racer.task.key not in there]
+        found.extend(task for task in ended if store.exists(f"finetune/{task.key}"))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tuning, "train_all", here)
+        patch.setattr(hold, "run_race", racing)
         yield found
 
 
@@ -228,12 +230,14 @@ def test_a_task_is_made_from_its_seed_and_its_images(setting: Setting, tmp_path:
     keys = []
     for changes in ({}, {"validation": 0.4}, {"validation": 0.0}):
         job = job_of(setting, **changes)
-        made = tuning.Tuning(setting.zoo, setting.dataset, job, RunStore(tmp_path))
-        keys += [task.key for start in made.starts(ENTRIES) for task in start.tasks]
+        made = Starts(setting.zoo, setting.dataset, job)
+        both = made.with_all_seeds(made.first(ENTRIES))
+        keys += [task.key for start in both for task in start.tasks]
     assert len(set(keys)) == 12
     one = job_of(setting, seeds=1)
-    made = tuning.Tuning(setting.zoo, setting.dataset, one, RunStore(tmp_path))
-    ((task,),) = (start.tasks for start in made.starts(ENTRIES[:1]))
+    ((task,),) = (
+        start.tasks for start in Starts(setting.zoo, setting.dataset, one).first(ENTRIES[:1])
+    )
     assert (task.key, task.name) == (keys[0], "reassembly 1")
 
 
@@ -241,13 +245,12 @@ def test_a_network_of_which_one_training_diverges_is_given_up(
     setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def here(
-        tasks: Sequence[TrainingTask], store: RunStore, config: Any, run: str, race: Race = NOBODY
+        tasks: Sequence[TrainingTask], store: RunStore, config: Any, run: str
     ) -> dict[str, Any]:
         if not tasks:  # there are no variants
             return {}
-        bad = next(t for r in race.runners for t in r.rest if t.recipe == OTHER)
-        without = [replace(r, rest=[t for t in r.rest if t is not bad]) for r in race.runners]
-        train_here(tasks, store, config, run, replace(race, runners=without))
+        bad = next(task for task in tasks if task.recipe == OTHER and task.seed == 1)
+        train_here([task for task in tasks if task is not bad], store, config, run)
         return {bad.key: Failure("the loss is nan", diverged=True)}
 
     monkeypatch.setattr(tuning, "train_all", here)
@@ -279,43 +282,16 @@ def test_the_best_of_each_role_goes_on_with_the_other_seeds(
     assert best_first(results)[0].name == better
 
 
-def test_who_goes_on_is_known_when_all_first_trainings_have_ended(
-    setting: Setting, done: Done, tmp_path: Path
-) -> None:
-    shutil.copytree(Path(done.store.url) / "finetune", tmp_path / "finetune")
-    store = RunStore(tmp_path)
-    first = [task for task in done.tasks if task.seed == 0 and task.fold is not None]
-    rest = {task.recipe: [task] for task in done.tasks if task.seed == 1 and task.fold is not None}
-    runners = [Runner("reassembly", task.key, rest[task.recipe]) for task in first]
-    (best,) = Race(runners).further(store) or ()
-    both = {task.key for task in Race(runners, 2).further(store) or ()}
-    assert both == {task.key for runner in runners for task in runner.rest}
-    # Roles do not race with each other, and what is not compared always goes on.
-    apart = [replace(runners[0], role="single"), runners[1]]
-    assert len(Race(apart).further(store) or ()) == 2
-    asked = [replace(runner, role="plain") for runner in runners]
-    assert len(Race(asked).further(store) or ()) == 2
-    # Without an end of one of the first, nobody knows; one that diverged is out.
-    loser = next(t for t in first if t.recipe != best.recipe)
-    winner = next(t for t in first if t.recipe == best.recipe)
-    store.remove(f"finetune/{winner.key}")
-    assert Race(runners).further(store) is None
-    keep_failure(store, winner.key, Failure("the loss is nan", diverged=True))
-    assert Race(runners).further(store) == rest[loser.recipe]
-    assert [t.key for t in Race(runners).expected] == [runners[0].rest[0].key]
-    assert NOBODY.further(store) == []
-
-
 def test_where_one_cannot_be_trained_again_none_is_told_so(
     setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     """Else a network that saw all training images would be compared with one that did not."""
 
     def here(
-        tasks: Sequence[TrainingTask], store: RunStore, config: Any, run: str, race: Race = NOBODY
+        tasks: Sequence[TrainingTask], store: RunStore, config: Any, run: str
     ) -> dict[str, Any]:
         bad = [task for task in tasks if task.fold is None and task.recipe == OTHER]
-        train_here([task for task in tasks if task not in bad], store, config, run, race)
+        train_here([task for task in tasks if task not in bad], store, config, run)
         return {task.key: Failure("the loss is nan", diverged=True) for task in bad}
 
     monkeypatch.setattr(tuning, "train_all", here)

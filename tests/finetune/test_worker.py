@@ -13,11 +13,11 @@ from small_runs import MIXED, SIZE, Setting, make_task
 
 import zoo_search as zs
 from zoo_search.core.store import RunStore
+from zoo_search.finetune.advance import tune
 from zoo_search.finetune.checkpoints import Checkpoints, TaskCheckpoint
 from zoo_search.finetune.entries import ProtocolResult
 from zoo_search.finetune.tasks import TrainingTask
 from zoo_search.finetune.watching import Watcher
-from zoo_search.finetune.worker import tune
 from zoo_search.networks.network import ReassembledNet
 from zoo_search.training.choice import Choice
 from zoo_search.training.images import InMemory
@@ -59,11 +59,11 @@ class Opened:
 
 @pytest.fixture
 def task(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> TrainingTask:
-    from zoo_search.finetune import worker
+    from zoo_search.finetune import advance
 
     part = setting.dataset.select("train").load((SIZE, SIZE))
     images = InMemory(part.images, part.labels)
-    monkeypatch.setattr(worker, "open_images", lambda place: place)
+    monkeypatch.setattr(advance, "open_images", lambda place: place)
     train: dict[Protocol, InMemory] = {"frozen": images, "full": images}
     return replace(make_task(setting), train=train, validation=images, test=images)  # type: ignore[arg-type]
 

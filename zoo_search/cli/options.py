@@ -25,6 +25,10 @@ Address = Annotated[
     typer.Option(help="Ray cluster: HOST:PORT or auto [RAY_ADDRESS, else this machine]."),
 ]
 Seed = Annotated[int | None, typer.Option(help="Overrules the seed of the run file.")]
+Hours = Annotated[
+    float | None,
+    typer.Option(min=0, help="Wall clock to fill with the race; overrules search.hours."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the table as JSON.")]
 
 

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zoo_search.cli.options import Address, AsJson, Job, Place, Seed, grouped, say, write_picture
+from zoo_search.cli.options import (
+    Address,
+    AsJson,
+    Hours,
+    Job,
+    Place,
+    Seed,
+    grouped,
+    say,
+    write_picture,
+)
 from zoo_search.cli.tables import show
 from zoo_search.core.tables import Table, number, text
 
@@ -17,15 +27,15 @@ if TYPE_CHECKING:
     from zoo_search.run.run import Run
 
 
-def _run(job: Path | JobConfig, until: str, place: Place) -> Run:
+def _run(job: Path | JobConfig, until: str, place: Place, hours: float | None = None) -> Run:
     from zoo_search.run import pipeline
 
-    return pipeline.run(job, until=until, say=say, **asdict(place))
+    return pipeline.run(job, until=until, hours=hours, say=say, **asdict(place))
 
 
-def _show_winners(job: Path, until: str, place: Place, as_json: bool) -> None:
+def _show_winners(job: Path, until: str, place: Place, hours: float | None, as_json: bool) -> None:
     """Make a run up to ``finetune`` or ``report``; print its winners and what they show."""
-    run = _run(job, until, place)
+    run = _run(job, until, place, hours)
     from zoo_search.report import summary  # not before: a mistake in the run file needs no torch
 
     told = summary(run.store)
@@ -37,9 +47,9 @@ def _show_winners(job: Path, until: str, place: Place, as_json: bool) -> None:
 
 
 @grouped
-def run(job: Job, place: Place, as_json: AsJson = False) -> None:
+def run(job: Job, place: Place, hours: Hours = None, as_json: AsJson = False) -> None:
     """All steps, resumable: similarity, partition, reassembly, fine-tuning, report."""
-    _show_winners(job, "report", place, as_json)
+    _show_winners(job, "report", place, hours, as_json)
 
 
 @grouped
@@ -84,15 +94,15 @@ def reassemble(job: Job, place: Place, as_json: AsJson = False) -> None:
 
 
 @grouped
-def finetune(job: Job, place: Place, as_json: AsJson = False) -> None:
+def finetune(job: Job, place: Place, hours: Hours = None, as_json: AsJson = False) -> None:
     """Fine-tune the winners and the baselines: winners.json, winners/."""
-    _show_winners(job, "finetune", place, as_json)
+    _show_winners(job, "finetune", place, hours, as_json)
 
 
 @grouped
-def report(job: Job, place: Place, as_json: AsJson = False) -> None:
+def report(job: Job, place: Place, hours: Hours = None, as_json: AsJson = False) -> None:
     """The report of a run: report.html."""
-    _show_winners(job, "report", place, as_json)
+    _show_winners(job, "report", place, hours, as_json)
 
 
 def rank(

@@ -165,6 +165,11 @@ class SearchConfig(Section):
     batch_size: Annotated[int, Field(ge=2)] = 32
     workers: Workers = None
     """Ray actors; default: one a CPU, or one a GPU where there are GPUs."""
+    hours: Annotated[Annotated[float, Field(gt=0, allow_inf_nan=False)] | None, UNHASHED, LATE] = (
+        None
+    )
+    """Wall clock of a run, from its start to its winners. The race of the fine-tuning goes on with
+    more candidates, rates and decays until it is over; its first round is run whole in any case."""
 
 
 Augment = Literal["none", "light", "rand_augment"]
@@ -185,6 +190,7 @@ class ScheduleConfig(Section):
     epochs_frozen: Annotated[int, Field(ge=1)] | None = None
     epochs_full: Annotated[int, Field(ge=1)] | None = None
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    weight_decay_full: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     warmup: Annotated[float, Field(ge=0, lt=1)] | None = None
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] | None = None
     augment: Augment | None = None
@@ -219,7 +225,14 @@ class FinetuneConfig(Section):
     """DeRy section 4: FROZEN-TUNING (stitches and head) and FULL-TUNING (everything)."""
 
     winners: Annotated[int, Field(ge=1)] = 3
-    """Reassemblies, and as many single models and random recipes."""
+    """Reassemblies that are trained to the end, and as many single models and random recipes."""
+    candidates: Annotated[int, Field(ge=1), LATE] = 16
+    """Reassemblies that the race starts with, the best by the first proxy; with them all zoo models
+    within the budget and as many random recipes as winners. Half of each are left behind again and
+    again, by the validation images, until there are as many as winners."""
+    tries: Annotated[int, Field(ge=1), LATE] = 3
+    """Trainings to the end of each network that the race leaves: the schedule's learning rate and
+    weight decay, and others, which Optuna proposes."""
     least_difference: Annotated[float, Field(ge=0, le=1), LATE] = 0.25
     """Two reassemblies differ in two blocks, or in this share of their multiply-adds; 0: in any."""
     protocol: Annotated[tuple[Protocol, ...], Field(min_length=1)] = ("frozen", "full")
@@ -340,8 +353,10 @@ class JobConfig(Section):
             if entry.source is not None:
                 self._check_source(place, entry)
         plain, variants = self.finetune.plain, self.finetune.variants
-        winners = [f"reassembly {place}" for place in range(1, self.finetune.winners + 1)]
-        winners += ["random recipe", *(f"random recipe {n}" for n in range(2, len(winners) + 1))]
+        count = max(self.finetune.candidates, self.finetune.winners)
+        winners = [f"reassembly {place}" for place in range(1, count + 1)]
+        randoms = range(2, self.finetune.winners + 1)
+        winners += ["random recipe", *(f"random recipe {n}" for n in randoms)]
         tuned = [*winners, *self.zoo, *plain]
         taken = {
             **dict.fromkeys(self.zoo, "a model of the zoo"),

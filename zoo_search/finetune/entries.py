@@ -24,6 +24,8 @@ WINNERS = "winners.json"
 _FORMAT = 2
 
 Role = Literal["reassembly", "single", "random", "plain", "variant"]
+COMPARED: tuple[Role, ...] = ("reassembly", "single", "random")
+"""Roles that race, and whose best networks are compared."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ class Result:
     retrained: tuple[Training, ...] = ()
     init: tuple[HookReport, ...] = ()  # reports of the init hooks
     of: str | None = None  # for a variant: the name of the network that it starts from
+    # What its schedule has in place of its own values: the ones that did best in the race.
+    tuned: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def told(self) -> tuple[Training, ...]:
@@ -176,6 +180,32 @@ class GivenUp:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """How a network did on the validation images of the first seed."""
+
+    epochs: int  # of all protocols, that lay behind it
+    validation_accuracy: float
+    validation_loss: float
+    # What the schedule had in place of its own values; empty: nothing.
+    tuned: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Raced:
+    """A network in the race, and how far it came."""
+
+    name: str
+    role: Role
+    recipe: Recipe
+    macs: int
+    seen: tuple[Seen, ...]  # in order; then its further tries to the end
+    reason: str = ""  # why a training of it came to no end
+
+
+_RACED = TypeAdapter(Raced)
+
+
+@dataclass(frozen=True)
 class Winners:
     """All that ``winners.json`` tells."""
 
@@ -187,6 +217,7 @@ class Winners:
     given_up: tuple[GivenUp, ...] = ()
     # That one training was judged on; each has its own where they are held out of the training.
     validation_images: int = 0
+    race: tuple[Raced, ...] = ()  # all networks that began, in the order of the search
 
     def write(self, store: RunStore) -> None:
         """Write ``winners.json``."""
@@ -199,4 +230,5 @@ class Winners:
         del facts["format"]
         facts["results"] = tuple(map(Result.from_dict, facts["results"]))
         facts["given_up"] = tuple(GivenUp(**one) for one in facts.get("given_up", ()))
+        facts["race"] = tuple(map(_RACED.validate_python, facts.get("race", ())))
         return cls(**{**facts, "classes": tuple(facts["classes"])})

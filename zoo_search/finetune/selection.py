@@ -1,9 +1,11 @@
-"""Which networks are fine-tuned: the best candidates, and the baselines they have to beat."""
+"""Which networks race: the best candidates, and the baselines they have to beat."""
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 from zoo_search.config import JobConfig
 from zoo_search.core.errors import UserError
@@ -24,16 +26,16 @@ _BLOCKS_APART = 2
 
 def select_entries(
     job: JobConfig, store: RunStore, zoo: Zoo, dataset: VisionDataset, partition: Partition
-) -> list[Entry]:
-    """Return what is to be fine-tuned, the winners first.
+) -> tuple[list[Entry], Callable[[], list[Entry]]]:
+    """Return what is to be fine-tuned, reassemblies first, and what gives further ones of these.
 
-    - ``reassembly``: the best candidates by the first proxy that are no zoo model, each far enough
-      from those before it (:func:`apart`): else all of them would be one and the same shot.
-    - ``single``: as many zoo models within the budget, those whose frozen features classify the
-      training images best (proxy ``probe``). No score finds the best single model with certainty;
-      as many shots at it as the reassemblies get keeps the comparison fair.
-    - ``random``: as many feasible recipes of at least two models, drawn uniformly, that are not
-      among the winners: the best of so many shots, as the winner is.
+    - ``reassembly``: ``finetune.candidates`` of the best by the first proxy that are no zoo model,
+      each far enough from those before it (:func:`apart`): else all of them would be one and the
+      same shot. Each call of what is returned gives as many more, the next best ones.
+    - ``single``: all zoo models within the budget, those first whose frozen features classify the
+      training images best (proxy ``probe``). No score finds the best single model with certainty.
+    - ``random``: as many feasible recipes of at least two models as winners, drawn uniformly, that
+      are not among the reassemblies: the best of so many shots, as the winner is.
     - ``plain``: the architectures of ``finetune.plain``, whatever they cost: with weights under a
       head that is started as all are, without weights filled by the init hooks under a random head.
 
@@ -44,10 +46,12 @@ def select_entries(
     candidates = step.read(store)
     ranked = best_first(candidates, proxy)
     mixed = [c for c in ranked if c.kind == "reassembly"]
-    winners = apart(mixed, zoo, job.finetune.winners, job.finetune.least_difference)
-    if mixed and len(winners) < job.finetune.winners:
+    count = max(job.finetune.candidates, job.finetune.winners)
+    spread = apart(mixed, zoo, job.finetune.least_difference)
+    winners = list(islice(spread, count))
+    if mixed and len(winners) < count:
         console.print(
-            f"  {len(winners)} reassemblies are fine-tuned, not {job.finetune.winners}: the other "
+            f"  {len(winners)} reassemblies race, not {count}: the other "
             f"{len(mixed) - len(winners)} differ from these in one block of less than "
             f"{job.finetune.least_difference:.0%} of their multiply-adds "
             "(finetune.least_difference)"
@@ -63,34 +67,38 @@ def select_entries(
             f"No reassembly of {store.url} has a score by '{proxy}', so there is nothing to "
             f"fine-tune. {why}"
         )
-    chosen = [
-        Entry(f"reassembly {place}", "reassembly", c.recipe, dict(c.scores))
-        for place, c in enumerate(winners, start=1)
-    ]
+    places = itertools.count(1)
+    chosen = [_reassembly(candidate, next(places)) for candidate in winners]
     if "best_single" in job.finetune.baselines:
-        chosen += _single(job, store, zoo, dataset, candidates)[: len(winners)]
+        chosen += _single(job, store, zoo, dataset, candidates)
     if "random" in job.finetune.baselines:
         chosen += _random(job, store, zoo, dataset, partition, winners)
-    return chosen + _plain(job, zoo)
+
+    def more() -> list[Entry]:
+        return [_reassembly(candidate, next(places)) for candidate in islice(spread, count)]
+
+    return chosen + _plain(job, zoo), more
 
 
-def apart(candidates: Sequence[Candidate], zoo: Zoo, count: int, least: float) -> list[Candidate]:
-    """Return the first ``count`` candidates of which no two are nearly the same network.
+def _reassembly(candidate: Candidate, place: int) -> Entry:
+    return Entry(f"reassembly {place}", "reassembly", candidate.recipe, dict(candidate.scores))
+
+
+def apart(candidates: Iterable[Candidate], zoo: Zoo, least: float) -> Iterator[Candidate]:
+    """Yield candidates of which no two are nearly the same network, in their order.
 
     Two are far enough apart if each holds two blocks or more that the other does not hold, or if
     nodes that make up the share ``least`` of the multiply-adds of one of them are not in the other.
     """
     chosen: list[Candidate] = []
     for candidate in candidates:
-        if len(chosen) == count:
-            break
         if all(
             _blocks_apart(candidate.recipe, other.recipe) >= _BLOCKS_APART
             or share_apart(candidate.recipe, other.recipe, zoo) >= least
             for other in chosen
         ):
             chosen.append(candidate)
-    return chosen
+            yield candidate
 
 
 def _blocks_apart(first: Recipe, second: Recipe) -> int:
@@ -153,7 +161,7 @@ def _random(
     space = open_space(partition, zoo, len(dataset.classes), job.budget, store)
     taken = {c.recipe.key for c in winners}
     # Each zoo model is at most one recipe of the space.
-    count = max(1, len(winners))
+    count = job.finetune.winners
     drawn = space.sample(count + len(taken) + len(zoo), job.seed)
     free = [r for r in drawn if r.key not in taken and len(r.runs) > 1]
     names = ["random recipe", *(f"random recipe {n}" for n in range(2, count + 1))]

@@ -37,12 +37,52 @@ class TrainingTask:
     seed: int  # of order and augmentation
     fold: int | None  # whose images are held out of ``train``; None: none are
     macs: int  # multiply-adds for one image: how much work it is
+    # Key of a task that differs in the last protocol alone: its end of the one before may be used.
+    like: str | None = None
+
+    @property
+    def streams(self) -> bool:
+        """Whether some of its images are not kept decoded."""
+        from zoo_search.finetune.images.streaming import Streamed
+
+        places = (*self.train.values(), self.validation, self.test)
+        return any(isinstance(place, Streamed) for place in places)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all protocols together."""
+        return sum(self.schedule.epochs(protocol) for protocol in self.protocols)
+
+    def epochs_before(self, protocol: Protocol) -> int:
+        """Return the epochs of the protocols that come before one."""
+        before = self.protocols[: self.protocols.index(protocol)]
+        return sum(self.schedule.epochs(other) for other in before)
 
     def share_before(self, protocol: Protocol) -> tuple[float, float]:
         """Return which share of all epochs the protocols before are, and which this one is."""
-        epochs = [self.schedule.epochs(p) for p in self.protocols]
-        place = self.protocols.index(protocol)
-        return sum(epochs[:place]) / sum(epochs), epochs[place] / sum(epochs)
+        own = self.schedule.epochs(protocol)
+        return self.epochs_before(protocol) / self.epochs, own / self.epochs
+
+
+@dataclass(frozen=True)
+class Values:
+    """What a training has in its last protocol in place of the schedule's own values.
+
+    Attributes:
+        rate: Factor of the learning rate.
+        decay: Weight decay.
+    """
+
+    rate: float
+    decay: float
+
+    def put_into(self, schedule: Schedule, protocol: Protocol) -> Schedule:
+        """Return a schedule whose last protocol has them."""
+        if protocol == "full":
+            rate = schedule.lr_full * self.rate
+            return replace(schedule, lr_full=rate, weight_decay_full=self.decay)
+        rate = schedule.lr_frozen * self.rate
+        return replace(schedule, lr_frozen=rate, weight_decay=self.decay)
 
 
 def schedule_of(

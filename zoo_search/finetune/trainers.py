@@ -20,18 +20,15 @@ from zoo_search.config import FinetuneConfig
 from zoo_search.core.errors import UserError
 from zoo_search.core.progress import Bar, console, progress
 from zoo_search.core.store import RunStore
+from zoo_search.finetune.advance import Terms
 from zoo_search.finetune.checkpoints import FOLDER as CHECKPOINTS
-from zoo_search.finetune.images.streaming import Streamed
 from zoo_search.finetune.lanes import Layout, lay_out, share_out
-from zoo_search.finetune.race import NOBODY, Race
 from zoo_search.finetune.tasks import TrainingTask
 from zoo_search.finetune.trained import Failure, failure_of, folder_of, forget_failures
 from zoo_search.finetune.worker import Lanes, run_lane
 
 _MOST_FAILURES, _MOST_FAILURES_LOCAL = 20, 3
 _STORAGE = "finetune/ray"
-# What took less is as quickly repeated as written.
-_EPOCH_SECONDS, _STEP_SECONDS = 10.0, 120.0
 _QUICK = {
     # The end of a worker waits for the controller's next look at it; its default is every 2 s.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
@@ -54,11 +51,8 @@ def train_all(
     store: RunStore,
     config: FinetuneConfig,
     run: str,
-    race: Race = NOBODY,
 ) -> dict[str, Failure]:
-    """Bring every task of a run to its end, and those that the race goes on with.
-
-    What they gave lies in the run directory then.
+    """Bring every task of a run to its end; what it gave lies in the run directory then.
 
     Returns:
         Why a training diverged, by the key of its task: the others went on.
@@ -68,49 +62,31 @@ def train_all(
             long (:class:`zoo_search.core.timeout.Timeout`).
     """
     forget_failures(store)
-    further = race.further(store)
-    if further is not None and all(store.exists(folder_of(t.key)) for t in [*tasks, *further]):
+    if all(store.exists(folder_of(task.key)) for task in tasks):
         return {}
     found = cluster.connect()
     local = found.address == "local"
     todo = [task for task in tasks if not store.exists(folder_of(task.key))]
     # By all tasks, so that those that are left after a kill are trained as they would have been.
     batch = min(task.schedule.batch_size for task in tasks)
-    streams = any(map(_streams, tasks))
+    streams = any(task.streams for task in tasks)
     layout = lay_out(found, len(tasks), config, batch=batch, streams=streams)
-    layout = layout.narrowed(max(len(todo), len(race.expected)))
+    layout = layout.narrowed(len(todo))
     elastic = layout.width is None
     _set_unless_user(
         {**_QUICK, **(_QUICK_LOCAL if local else {}), **(_QUICK_ELASTIC if elastic else {})}
     )
     pulse = cluster.pulse()
     lanes = Lanes(
-        share_out(todo, layout.lanes),
-        store.url,
-        layout.width,
-        layout.threads,
-        layout.decoders,
-        layout.task_cpus,
-        layout.gpus,
-        pulse,
-        config.precision,
-        config.compile,
-        config.sync_bn,
-        config.accumulate,
-        run,
-        config.log,
-        race,
-        _EPOCH_SECONDS,
-        _STEP_SECONDS,
+        share_out(todo, layout.lanes), layout.width, Terms.of(layout, store, config, run, pulse)
     )
     trainer = lean_trainer(_HELPERS_LOCAL if local else _HELPERS)
     ended: queue.Queue[Exception | None] = queue.Queue()
     made = trainer(run_lane, train_loop_config=lanes, **_settings(layout, store, local))
     # A thread, since a trainer blocks; a daemon, so that Ctrl-C ends the command at once.
     threading.Thread(target=_fit, args=(made, ended), daemon=True).start()
-    every = [*todo, *race.expected]
-    with progress("fine-tuning", len(every), work=sum(task.macs for task in every)) as bar:
-        return _watch(list(todo), store, ended, bar, cluster.Listener(pulse).news, race)
+    with progress("fine-tuning", len(todo), work=sum(task.macs for task in todo)) as bar:
+        return _watch(list(todo), store, ended, bar, cluster.Listener(pulse).news)
 
 
 def _set_unless_user(values: dict[str, str]) -> None:
@@ -120,34 +96,21 @@ def _set_unless_user(values: dict[str, str]) -> None:
             os.environ[name] = _set[name] = value
 
 
-def _streams(task: TrainingTask) -> bool:
-    places = (*task.train.values(), task.validation, task.test)
-    return any(isinstance(place, Streamed) for place in places)
-
-
 def _watch(
     waiting: list[TrainingTask],
     store: RunStore,
     ended: queue.Queue[Exception | None],
     bar: Bar,
     news: Callable[[], cluster.News | None],
-    race: Race = NOBODY,
 ) -> dict[str, Failure]:
     """Report finished tasks until the trainer has ended; return those that diverged.
-
-    What the race goes on with is waited for, too, once that is known.
 
     A new checkpoint is progress, too, and so are ``news`` of steps.
     """
     limit, running = cluster.Timeout("fine-tuning"), True
     kept: list[list[str]] = []
     told: list[str] = []
-    begun, further = len(waiting), None
-    work = sum(task.macs for task in waiting)
     while True:
-        if further is None and (further := race.further(store)) is not None:
-            waiting += further
-            bar.resize(begun + len(further), work + sum(task.macs for task in further))
         for task in [task for task in waiting if store.exists(folder_of(task.key))]:
             waiting.remove(task)
             limit.progress()

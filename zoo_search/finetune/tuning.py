@@ -6,27 +6,25 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo_search.core.errors import some
-from zoo_search.core.identity import fingerprint
 from zoo_search.core.progress import console
-from zoo_search.costs.table import CostTable
 from zoo_search.export.folder import save_folder
 from zoo_search.finetune.entries import (
-    Entry,
+    COMPARED,
     GivenUp,
+    Raced,
     Result,
     Training,
     Winners,
     best,
 )
-from zoo_search.finetune.images.places import Places, folds_of
-from zoo_search.finetune.networks import Network, build_networks
-from zoo_search.finetune.race import COMPARED, Race, Runner
-from zoo_search.finetune.tasks import TrainingTask, schedule_of
+from zoo_search.finetune.networks import Network
+from zoo_search.finetune.starts import Start, Starts
+from zoo_search.finetune.tasks import TrainingTask
 from zoo_search.finetune.trained import (
     Failure,
     Trained,
@@ -43,43 +41,19 @@ from zoo_search.zoo.checkpoint import state_sha256
 if TYPE_CHECKING:
     from zoo_search.config import JobConfig
     from zoo_search.core.store import RunStore
-    from zoo_search.costs.budget import Cost
     from zoo_search.data.base import VisionDataset
     from zoo_search.training.schedules import Protocol
-    from zoo_search.zoo.models import Zoo
-
-_TRAINING = 7
-"""Version of how a network is started and trained: a task of another version is trained anew."""
-
-
-@dataclass(frozen=True, eq=False)
-class Start:
-    """A network before its trainings, and these."""
-
-    network: Network
-    tasks: Sequence[TrainingTask]
-
-    @property
-    def entry(self) -> Entry:
-        """What is asked for."""
-        return self.network.entry
 
 
 class Tuning:
     """Trains networks of one run, some seeds each, and exports them."""
 
-    def __init__(self, zoo: Zoo, dataset: VisionDataset, job: JobConfig, store: RunStore) -> None:
-        self._zoo, self._dataset, self._job, self._store = zoo, dataset, job, store
-        config = job.finetune
-        self._seeds = [job.seed + number for number in range(config.seeds)]
-        self._folds = folds_of(dataset, job.seed, config.validation, config.seeds)
-        self._places = Places(dataset, self._folds, job.seed, config.keep_decoded)
+    def __init__(
+        self, starts: Starts, dataset: VisionDataset, job: JobConfig, store: RunStore
+    ) -> None:
+        self._starts, self._dataset, self._job, self._store = starts, dataset, job, store
         self._earlier = earlier_winners(store)
         self._tasks: dict[str, TrainingTask] = {}
-
-    def starts(self, entries: Sequence[Entry]) -> list[Start]:
-        """Assemble every entry for each of its trainings."""
-        return self._starts(entries, range(len(self._folds)), self._job.finetune.protocol)
 
     def change(self, variant: Network, winner: Start, result: Result) -> Start:
         """Fill a variant from a winner's weights.
@@ -89,28 +63,12 @@ class Tuning:
         training = result.told[result.exported]
         self._load(winner.network, training)
         filled = fill_variant(variant, winner.network, training.task, self._job.seed)
-        protocols = self._job.finetune.protocol
-        return Start(filled, [self._task(filled, s, training.fold, protocols) for s in self._seeds])
-
-    def race(self, starts: Sequence[Start]) -> tuple[list[Result], list[GivenUp]]:
-        """Train all with the first seed, and those that do best with the other seeds, too.
-
-        Returns:
-            What their trainings gave, and what came to no end.
-        """
-        self._take_over([start.tasks for start in starts])
-        firsts = {start.tasks[0].key: start.tasks[0] for start in starts}
-        runners = [Runner(s.entry.role, s.tasks[0].key, s.tasks[1:]) for s in starts]
-        race = Race(runners, self._job.finetune.finalists)
-        config, name = self._job.finetune, self._job.name
-        failures = train_all(list(firsts.values()), self._store, config, name, race)
-        trained = firsts.keys() | {task.key for task in race.further(self._store) or ()}
-        return self._results(
-            [replace(s, tasks=[t for t in s.tasks if t.key in trained]) for s in starts], failures
-        )
+        starts = self._starts
+        tasks = [starts.task(filled, s, training.fold, starts.protocols) for s in starts.seeds]
+        return Start(filled, tasks)
 
     def train(self, starts: Sequence[Start]) -> tuple[list[Result], list[GivenUp]]:
-        """Train all with all seeds; as :meth:`race`."""
+        """Train networks with the seeds that they have; return what that gave, and what failed."""
         return self._results(starts, self._train([start.tasks for start in starts]))
 
     def _results(
@@ -118,7 +76,7 @@ class Tuning:
     ) -> tuple[list[Result], list[GivenUp]]:
         results, given_up = [], []
         for start in starts:
-            entry, cost = start.entry, self._cost(start.network)
+            entry, cost = start.entry, self._starts.cost(start.network)
             failed = [failures[task.key] for task in start.tasks if task.key in failures]
             if failed:
                 given_up.append(GivenUp(entry.name, entry.role, failed[0].reason))
@@ -134,6 +92,7 @@ class Tuning:
                 folder=None,
                 init=start.network.reports,
                 of=start.network.of,
+                tuned=_tuned(start),
             )
             results.append(replace(result, exported=_most_fit(result.trainings)))
         return results, given_up
@@ -146,8 +105,11 @@ class Tuning:
         """
         chosen = [found for role in COMPARED if (found := best(results, role)) is not None]
         tasks = {
-            result.name: self._starts(
-                [starts[result.name].entry], [None] * len(self._seeds), self._lasting(result)
+            result.name: self._starts.assemble(
+                [(starts[result.name].entry, starts[result.name].values)],
+                range(len(self._starts.seeds)),
+                self._lasting(result),
+                whole=True,
             )[0].tasks
             for result in chosen
         }
@@ -168,7 +130,7 @@ class Tuning:
 
     def export(self, result: Result, network: Network, folder: str) -> Result:
         """Write a trained network, and what it said of the test images, into the run directory."""
-        result, test = replace(result, folder=folder), self._places.test_set
+        result, test = replace(result, folder=folder), self._starts.places.test_set
         self._load(network, result.told[result.exported])
         told = {
             t.seed: self._whole(t, lambda trained: len(trained.predicted) == len(test)).predicted
@@ -191,42 +153,24 @@ class Tuning:
             write_predictions(place, test.ids, test.labels, told)
         return result
 
-    def write(self, results: Sequence[Result], given_up: Sequence[GivenUp]) -> None:
+    def write(
+        self, results: Sequence[Result], given_up: Sequence[GivenUp], raced: Sequence[Raced]
+    ) -> None:
         """Write ``winners.json``, and remove folders that are none of its own."""
-        fold = self._folds[0]
+        fold = self._starts.folds[0]
         Winners(
             self._dataset.name,
             self._dataset.classes,
             train_images=len(fold.train),
             validation_images=len(fold.validation or ()),
-            test_images=len(self._places.test_set),
+            test_images=len(self._starts.places.test_set),
             results=tuple(results),
             given_up=tuple(given_up),
+            race=tuple(raced),
         ).write(self._store)
         numbers = {str(number) for number in range(len(results))}
         for surplus in set(self._store.list("winners")) - numbers:
             self._store.remove(f"winners/{surplus}")
-
-    def _starts(
-        self,
-        entries: Sequence[Entry],
-        folds: Sequence[int | None],
-        protocols: Sequence[Protocol],
-    ) -> list[Start]:
-        """Assemble entries for each training, the network of the first one being what is kept."""
-        networks: list[Network] = []
-        tasks: list[list[TrainingTask]] = [[] for _ in entries]
-        for seed, fold in zip(self._seeds, folds, strict=True):
-            images = self._places.whole if fold is None else self._folds[fold].train
-            made = build_networks(entries, self._zoo, images, self._job, seed)
-            networks = networks or made
-            known: dict[str, TrainingTask] = {}
-            for network, mine in zip(made, tasks, strict=True):
-                key = network.entry.recipe.key
-                if key not in known:
-                    known[key] = self._task(network, seed, fold, protocols)
-                mine.append(known[key])
-        return [Start(network, mine) for network, mine in zip(networks, tasks, strict=True)]
 
     def _train(self, groups: Sequence[Sequence[TrainingTask]]) -> dict[str, Failure]:
         """Train what no earlier run has; return what diverged, by the key of its task."""
@@ -269,49 +213,6 @@ class Tuning:
         self._train([[self._tasks[training.task]]])
         return read_trained(self._store, training.task)
 
-    def _task(
-        self, network: Network, seed: int, fold: int | None, protocols: Sequence[Protocol]
-    ) -> TrainingTask:
-        """Return what a worker needs to train a network."""
-        import ray
-
-        recipe, config = network.entry.recipe, self._job.finetune
-        schedule, protocols = schedule_of(network, self._job, protocols)
-        transform = network.models[recipe.blocks[0].model].transform
-        held = None if fold is None else self._folds[fold]
-        images = self._places.whole if held is None else held.train
-        judges = None if held is None else held.validation
-        made_from = [
-            _TRAINING,
-            recipe.to_dict(),
-            {name: model.identity for name, model in network.models.items()},
-            [self._dataset.fingerprint, seed, list(protocols), schedule.identity()],
-            [images.fingerprint, None if judges is None else judges.fingerprint],
-            list(network.start),
-            [config.precision, config.sync_bn, config.accumulate],
-        ]
-        several = len(self._seeds) > 1
-        return TrainingTask(
-            key=fingerprint(made_from)[:16],
-            name=f"{network.entry.name} seed {seed}" if several else network.entry.name,
-            recipe=recipe,
-            net=ray.put(network.net),
-            train={p: self._places.train(fold, transform, schedule, p) for p in protocols},
-            validation=self._places.validation(fold, transform),
-            test=self._places.test(transform),
-            transform=transform,
-            schedule=schedule,
-            protocols=protocols,
-            num_classes=len(self._dataset.classes),
-            seed=seed,
-            fold=fold,
-            macs=self._cost(network).macs,
-        )
-
-    def _cost(self, network: Network) -> Cost:
-        costs = CostTable(network.models, len(self._dataset.classes))
-        return costs.cost(network.entry.recipe)
-
 
 def _most_fit(trainings: Sequence[Training]) -> int:
     """Return which training does best on the images that judge it; the first where none do."""
@@ -321,3 +222,11 @@ def _most_fit(trainings: Sequence[Training]) -> int:
         return (0.0, 0.0) if kept is None else (-kept.validation_accuracy, kept.validation_loss)
 
     return min(range(len(trainings)), key=order)
+
+
+def _tuned(start: Start) -> dict[str, float]:
+    """Return which values of the schedule are a network's own."""
+    if start.values is None:
+        return {}
+    schedule, last = start.tasks[0].schedule, start.tasks[0].protocols[-1]
+    return {f"lr_{last}": schedule.lr(last), "weight_decay": schedule.decay(last)}

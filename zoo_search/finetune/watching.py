@@ -9,7 +9,7 @@ from zoo_search.finetune.checkpoints import Checkpoints, TaskCheckpoint
 from zoo_search.finetune.entries import ProtocolResult
 from zoo_search.finetune.logs import EpochLog
 from zoo_search.finetune.tasks import TrainingTask
-from zoo_search.training.choice import Choice
+from zoo_search.training.choice import Choice, Kept
 from zoo_search.training.schedules import Protocol
 from zoo_search.training.snapshot import Epoch, Snapshot
 
@@ -24,6 +24,14 @@ _LOGGED = {
     "seconds": "seconds",
 }
 """Fields of an epoch, and what logs call them."""
+
+
+class Paused(Exception):  # noqa: N818 - nothing is wrong
+    """A training has come as far as it was to come for now; a checkpoint says where it is."""
+
+    def __init__(self, kept: Kept | None) -> None:
+        super().__init__()
+        self.kept = kept
 
 
 class Watcher:
@@ -52,6 +60,8 @@ class Reporter(Watcher):
         epoch_seconds: At the end of an epoch a checkpoint is written when the last one is so old:
             what takes less is as quickly repeated.
         step_seconds: Likewise within an epoch.
+        until: Epochs, of all protocols together, after which the training pauses; None: it goes on
+            to its end.
     """
 
     def __init__(
@@ -62,7 +72,9 @@ class Reporter(Watcher):
         share: Callable[[float], None],
         epoch_seconds: float,
         step_seconds: float,
+        until: int | None = None,
     ) -> None:
+        self._until = until
         self._task, self._checkpoints, self._log, self._share = task, checkpoints, log, share
         self._epoch_seconds, self._step_seconds = epoch_seconds, step_seconds
         self._last = time.monotonic()
@@ -83,10 +95,18 @@ class Reporter(Watcher):
         self._keep(snapshot, self._step_seconds)
 
     def epoch(self, point: Epoch, snapshot: Callable[[], Snapshot]) -> None:
-        """Log the record; write a checkpoint."""
+        """Log the record; write a checkpoint.
+
+        Raises:
+            Paused: If the training is to come no farther for now.
+        """
         told = {_LOGGED[name]: value for name, value in vars(point).items() if name in _LOGGED}
         values = {name: float(value) for name, value in told.items() if value is not None}
         self._log.epoch(self._protocol, point.epoch, values)
+        done = self._task.epochs_before(self._protocol) + point.epoch
+        if self._until is not None and self._until <= done < self._task.epochs:
+            self._keep(snapshot, 0.0)
+            raise Paused(self._choice.kept)
         self._keep(snapshot, self._epoch_seconds)
 
     def end(self, finished: Mapping[Protocol, ProtocolResult]) -> None:

@@ -24,6 +24,7 @@ def run(
     directory: str | None = None,
     address: str | None = None,
     seed: int | None = None,
+    hours: float | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Run:
     """Run the steps of a job up to ``until``, resuming from what the run directory holds.
@@ -34,13 +35,14 @@ def run(
         directory: Run directory, a path or an fsspec URI; default ``runs/<name>``.
         address: Ray cluster to join; default ``RAY_ADDRESS``, else this machine.
         seed: Overrules the seed of the job.
+        hours: Overrules ``search.hours``.
         say: Called with one line at the start and the end of each step.
 
     Raises:
         UserError: What a user can mend, in any step.
     """
     require(until, STEPS, f"There is no step '{until}'.")
-    opened = Run.open(job, directory, address, seed)
+    opened = Run.open(job, directory, address, seed, hours)
     opened.store.write_text("job.yaml", opened.job.to_yaml())
     start = time.monotonic()  # what the preparation takes counts as the first step's
     try:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+import time
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from zoo_search.similarities.table import SimilarityTable
     from zoo_search.zoo import Zoo
 
+_HOURS = "hours.json"
+
 
 @dataclass
 class Run:
@@ -29,6 +32,8 @@ class Run:
     store: RunStore
     address: str | None = None
     """Ray cluster to join; None: ``RAY_ADDRESS``, else a local one, started when needed."""
+    began: float = field(default_factory=time.monotonic)
+    """On the clock of :func:`time.monotonic`."""
 
     @classmethod
     def open(
@@ -37,11 +42,15 @@ class Run:
         directory: str | None = None,
         address: str | None = None,
         seed: int | None = None,
+        hours: float | None = None,
     ) -> Run:
         """Open the run of a job in ``directory`` (default ``runs/<name>``)."""
         config = load_job(job)
         if seed is not None:
             config = config.model_copy(update={"seed": seed})
+        if hours is not None:
+            search = config.search.model_copy(update={"hours": hours})
+            config = config.model_copy(update={"search": search})
         cluster.set_timeout(config.timeout)
         return cls(config, RunStore(directory or f"runs/{config.name}"), address)
 
@@ -65,6 +74,29 @@ class Run:
         """End the processes that steps share, where there are any."""
         if "hosts" in vars(self):
             self.hosts.close()
+
+    @property
+    def hours(self) -> float | None:
+        """``search.hours``, or what an earlier command gave this run, if that is more.
+
+        So a report of a run that was given two hours does not begin another, shorter race.
+        """
+        given, before = self.job.search.hours, None
+        if self.store.exists(_HOURS):
+            before = float(self.store.read_json(_HOURS))
+        known = [hours for hours in (given, before) if hours is not None]
+        return max(known, default=None)
+
+    def deadline(self) -> float | None:
+        """Return when the hours are over, on the clock of :func:`time.monotonic`; None: never.
+
+        They are noted in the run directory.
+        """
+        hours = self.hours
+        if hours is None:
+            return None
+        self.store.write_json(_HOURS, hours)
+        return self.began + 3600 * hours
 
     def prepare(self) -> None:
         """Check every name, table and network of the job, and pre-train the models that ask for it.

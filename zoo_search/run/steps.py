@@ -108,9 +108,13 @@ def _make_winners(run: Run) -> Sequence[str]:
     from zoo_search.finetune import selection, step
 
     run.connect()
-    run.release_hosts()  # their memory and their GPUs are for those of Ray Train
-    entries = selection.select_entries(run.job, run.store, run.zoo, run.dataset, run.partition)
-    results = step.run(entries, run.zoo, run.dataset, run.job, run.store)
+    entries, more = selection.select_entries(
+        run.job, run.store, run.zoo, run.dataset, run.partition
+    )
+    results = step.run(
+        entries, run.zoo, run.dataset, run.job, run.store,
+        more=more, deadline=run.deadline(), hosts=run.hosts,
+    )  # fmt: skip
     return ["winners.json", *(r.folder for r in results if r.folder is not None)]
 
 
@@ -174,12 +178,13 @@ STEPS: dict[str, Step] = {
         _make_candidates,
     ),
     "finetune": Step(
-        5,
+        6,
         lambda run: [
             _results(run, "reassemble"),
             run.job.finetune.identity(),
             _tuning_hooks(run),
             run.job.seed,
+            *([] if run.hours is None else [{"hours": run.hours}]),
         ],
         _make_winners,
         scratch="finetune",

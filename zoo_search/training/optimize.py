@@ -70,7 +70,7 @@ def make_optimizer(
         {
             "params": parameters,
             "lr": peak,
-            "weight_decay": schedule.weight_decay if decayed else 0.0,
+            "weight_decay": schedule.decay(protocol) if decayed else 0.0,
             "orthogonal": shape is not None,
         }
         for (peak, decayed, shape), parameters in groups.items()

@@ -25,6 +25,7 @@ class Schedule:
         batch_size: Images a step, of all workers together; an epoch is split into steps of nearly
             this size.
         weight_decay: Of AdamW, on weights of two or more dimensions.
+        weight_decay_full: The same in FULL-TUNING; None: ``weight_decay``.
         warmup: Share of the steps in which the rate rises.
         label_smoothing: Of the cross-entropy.
         augment: ``"light"`` (small shifts, turns, zooms, brightness and contrast: for few images),
@@ -76,6 +77,7 @@ class Schedule:
     orthogonal: bool = False
     ema: float = 0.0
     augment_frozen: Augment | None = None
+    weight_decay_full: float | None = None
 
     def augmentation(self, protocol: Protocol) -> Augment:
         """Return what is done to the images in a protocol."""
@@ -88,6 +90,12 @@ class Schedule:
     def lr(self, protocol: Protocol) -> float:
         """Return the peak learning rate of stitches and head in a protocol."""
         return self.lr_frozen if protocol == "frozen" else self.lr_full
+
+    def decay(self, protocol: Protocol) -> float:
+        """Return the weight decay of a protocol."""
+        if protocol == "full" and self.weight_decay_full is not None:
+            return self.weight_decay_full
+        return self.weight_decay
 
     def limit(self, protocol: Protocol) -> float | None:
         """Return the limit on the rates of a protocol, as a share of the size of a weight."""

@@ -1,7 +1,7 @@
-"""A trial of Ray Tune: it hands a recipe to a host of the run and gives back what that answers.
+"""A trial of Ray Tune: it hands a call to a host of the run and gives back what that answers.
 
 Ray Tune starts processes of its own for its trials. Imports no torch, so that they are up at once:
-the blocks and images are held, and the scores taken, by the hosts, which live as long as the run.
+what the work needs is held, and the work done, by the hosts, which live as long as the run.
 """
 
 from __future__ import annotations
@@ -14,32 +14,33 @@ from ray import tune
 from zoo_search.cluster.hosts import Role
 
 METRIC = "score"
+ANSWER = "answer"
 
 
-class ScoringTrial(tune.Trainable):
-    """One recipe; ``config`` holds it as JSON (``recipe``), and the host that scores it (``host``).
+class HostedTrial(tune.Trainable):
+    """One call; ``config`` holds the host (``host``) and what it is called with (``arguments``).
 
-    The result holds the outcome as JSON, but if the host has died.
+    The host answers with a score and a text; the result holds both, but if the host has died.
     """
 
     def setup(self, config: dict[str, Any], role: Role | None = None) -> None:
-        """Take the first recipe."""
+        """Take the first call."""
         assert role is not None
         self._role, self._config = role, config
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Go on to the next recipe in the same process."""
+        """Go on to the next call in the same process."""
         self._config = new_config
         return True
 
     def step(self) -> dict[str, object]:
-        """Have the recipe scored."""
+        """Have the host answer."""
         try:
-            answer = self._config["host"].call.remote(self._role, self._config["recipe"])
-            score, outcome = ray.get(answer)
+            answer = self._config["host"].call.remote(self._role, *self._config["arguments"])
+            score, text = ray.get(answer)
         except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError):
             return {"done": True, METRIC: 0.0}
-        return {"done": True, METRIC: score, "outcome": outcome}
+        return {"done": True, METRIC: score, ANSWER: text}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Save nothing: a trial is one step."""

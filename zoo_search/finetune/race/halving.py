@@ -1,0 +1,138 @@
+"""Successive halving: which networks train on, and how far, by what is known of them.
+
+Jamieson and Talwalkar 2016; a bracket of Hyperband (Li et al. 2018, algorithm 1). Networks of a
+kind are compared when all of them have come as far: who goes on then depends neither on how many
+workers there are nor on who came first, and a run that was killed finds the same ones. The rule
+that does not wait (ASHA, Li et al. 2020) lets those that come first go on unseen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+FACTOR = 2
+"""One of so many networks goes on; and comes so many times as far."""
+
+
+@dataclass(frozen=True, order=True)
+class Judged:
+    """How a network does on the validation images; the smaller, the better.
+
+    Attributes:
+        wrong: Share of them that did not get their label.
+        loss: Mean cross-entropy in nats.
+    """
+
+    wrong: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class Leg:
+    """Part of the way: the training ``key`` until so many epochs, of all protocols, are done."""
+
+    key: str
+    until: int
+
+
+Known = Mapping[Leg, Judged | None]
+"""How a training does after a leg; None: it came to no end."""
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A network that takes part.
+
+    Attributes:
+        key: Of its training.
+        kind: Networks of different kinds are not compared.
+        stays: It is trained to the end whatever others do.
+    """
+
+    key: str
+    kind: str
+    stays: bool = False
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a bracket is: legs of which nothing is known yet; none: who came to the end."""
+
+    open: tuple[Leg, ...]
+    ended: tuple[Runner, ...] = field(default=())
+
+
+def rungs(epochs: Sequence[int], networks: int, winners: int) -> tuple[int, ...]:
+    """Return after how many epochs networks are compared; the last number is the end.
+
+    Each is twice the one before, so that with half as many networks each part of the way costs as
+    much. The end of a protocol takes the place of the number that is nearest: an end of
+    FROZEN-TUNING says more than what is some epochs before or after it.
+
+    Args:
+        epochs: Of the protocols, in order.
+        networks: Of the most numerous kind.
+        winners: Networks of a kind that come to the end.
+    """
+    total = sum(epochs)
+    halvings = math.ceil(math.log(max(1.0, networks / winners), FACTOR))
+    found = {math.ceil(total / FACTOR**number) for number in range(1, halvings + 1)}
+    end = 0
+    for protocol in epochs[:-1]:
+        end += protocol
+        found -= set(sorted(found, key=lambda rung: abs(math.log(rung / end)))[:1])
+        found.add(end)
+    return (*sorted(found - {total}), total)
+
+
+def state_of(runners: Sequence[Runner], stops: Sequence[int], winners: int, known: Known) -> State:
+    """Return what a bracket needs next.
+
+    After each rung half of a kind goes on, but never fewer than ``winners``, by :class:`Judged`,
+    then in the order of ``runners``. What came to no end is out.
+    """
+    opened: list[Leg] = []
+    ended: list[Runner] = []
+    for kind in dict.fromkeys(runner.kind for runner in runners):
+        running = [runner for runner in runners if runner.kind == kind]
+        for stop in stops:
+            legs = [Leg(runner.key, stop) for runner in running]
+            missing = [leg for leg in legs if leg not in known]
+            if missing:
+                opened += missing
+                break
+            running = [r for r in running if known[Leg(r.key, stop)] is not None]
+            if stop != stops[-1]:
+                running = _halved(running, stop, winners, known)
+        else:
+            ended += running
+    return State(tuple(dict.fromkeys(opened)), tuple(ended))
+
+
+def _halved(running: Sequence[Runner], stop: int, winners: int, known: Known) -> list[Runner]:
+    count = max(winners, math.ceil(len(running) / FACTOR))
+    first = {runner.key for runner in in_order(running, stop, known)[:count]}
+    return [runner for runner in running if runner.stays or runner.key in first]
+
+
+def in_order(running: Iterable[Runner], stop: int, known: Known) -> list[Runner]:
+    """Return those that came as far, the best first."""
+    judged = {r.key: found for r in running if (found := known.get(Leg(r.key, stop))) is not None}
+    return sorted((r for r in running if r.key in judged), key=lambda runner: judged[runner.key])
+
+
+def epochs_needed(
+    numbers: Mapping[str, int], stops: Sequence[int], winners: int
+) -> tuple[int, int]:
+    """Return how many epochs, and how many legs, brackets of so many networks of each kind take."""
+    epochs = legs = 0
+    for number in numbers.values():
+        before = 0
+        for stop in stops:
+            epochs += number * (stop - before)
+            legs += number
+            before = stop
+            number = min(number, max(winners, math.ceil(number / FACTOR)))
+    return epochs, legs

@@ -1,0 +1,143 @@
+"""The race of a run: many networks go in, those that go on come out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from zoo_search.cluster.hosts import Hosts, borrowed
+from zoo_search.finetune.advance import forget
+from zoo_search.finetune.entries import COMPARED, Entry, GivenUp, Raced, Role, Seen
+from zoo_search.finetune.race.on_hosts import run_race
+from zoo_search.finetune.race.records import forget_others
+from zoo_search.finetune.race.study import Course, Race, Racer
+from zoo_search.finetune.starts import Start, Starts
+from zoo_search.finetune.tasks import TrainingTask, Values
+
+if TYPE_CHECKING:
+    from zoo_search.config import JobConfig
+    from zoo_search.core.store import RunStore
+
+_END = 60.0
+"""Seconds for what comes after the last training: exports, the report."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a race leaves.
+
+    Attributes:
+        ahead: Networks that go on, the best of each role first, the finalists with all seeds.
+        given_up: What came to no end.
+        raced: All that began, and how far they came.
+    """
+
+    ahead: Sequence[Start]
+    given_up: Sequence[GivenUp]
+    raced: Sequence[Raced]
+
+
+def hold_race(
+    began: Sequence[Start],
+    starts: Starts,
+    job: JobConfig,
+    store: RunStore,
+    *,
+    more: Callable[[], Sequence[Entry]] = lambda: (),
+    stay: Collection[str] = (),
+    deadline: float | None = None,
+    hosts: Hosts | None = None,
+) -> Outcome:
+    """Let networks race by the validation images of the first seed.
+
+    Args:
+        began: All networks that begin. Where nothing judges them, the first ones of each role go
+            on, and nothing is trained.
+        more: Gives further ones, for as long as there is time.
+        stay: Names of those that are trained to the end in any case.
+        deadline: On the clock of :func:`time.monotonic`: until then more is tried.
+        hosts: The processes that train; they end with the race.
+
+    Raises:
+        UserError: If something has to be mended before the race can go on.
+    """
+    config = job.finetune
+    if began[0].tasks[0].validation is None:
+        ahead = [
+            start
+            for role in COMPARED
+            for place, start in enumerate(_of(began, role))
+            if place < config.winners or start.entry.name in stay
+        ]
+        return Outcome(_with_finalists(ahead, starts, config.finalists), (), ())
+    known = {start.entry.name: start for start in began}
+
+    def further() -> list[Racer]:
+        found = starts.first(more())
+        known.update({start.entry.name: start for start in found})
+        return [_racer(start, stay) for start in found]
+
+    def retry(racer: Racer, values: Values) -> TrainingTask:
+        network, first = known[racer.name].network, starts.seeds[0]
+        return starts.task(network, first, 0, starts.protocols, values, racer.task.key)
+
+    macs = [start.tasks[0].macs for start in began]
+    finals = config.finalists * len(COMPARED) * (len(starts.seeds) - 1)
+    course = Course(
+        config.winners,
+        config.tries,
+        job.seed,
+        retry,
+        more=further,
+        reserve=finals * began[0].tasks[0].epochs * sum(macs) / len(macs),
+        timed=deadline is not None,
+        time_for=lambda seconds: time.monotonic() + seconds + _END < (deadline or 0.0),
+    )
+    race = Race([_racer(start, stay) for start in began], course, store)
+    with borrowed(hosts) as own:
+        run_race(race, len(began), store, config, job.name, own)
+        own.close()  # their memory and their GPUs are for those of Ray Train
+    ahead = [
+        replace(known[one.racer.name], tasks=[one.task], values=one.values)
+        for role in COMPARED
+        for place, one in enumerate(race.ended(role))
+        if place < config.winners or one.racer.stays
+    ]
+    for key in race.keys:
+        forget(store, key)
+    forget_others(store, race.keys)
+    told = [_told(racer, race, known) for racer in race.racers]
+    given_up = [GivenUp(one.name, one.role, one.reason) for one in told if one.reason]
+    return Outcome(_with_finalists(ahead, starts, config.finalists), given_up, told)
+
+
+def _of(starts: Sequence[Start], role: Role) -> list[Start]:
+    return [start for start in starts if start.entry.role == role]
+
+
+def _racer(start: Start, stay: Collection[str]) -> Racer:
+    entry = start.entry
+    return Racer(entry.name, entry.role, start.tasks[0], entry.name in stay)
+
+
+def _with_finalists(ahead: Sequence[Start], starts: Starts, count: int) -> list[Start]:
+    """Give the first of each role their trainings with the other seeds."""
+    finalists = [start for role in COMPARED for start in _of(ahead, role)[:count]]
+    whole = dict(zip(map(id, finalists), starts.with_all_seeds(finalists), strict=True))
+    return [whole.get(id(start), start) for start in ahead]
+
+
+def _told(racer: Racer, race: Race, known: Mapping[str, Start]) -> Raced:
+    entry = known[racer.name].entry
+    tries = [one for one in race.tries if one.racer.name == racer.name and one.values is not None]
+    seen = [
+        Seen(leg.until, record.validation_accuracy, record.validation_loss, values)
+        for task, values in [(racer.task, {}), *((t.task, vars(t.values)) for t in tries)]
+        for leg, record in sorted(race.records.items(), key=lambda item: item[0].until)
+        if leg.key == task.key
+    ]
+    failure = race.failures.get(racer.task.key)
+    reason = failure.reason if failure else ""
+    return Raced(entry.name, entry.role, entry.recipe, racer.task.macs, tuple(seen), reason)

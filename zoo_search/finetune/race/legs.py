@@ -1,0 +1,61 @@
+"""What a host of the run does in the race: it trains a network as far as it is asked to."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+
+import ray
+import torch
+
+from zoo_search.core.imports import import_timm
+from zoo_search.core.store import RunStore
+from zoo_search.finetune.advance import Terms, advance
+from zoo_search.finetune.race.halving import Leg
+from zoo_search.finetune.race.records import Record, write_record
+from zoo_search.finetune.tasks import TrainingTask
+from zoo_search.finetune.trained import Failure, folder_of, protocols_of
+from zoo_search.training.choice import Kept
+from zoo_search.training.machine import ALONE
+
+
+class LegTrainer:
+    """The role of a host; it answers with the accuracy on the validation images and a record.
+
+    The record lies in the run directory before it is told, so that nothing is lost with the driver.
+    """
+
+    def __init__(self, terms: Terms, timm: bool) -> None:
+        if timm:
+            import_timm()
+        torch.set_num_threads(terms.threads)
+        self._terms, self._store = terms, RunStore(terms.store)
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def __call__(self, task: list[ray.ObjectRef[TrainingTask]], until: int) -> tuple[float, str]:
+        """Train a task until so many epochs are done."""
+        found = ray.get(task[0])
+        answer = train_leg(found, self._store, self._terms, self._device, until)
+        accuracy = 0.0 if isinstance(answer, Failure) else answer.validation_accuracy
+        return accuracy, json.dumps(asdict(answer))
+
+
+def train_leg(
+    task: TrainingTask, store: RunStore, terms: Terms, device: torch.device, until: int
+) -> Record | Failure:
+    """Train a task until so many epochs are done, and write down what that gave."""
+    begun = time.monotonic()
+    last = until >= task.epochs
+    kept: Kept | Failure | None
+    if last and store.exists(folder_of(task.key)):  # the process ended before it was written down
+        kept = list(protocols_of(store, task.key).values())[-1].kept
+    else:
+        kept = advance(task, store, terms, ALONE, device, None if last else until)
+    if isinstance(kept, Failure):  # not written down: the same command tries again
+        return kept
+    assert kept is not None, "a race is judged by validation images"
+    seconds = round(time.monotonic() - begun, 3)
+    record = Record(kept.validation_accuracy, kept.validation_loss, seconds)
+    write_record(store, Leg(task.key, until), record)
+    return record

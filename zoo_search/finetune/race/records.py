@@ -1,0 +1,59 @@
+"""What the legs of a race gave, in the run directory: a leg that lies there is not made again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+from zoo_search.core.store import RunStore
+from zoo_search.finetune.race.halving import Judged, Leg
+from zoo_search.finetune.trained import room_for
+
+FOLDER = "race"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a leg gave.
+
+    Attributes:
+        validation_accuracy: Of the weights that the training would end with now; likewise the loss.
+        validation_loss: In nats.
+        seconds: That it took.
+    """
+
+    validation_accuracy: float
+    validation_loss: float
+    seconds: float
+
+    @property
+    def judged(self) -> Judged:
+        """How the network does."""
+        return Judged(1 - self.validation_accuracy, self.validation_loss)
+
+
+def _name(leg: Leg) -> str:
+    return f"{FOLDER}/{leg.key}/{leg.until:06d}.json"
+
+
+def write_record(store: RunStore, leg: Leg, record: Record) -> None:
+    """Write what a leg gave.
+
+    Raises:
+        UserError: If there is no room for it.
+    """
+    with room_for("a result of the race", store):
+        store.write_json(_name(leg), asdict(record))
+
+
+def read_record(store: RunStore, leg: Leg) -> Record | None:
+    """Return what a leg gave; None where it was not made."""
+    if not store.exists(_name(leg)):
+        return None
+    return Record(**store.read_json(_name(leg)))
+
+
+def forget_others(store: RunStore, keys: Iterable[str]) -> None:
+    """Remove the records of all but these trainings."""
+    for key in set(store.list(FOLDER)) - set(keys):
+        store.remove(f"{FOLDER}/{key}")

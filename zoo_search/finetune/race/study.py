@@ -1,0 +1,335 @@
+"""The race of a run: its rounds, what is asked for next, and who is left in the end.
+
+A round is a bracket of :mod:`~zoo_search.finetune.race.halving`, or another try at learning rate
+and weight decay for each network that is ahead. What comes next follows from what is known and from
+the seed; only whether there is time for one more round, the clock says.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from zoo_search.core.errors import UserError
+from zoo_search.core.store import RunStore
+from zoo_search.finetune.race.halving import (
+    Judged,
+    Known,
+    Leg,
+    Runner,
+    State,
+    epochs_needed,
+    in_order,
+    rungs,
+    state_of,
+)
+from zoo_search.finetune.race.records import Record, read_record
+from zoo_search.finetune.tasks import TrainingTask, Values
+from zoo_search.finetune.trained import Failure
+
+
+@dataclass(frozen=True)
+class Racer:
+    """A network that takes part: who it is, and its training with the schedule's own values."""
+
+    name: str
+    kind: str
+    task: TrainingTask
+    stays: bool = False
+
+
+@dataclass(frozen=True)
+class Try:
+    """A training of a racer to the end."""
+
+    racer: Racer
+    task: TrainingTask
+    values: Values | None = None  # None: the schedule's own
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a race is run.
+
+    Attributes:
+        winners: Networks of a kind that are trained to the end in a bracket.
+        tries: Trainings to the end of each network that is ahead.
+        seed: Of what is proposed.
+        retry: Makes a racer's training with other values.
+        more: Gives the networks of another bracket; none: there are no more.
+        reserve: Work that comes after the race, in multiply-adds of an image times epochs.
+        timed: Whether the race goes on while there is time.
+        time_for: Says whether there are so many seconds left.
+    """
+
+    winners: int
+    tries: int
+    seed: int
+    retry: Callable[[Racer, Values], TrainingTask]
+    more: Callable[[], Sequence[Racer]] = lambda: ()
+    reserve: float = 0.0
+    timed: bool = False
+    time_for: Callable[[float], bool] = lambda seconds: False
+
+
+class Race:
+    """Says which leg comes next, and hears what it gave; a :class:`cluster.experiment.Study`.
+
+    What lies in the run directory is known from the start.
+    """
+
+    def __init__(self, racers: Sequence[Racer], course: Course, store: RunStore) -> None:
+        self._course, self._store = course, store
+        self._tasks: dict[str, TrainingTask] = {}
+        self._known: dict[Leg, Judged | None] = {}
+        self.records: dict[Leg, Record] = {}
+        self.failures: dict[str, Failure] = {}
+        self._under_way: set[Leg] = set()
+        self._looked_for: set[Leg] = set()  # in the run directory
+        self._rounds: list[_Bracket | _Wave] = []
+        self.tries: list[Try] = []
+        self.told: Callable[[Leg], None] = lambda leg: None
+        self.fault: str | None = None
+        """What a user has to mend before the race can go on."""
+        self._waves = 0
+        self._exhausted = False
+        self._own_seconds = 0.0  # of legs that were told to this object
+        self.lanes = 1
+        self._stops = rungs(
+            [racers[0].task.schedule.epochs(p) for p in racers[0].task.protocols],
+            max(Counter(racer.kind for racer in racers).values()),
+            course.winners,
+        )
+        self._begin(racers)
+
+    @property
+    def racers(self) -> list[Racer]:
+        """All networks that took part, in the order in which they came."""
+        return [
+            racer for each in self._rounds if isinstance(each, _Bracket) for racer in each.racers
+        ]
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of all trainings."""
+        return list(self._tasks)
+
+    def task(self, leg: Leg) -> TrainingTask:
+        """Return whose leg it is."""
+        return self._tasks[leg.key]
+
+    def work(self, leg: Leg) -> float:
+        """Return how much a leg is: multiply-adds of an image times epochs."""
+        task = self._tasks[leg.key]
+        if task.like is not None:
+            return own_work(task)
+        before = max((stop for stop in (0, *self._stops) if stop < leg.until), default=0)
+        return task.macs * (leg.until - before)
+
+    @property
+    def expected(self) -> tuple[int, float]:
+        """How many legs there are in all rounds so far, and how much work."""
+        *ended, last = self._rounds
+        before = {key for each in ended for key in each.trainings}
+        made = [leg for leg in {*self._known, *self._under_way} if leg.key in before]
+        legs, work = last.size()
+        return len(made) + legs, sum(map(self.work, made)) + work
+
+    def ask(self) -> Leg | None:
+        """Return the next leg; None: there is none, unless those under way bring more."""
+        while self.fault is None:
+            waiting = [leg for leg in self._open() if leg not in self._under_way]
+            if not all(leg in self._looked_for for leg in waiting):
+                for leg in waiting:
+                    if (record := read_record(self._store, leg)) is not None:
+                        self._hear(leg, record)
+                self._looked_for |= set(waiting)
+                continue
+            if waiting:
+                self._under_way.add(waiting[0])
+                return waiting[0]
+            if self._under_way:
+                return None
+            if not self._open() and not self._next_round():
+                return None
+        return None
+
+    def tell(self, asked: Leg, answer: str | None) -> None:
+        """Hear what a leg gave."""
+        self._under_way.discard(asked)
+        if answer is None:
+            found: Record | Failure = Failure("the worker that trained it died, three times", False)
+        else:
+            facts = json.loads(answer)
+            found = Failure(**facts) if "reason" in facts else Record(**facts)
+        if isinstance(found, Failure) and not found.diverged:
+            self.fault = f"{self._tasks[asked.key].name}: {found.reason}"
+            return
+        if isinstance(found, Record):
+            self._own_seconds += found.seconds
+        self._hear(asked, found)
+        self.told(asked)
+
+    def ended(self, kind: str) -> list[Try]:
+        """Return the best training of each network of a kind that came to the end, the best first.
+
+        Raises:
+            UserError: If something has to be mended first.
+        """
+        if self.fault is not None:
+            raise UserError(self.fault)
+        found: dict[str, Try] = {}
+        for one in self._judged(self.tries):
+            found.setdefault(one.racer.name, one)
+        return [one for one in found.values() if one.racer.kind == kind]
+
+    def _judged(self, tries: Sequence[Try]) -> list[Try]:
+        by_key = {one.task.key: one for one in tries}
+        runners = [Runner(key, one.racer.kind) for key, one in by_key.items()]
+        ranked = in_order(runners, self._stops[-1], self._known)
+        order = {runner.key: place for place, runner in enumerate(ranked)}
+        there = [one for one in tries if one.task.key in order]
+        return sorted(there, key=lambda one: order[one.task.key])
+
+    def _hear(self, leg: Leg, found: Record | Failure) -> None:
+        if isinstance(found, Record):
+            self.records[leg], self._known[leg] = found, found.judged
+        else:
+            self.failures[leg.key], self._known[leg] = found, None
+
+    def _open(self) -> Sequence[Leg]:
+        return self._rounds[-1].state(self._known).open
+
+    def _begin(self, racers: Sequence[Racer]) -> None:
+        self._tasks |= {racer.task.key: racer.task for racer in racers}
+        self._rounds.append(_Bracket(tuple(racers), self._stops, self._course.winners))
+
+    def _next_round(self) -> bool:
+        """Begin another round, if there is to be one: a bracket and a wave in turn."""
+        if self._exhausted:
+            return False
+        last = self._rounds[-1]
+        if isinstance(last, _Bracket):
+            self.tries += [Try(racer, racer.task) for racer in last.ended(self._known)]
+        begun = self._waves + 1 < self._course.tries and self._begin_wave()
+        if not begun and self._course.timed:
+            racers = () if isinstance(last, _Bracket) else self._course.more()
+            begun = self._begin_more(racers) if racers else self._begin_wave(if_time=True)
+        self._exhausted = not begun
+        return begun
+
+    def _begin_more(self, racers: Sequence[Racer]) -> bool:
+        """Let further networks begin, if there is time or they have begun before."""
+        bracket = _Bracket(tuple(racers), self._stops, self._course.winners)
+        first = [Leg(racer.task.key, self._stops[0]) for racer in racers]
+        if not self._begun(first) and not self._time_for(bracket.size()[1]):
+            return False
+        self._begin(racers)
+        return True
+
+    def _begin_wave(self, *, if_time: bool = False) -> bool:
+        """Try other values with the networks that are ahead."""
+        kinds = dict.fromkeys(one.racer.kind for one in self.tries)
+        ahead = [one for kind in kinds for one in self.ended(kind)[: self._course.winners]]
+        ahead = list({one.racer.task.key: one for one in ahead}.values())
+        if not ahead:
+            return False
+        from zoo_search.finetune.race.proposals import propose  # not without need: Optuna
+
+        values = propose(self._gains(), len(ahead), self._course.seed)
+        tries = [
+            Try(one.racer, self._course.retry(one.racer, value), value)
+            for one, value in zip(ahead, values, strict=True)
+        ]
+        self._tasks |= {one.task.key: one.task for one in tries}
+        legs = [Leg(one.task.key, self._stops[-1]) for one in tries]
+        if if_time and not self._begun(legs) and not self._time_for(sum(map(self.work, legs))):
+            return False
+        self._rounds.append(_Wave(tuple(tries), self._stops[-1]))
+        self.tries += tries
+        self._waves += 1
+        return True
+
+    def _begun(self, legs: Sequence[Leg]) -> bool:
+        return any(read_record(self._store, leg) is not None for leg in legs)
+
+    def _gains(self) -> list[tuple[Values, float]]:
+        """Return what was tried, and how much higher the accuracy was than with own values."""
+        end = self._stops[-1]
+        found = []
+        for one in self.tries:
+            own = self._known.get(Leg(one.racer.task.key, end))
+            mine = self._known.get(Leg(one.task.key, end))
+            if own is None:
+                continue
+            values = one.values or Values(1.0, one.task.schedule.decay(one.task.protocols[-1]))
+            # What came to no end is as bad as can be.
+            found.append((values, own.wrong - (1.0 if mine is None else mine.wrong)))
+        return found
+
+    def _time_for(self, work: float) -> bool:
+        """Say whether there is time for so much work, and for what comes after the race.
+
+        What earlier commands have spent on it counts.
+        """
+        done = sum(map(self.work, self.records))
+        seconds = sum(record.seconds for record in self.records.values())
+        spent = seconds - self._own_seconds
+        needed = (work + self._course.reserve) * seconds / max(done, 1.0)
+        return self._course.time_for((spent + needed) / self.lanes)
+
+
+@dataclass(frozen=True)
+class _Bracket:
+    """Many networks begin, some come to the end."""
+
+    racers: tuple[Racer, ...]
+    stops: tuple[int, ...]
+    winners: int
+
+    def state(self, known: Known) -> State:
+        runners = [Runner(r.task.key, r.kind, r.stays) for r in self.racers]
+        return state_of(runners, self.stops, self.winners, known)
+
+    def ended(self, known: Known) -> list[Racer]:
+        there = {(runner.key, runner.kind) for runner in self.state(known).ended}
+        return [racer for racer in self.racers if (racer.task.key, racer.kind) in there]
+
+    def size(self) -> tuple[int, float]:
+        """Return how many legs it has, and about how much work, if nothing diverges."""
+        numbers = Counter(racer.kind for racer in self.racers)
+        epochs, legs = epochs_needed(numbers, self.stops, self.winners)
+        macs = sum(racer.task.macs for racer in self.racers) / len(self.racers)
+        return legs, macs * epochs
+
+    @property
+    def trainings(self) -> set[str]:
+        return {racer.task.key for racer in self.racers}
+
+
+@dataclass(frozen=True)
+class _Wave:
+    """Networks are trained to the end once more, each with other values."""
+
+    tries: tuple[Try, ...]
+    end: int
+
+    def state(self, known: Known) -> State:
+        legs = [Leg(one.task.key, self.end) for one in self.tries]
+        return State(tuple(leg for leg in legs if leg not in known))
+
+    def size(self) -> tuple[int, float]:
+        """Return how many legs it has, and how much work."""
+        return len(self.tries), float(sum(own_work(one.task) for one in self.tries))
+
+    @property
+    def trainings(self) -> set[str]:
+        return {one.task.key for one in self.tries}
+
+
+def own_work(task: TrainingTask) -> int:
+    """Return the work of a training that begins where another has come to, or at the start."""
+    begun = task.epochs_before(task.protocols[-1]) if task.like is not None else 0
+    return task.macs * (task.epochs - begun)
