@@ -28,6 +28,7 @@ from zoo_search.zoo import Zoo, load_zoo
 
 SIZE = 32
 MIXED = Recipe((BlockRef("a", 0, 2), BlockRef("b", 4, 8)))
+OTHER = Recipe((BlockRef("b", 0, 6), BlockRef("a", 3, 4)))
 HALVED: list[str] = []
 """Roles that the hook below was called for."""
 

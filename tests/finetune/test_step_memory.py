@@ -33,7 +33,7 @@ def main():
                       "weights": folder + "/w.safetensors"}},
         "dataset": {"name": "mnist5k", "limit": int(limit)},
         "finetune": {"epochs": 1, "protocol": ["frozen"], "batch_size": 100, "keep_decoded": 0,
-                     "seeds": 1},
+                     "seeds": 1, "validation": 0},
     })
     zoo = load_zoo(job)
     data = open_dataset(job.dataset, 0)

@@ -23,7 +23,8 @@ from small_runs import MIXED, Setting, train_here
 
 from zoo_search import cluster as engine
 from zoo_search.core.store import RunStore
-from zoo_search.finetune import checkpoints, step, trainers, tuning
+from zoo_search.finetune import advance as advancing
+from zoo_search.finetune import checkpoints, step, tuning
 from zoo_search.finetune.entries import Entry
 
 seen, ended = [], threading.Event()
@@ -44,7 +45,7 @@ def kill(store):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    trainers._EPOCH_SECONDS = trainers._STEP_SECONDS = 0.0
+    advancing._EPOCH_SECONDS = advancing._STEP_SECONDS = 0.0
     quick = {"health_check_period_ms": 1000, "health_check_failure_threshold": 3,
              "health_check_timeout_ms": 1000, "health_check_initial_delay_ms": 1000}
     cluster = Cluster(initialize_head=True,
@@ -79,6 +80,7 @@ def test_a_node_that_dies_leaves_an_elastic_training_with_one_worker(
         "protocol": ["frozen"],
         "workers": [1, 2],
         "seeds": 1,
+        "validation": 0.0,
     }
     told = {key: value for key, value in job.items() if key != "init"}
     asked = json.dumps({**told, "finetune": tuned})

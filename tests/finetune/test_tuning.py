@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 import ray
 from safetensors.torch import load_file
-from small_runs import MIXED, Setting, race_here, train_here
+from small_runs import MIXED, OTHER, Setting, race_here, train_here
 
 import zoo_search as zs
 from zoo_search.config import JobConfig
@@ -38,11 +38,9 @@ from zoo_search.finetune.trained import (
     right_of,
     write_predictions,
 )
-from zoo_search.networks import BlockRef, Recipe
 from zoo_search.report.verdict import verdict
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
-OTHER = Recipe((BlockRef("b", 0, 6), BlockRef("a", 3, 4)))
 ENTRIES = [
     Entry("reassembly 1", "reassembly", MIXED, {}),
     Entry("reassembly 2", "reassembly", OTHER, {}),

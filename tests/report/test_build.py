@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from zoo_search.core.store import RunStore
-from zoo_search.finetune.entries import GivenUp, Winners
+from zoo_search.finetune.entries import GivenUp, Raced, Seen, Winners
+from zoo_search.networks import Recipe
 from zoo_search.partitions.api import partition
 from zoo_search.report import build, summary
 from zoo_search.similarities.table import ModelCuts, SimilarityTable
@@ -71,3 +72,23 @@ def test_where_all_came_to_an_end_nothing_is_said_of_it(whole: RunStore) -> None
     page = whole.read_text("report.html")
     assert "came to no end" not in page
     assert "held out" not in text_of(page).replace("held-out training images", "")
+
+
+def test_the_race_is_told_network_by_network(whole: RunStore) -> None:
+    assert "The race" not in text_of(whole.read_text(build(whole).rpartition("/")[2]))
+    told = Winners.read(whole)
+    seen = (Seen(2, 0.5, 1.0), Seen(4, 0.75, 0.5), Seen(4, 0.85, 0.4, {"rate": 2.0, "decay": 0.1}))
+    raced = (
+        Raced("reassembly 1", "reassembly", told.results[0].recipe, 4_560_000, seen),
+        Raced("a", "single", Recipe.whole("a", 4), 1_000_000, seen[:1], "The loss is nan."),
+    )
+    replace(told, race=raced).write(whole)
+    assert Winners.read(whole).race == raced
+    build(whole)
+    page = text_of(whole.read_text("report.html"))
+    assert "The race 2 networks began." in page
+    assert "2: 50.0, 4: 75.0 rate × 2.0, weight decay 0.1: 85.0" in page
+    assert "2: 50.0 came to no end: The loss is nan." in page
+    assert "one line a network, which ends where it was left behind" in whole.read_text(
+        "report.html"
+    )

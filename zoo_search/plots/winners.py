@@ -55,6 +55,44 @@ class Drawn:
     pieces: Sequence[Piece]
 
 
+@dataclass(frozen=True)
+class Way:
+    """How a network did in the race, epoch count by epoch count, accuracies in [0, 1]."""
+
+    name: str
+    role: str
+    label: str
+    epochs: Sequence[int]
+    accuracies: Sequence[float]
+
+
+def race_picture(ways: Sequence[Way]) -> bytes:
+    """Draw validation accuracies over epochs; lines that end early were left behind."""
+    figure, axes = new_figure(7.2, 3.8)
+    labelled, end = set[str](), max(way.epochs[-1] for way in ways)
+    for way in ways:
+        axes.plot(
+            way.epochs,
+            [100 * accuracy for accuracy in way.accuracies],
+            marker="o" if way.epochs[-1] == end else "x",
+            markevery=[-1],
+            markersize=6,
+            linewidth=1.6 if way.epochs[-1] == end else 0.9,
+            color=ROLE_COLOURS[way.role],
+            label=None if way.role in labelled else way.label,
+        )
+        labelled.add(way.role)
+    axes.set_xlabel("epochs of all protocols")
+    axes.set_ylabel("validation accuracy (%)")
+    axes.set_xticks(sorted({epochs for way in ways for epochs in way.epochs}))
+    axes.grid(color=FAINT, linewidth=0.5, alpha=0.6)
+    axes.legend(
+        frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8,
+        title="×: left behind\n●: trained to the end", title_fontsize=8,
+    )  # fmt: skip
+    return render(figure)
+
+
 def accuracy_picture(points: Sequence[Point]) -> bytes:
     """Draw test accuracies with their intervals against cost; the best of each role is filled."""
     figure, axes = new_figure(7.2, 3.8)

@@ -12,7 +12,7 @@ import numpy as np
 
 from zoo_search.config import read_job
 from zoo_search.core.store import RunStore
-from zoo_search.finetune.entries import Result, Role, Winners, best, best_first
+from zoo_search.finetune.entries import Raced, Result, Role, Winners, best, best_first
 from zoo_search.finetune.trained import right_of
 from zoo_search.plots import run, winners
 from zoo_search.plots.style import PALETTE
@@ -64,6 +64,7 @@ def _facts(store: RunStore) -> dict[str, object]:
         "candidates": run.candidate_picture(ranked.scored, ranked.proxy, names),
         "curves": run.curve_picture(told.results),
         "accuracies": winners.accuracy_picture(_points(results, intervals)),
+        **({"race": winners.race_picture(_ways(told.race))} if told.race else {}),
         "networks": winners.networks_picture(_drawn(results, table), colours),
     }
     return {
@@ -116,6 +117,17 @@ def _points(results: Sequence[Result], intervals: Mapping[str, Estimate]) -> lis
             )
         )
     return points
+
+
+def _ways(raced: Sequence[Raced]) -> list[winners.Way]:
+    """Return how networks did in the race, with the schedule's own values."""
+    found = []
+    for one in raced:
+        seen = [point for point in one.seen if not point.tuned]
+        if seen:
+            epochs, accuracies = [p.epochs for p in seen], [p.validation_accuracy for p in seen]
+            found.append(winners.Way(one.name, one.role, ROLES[one.role], epochs, accuracies))
+    return found
 
 
 def _drawn(results: Sequence[Result], table: SimilarityTable) -> list[winners.Drawn]:
