@@ -51,8 +51,8 @@ def test_the_run_file_takes_names_sections_and_a_single_hook() -> None:
             r"finetune\.plain\.c\.weights: 'pretrained_on:digits' is for models of the zoo",
         ),
         (
-            {"finetune": {"variants": {"v": {"of": "reassembly 4", "input_size": 64}}}},
-            r"variants\.v\.of: no network is fine-tuned under this name: 'reassembly 4'",
+            {"finetune": {"variants": {"v": {"of": "reassembly 17", "input_size": 64}}}},
+            r"variants\.v\.of: no network is fine-tuned under this name: 'reassembly 17'",
         ),
         (
             {"finetune": {"variants": {"v": {"models": {"c": {"arch": "x"}}}}}},

@@ -12,6 +12,18 @@ from zoo_search.networks import BlockRef, Recipe
 from zoo_search.training.choice import Kept
 from zoo_search.training.snapshot import Epoch
 
+SEEN: dict[str, Any] = {"validation_accuracy": 0.5, "validation_loss": 1.5}
+RACED: dict[str, Any] = {
+    "name": "b",
+    "role": "single",
+    "recipe": {"blocks": [{"model": "b", "start": 0, "stop": 8}], "head": "target"},
+    "macs": 7,
+    "seen": [
+        {"epochs": 2, **SEEN, "tuned": {}},
+        {"epochs": 4, **SEEN, "tuned": {"rate": 2}},
+    ],
+    "reason": "",
+}
 FIRST: dict[str, Any] = {
     "format": 1,
     "dataset": "digits",
@@ -101,9 +113,9 @@ def written() -> dict[str, Any]:
     items = list(entry.items())
     facts["results"] = [
         dict([*items[:place], ("trainings", trainings), items[place], ("exported", 1),
-              ("retrained", []), *items[place + 1 :]])
+              ("retrained", []), *items[place + 1 :], ("tuned", {"lr_full": 0.004})])
     ]  # fmt: skip
-    return {**facts, "format": 2, "validation_images": 5}
+    return {**facts, "format": 2, "validation_images": 5, "race": [RACED]}
 
 
 def test_the_file_is_read_and_written_as_it_stands(tmp_path: Path) -> None:
@@ -124,6 +136,8 @@ def test_the_file_is_read_and_written_as_it_stands(tmp_path: Path) -> None:
     assert result.protocols["frozen"].curve[0].validation_accuracy == 0.375
     assert read.given_up == (GivenUp("b", "single", "The training diverged."),)
     assert result.init[0].line == "its part a: dpiat from b"
+    assert result.tuned == {"lr_full": 0.004}
+    assert [(one.name, one.macs, one.seen[1].tuned) for one in read.race] == [("b", 7, {"rate": 2})]
     read.write(store)
     assert store.read_json("winners.json") == written()
     keys = [list(facts["results"][0]) for facts in (store.read_json("winners.json"), written())]

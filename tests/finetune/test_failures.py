@@ -15,9 +15,10 @@ from small_runs import MIXED, Setting, race_here
 from zoo_search import cluster
 from zoo_search.core.errors import UserError
 from zoo_search.core.store import RunStore
-from zoo_search.finetune import starts, step, trainers, tuning
+from zoo_search.finetune import starts, step, tuning
 from zoo_search.finetune.advance import Terms, advance
 from zoo_search.finetune.entries import Entry, Winners
+from zoo_search.finetune.lanes import trainers
 from zoo_search.finetune.race import hold
 from zoo_search.finetune.tasks import TrainingTask
 from zoo_search.finetune.trained import Failure, failure_of, folder_of

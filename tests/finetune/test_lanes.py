@@ -11,7 +11,7 @@ from small_runs import Setting, make_task
 from zoo_search.cluster import Resources
 from zoo_search.config import FinetuneConfig
 from zoo_search.core.errors import UserError
-from zoo_search.finetune.lanes import Layout, lay_out, share_out
+from zoo_search.finetune.lanes.layout import Layout, lay_out, share_out
 
 
 def layout(cpus: int, gpus: int, tasks: int, **config: Any) -> Layout:

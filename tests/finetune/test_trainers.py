@@ -15,8 +15,8 @@ from zoo_search.core import timeout
 from zoo_search.core.errors import UserError
 from zoo_search.core.progress import Bar, progress
 from zoo_search.core.store import RunStore
-from zoo_search.finetune import trainers
 from zoo_search.finetune.checkpoints import FOLDER
+from zoo_search.finetune.lanes import trainers
 from zoo_search.finetune.trained import Failure, keep_failure
 
 

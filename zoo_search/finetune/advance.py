@@ -38,7 +38,7 @@ from zoo_search.training.train import DivergedError, train
 if TYPE_CHECKING:
     from zoo_search.config import FinetuneConfig
     from zoo_search.finetune.images.places import Place
-    from zoo_search.finetune.lanes import Layout
+    from zoo_search.finetune.lanes.layout import Layout
     from zoo_search.networks.network import ReassembledNet
     from zoo_search.training.images import ImageSource
     from zoo_search.training.schedules import Protocol

@@ -22,6 +22,7 @@ from zoo_search.finetune.entries import (
     Winners,
     best,
 )
+from zoo_search.finetune.lanes.trainers import train_all
 from zoo_search.finetune.networks import Network
 from zoo_search.finetune.starts import Start, Starts
 from zoo_search.finetune.tasks import TrainingTask
@@ -34,7 +35,6 @@ from zoo_search.finetune.trained import (
     take_over,
     write_predictions,
 )
-from zoo_search.finetune.trainers import train_all
 from zoo_search.finetune.variants import fill_variant
 from zoo_search.zoo.checkpoint import state_sha256
 

@@ -17,7 +17,7 @@ from zoo_search.config import FinetuneConfig
 from zoo_search.core.progress import Bar, console, progress
 from zoo_search.core.store import RunStore
 from zoo_search.finetune.advance import Terms
-from zoo_search.finetune.lanes import lay_out
+from zoo_search.finetune.lanes.layout import lay_out
 from zoo_search.finetune.race.halving import Leg
 from zoo_search.finetune.race.legs import LegTrainer
 from zoo_search.finetune.race.study import Race

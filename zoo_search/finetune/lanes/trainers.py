@@ -22,10 +22,10 @@ from zoo_search.core.progress import Bar, console, progress
 from zoo_search.core.store import RunStore
 from zoo_search.finetune.advance import Terms
 from zoo_search.finetune.checkpoints import FOLDER as CHECKPOINTS
-from zoo_search.finetune.lanes import Layout, lay_out, share_out
+from zoo_search.finetune.lanes.layout import Layout, lay_out, share_out
+from zoo_search.finetune.lanes.worker import Lanes, run_lane
 from zoo_search.finetune.tasks import TrainingTask
 from zoo_search.finetune.trained import Failure, failure_of, folder_of, forget_failures
-from zoo_search.finetune.worker import Lanes, run_lane
 
 _MOST_FAILURES, _MOST_FAILURES_LOCAL = 20, 3
 _STORAGE = "finetune/ray"
