@@ -125,3 +125,24 @@ def test_candidates_that_a_real_proxy_cannot_score_keep_their_reason(images, tmp
     assert len(failed) == 4
     assert all("no ReLU-like unit" in t.user_attrs["reason"] for t in failed)
     assert failed[0].user_attrs["conditions"]["naswot"]["batch_size"] == 8
+
+
+@pytest.mark.parametrize("method", SAMPLERS)
+def test_first_blocks_of_models_are_scored_on_top(zoo, free_partition, tmp_path: Path, method):
+    """Of a study that was killed, too; they are no reassemblies."""
+    space = Space(free_partition, CostTable(zoo, 4), Budget(), early=True)
+    whole = study_of(space, 30, method)
+    go_on(whole)
+    kinds = [candidate.kind for candidate in whole.candidates()]
+    assert kinds[: 4 * len(zoo)] == ["zoo"] * len(zoo) + ["part"] * 3 * len(zoo)
+    assert set(kinds[4 * len(zoo) :]) == {"reassembly"}
+    assert len(kinds) == 30 + 4 * len(zoo)
+    assert all(len(c.recipe.models) > 1 for c in whole.candidates() if c.kind == "reassembly")
+    path = tmp_path / "study.journal"
+    for stop in (7, 21):
+        study = study_of(space, 30, method, path)
+        go_on(study, stop)
+        assert study.ask() is not None
+    last = study_of(space, 30, method, path)
+    go_on(last)
+    assert last.candidates() == whole.candidates()

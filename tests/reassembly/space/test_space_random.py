@@ -53,19 +53,20 @@ def random_budget(everything: dict[Recipe, Cost], rng: random.Random) -> Budget:
     )
 
 
+@pytest.mark.parametrize("early", [False, True])
 @pytest.mark.parametrize("seed", range(24))
-def test_a_space_is_what_brute_force_finds(zoo, costs, seed):
+def test_a_space_is_what_brute_force_finds(zoo, costs, seed, early):
     rng = random.Random(seed)
     partition = random_partition(zoo, rng)
-    everything = every_recipe(partition, costs)
+    everything = every_recipe(partition, costs, early=early)
     if not everything:
         with pytest.raises(UserError, match="allows no recipe at all"):
             Space(partition, costs, Budget()).sample(1)
         return
-    assert Space(partition, costs, Budget()).count().number == len(everything)
+    assert Space(partition, costs, Budget(), early=early).count().number == len(everything)
     budget = random_budget(everything, rng)
     feasible = brute_force(everything, budget)
-    space = Space(partition, costs, budget)
+    space = Space(partition, costs, budget, early=early)
     if not feasible:
         with pytest.raises(UserError, match=r"No recipe is within|allows no recipe"):
             space.cheapest()
@@ -84,7 +85,7 @@ def test_a_space_is_what_brute_force_finds(zoo, costs, seed):
     found = space.nearest_to(given)
 
     def distance(recipe: Recipe) -> tuple[int, int]:
-        changed = sum(a != b for a, b in zip(recipe.blocks, given.blocks, strict=True))
+        changed = sum(a != b for a, b in itertools.zip_longest(recipe.blocks, given.blocks))
         return changed, costs.cost(recipe).macs
 
     assert distance(found) == min(map(distance, feasible))
