@@ -24,7 +24,7 @@ def halves(zoo: Zoo, sets: dict[str, tuple[int, int]]) -> Any:
         for stage, number in enumerate(numbers):
             block = {"model": name, "start": cuts[stage], "stop": cuts[stage + 1]}
             blocks.append(SimpleNamespace(**block, stage=stage, set=number))
-    return SimpleNamespace(k=2, blocks=blocks)
+    return SimpleNamespace(k=2, blocks=blocks, shifts=())
 
 
 def test_the_random_recipe_joins_models_and_is_no_winner(setting: Setting, tmp_path: Path) -> None:

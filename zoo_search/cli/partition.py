@@ -45,6 +45,12 @@ class PartitionOptions:
             "--one-per-set/--no-one-per-set", help="A model's blocks lie in k different sets [yes]."
         ),
     ] = None
+    shift: Annotated[
+        int | None, typer.Option(help="Nodes by which a block's ends may move [0].")
+    ] = None
+    tolerance: Annotated[
+        float | None, typer.Option(help="How much less similar a moved block may be [0.1].")
+    ] = None
     certify: Annotated[
         float | None, typer.Option(help="Seconds to spend on the upper bound [about 1].")
     ] = None
@@ -154,8 +160,9 @@ def blocks_table(partition: Partition) -> Table:
     bound = ""
     if partition.upper_bound is not None and partition.gap is not None:
         bound = f", at most {partition.upper_bound:.4f} (gap {partition.gap:.2%})"
+    shifts = f", {len(partition.shifts)} blocks beside these" if partition.shifts else ""
     title = (
         f"{partition.k} sets, objective {partition.objective:.4f}{bound}, sets follow stages: "
-        f"adjusted mutual information {follows_stages(partition):.2f}"
+        f"adjusted mutual information {follows_stages(partition):.2f}{shifts}"
     )
     return Table(title, _COLUMNS, partition.to_dict()["blocks"])

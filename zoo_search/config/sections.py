@@ -127,6 +127,11 @@ class PartitionConfig(Section):
     """The blocks of a model lie in K different sets, so that every model can stand in at every
     stage: DeRy's own code gives blocks of different stages the similarity 0, which makes its sets
     the stages, as section 4.1 observes. False: Eqs. 3-5 alone, where they may share a set."""
+    shift: Annotated[int, Field(ge=0), LATE] = 0
+    """Nodes by which the ends of a block may move, so that a joint may lie at another cut."""
+    tolerance: Annotated[float, Field(ge=0, allow_inf_nan=False), LATE] = 0.1
+    """How much less similar to the anchor of its set a block with moved ends may be, in S of
+    Eq. 2: a sum of two similarities."""
     certify: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
     """Seconds to spend on a tight upper bound; 0: a fixed number of steps, about a second."""
     workers: Workers = None

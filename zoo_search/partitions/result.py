@@ -70,6 +70,8 @@ class Partition:
         anchors: One per set, in the order of the sets; set 0 lies nearest to the images.
         blocks: Model after model, stage after stage.
         restarts: In the order of their indices.
+        shifts: Blocks that stand beside those of the partition, with ends at other cuts of the same
+            set, where they were asked for (:mod:`zoo_search.partitions.shifts`).
     """
 
     k: int
@@ -81,6 +83,7 @@ class Partition:
     anchors: tuple[Anchor, ...]
     blocks: tuple[PartitionBlock, ...]
     restarts: tuple[RestartRecord, ...]
+    shifts: tuple[PartitionBlock, ...] = ()
 
     @property
     def gap(self) -> float | None:
@@ -92,8 +95,11 @@ class Partition:
         return (self.upper_bound - self.objective) / abs(self.upper_bound or 1.0)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the mapping that ``partition.json`` holds."""
-        return {"format": FORMAT, **asdict(self)}
+        """Return the mapping that ``partition.json`` holds; ``shifts`` where there are any."""
+        data = {"format": FORMAT, **asdict(self)}
+        if not self.shifts:
+            del data["shifts"]
+        return data
 
     @classmethod
     def from_dict(cls, data: Any, name: str = "the partition") -> Partition:
@@ -121,6 +127,7 @@ class Partition:
                 anchors=tuple(Anchor(**anchor) for anchor in data["anchors"]),
                 blocks=tuple(PartitionBlock(**block) for block in data["blocks"]),
                 restarts=tuple(RestartRecord(**restart) for restart in data["restarts"]),
+                shifts=tuple(PartitionBlock(**block) for block in data.get("shifts", ())),
             )
         except (KeyError, TypeError, ValueError) as error:
             what = f"entry {error} is missing" if isinstance(error, KeyError) else str(error)

@@ -9,6 +9,7 @@ from zoo_search.partitions.executor import OnHosts
 from zoo_search.partitions.problem.definition import from_table
 from zoo_search.partitions.result import to_plain
 from zoo_search.partitions.search import find_partition
+from zoo_search.partitions.shifts import with_shifts
 
 if TYPE_CHECKING:
     from zoo_search.cluster.hosts import Hosts
@@ -58,15 +59,8 @@ def partition_table(
     found = []
     for problem in problems:
         with OnHosts(problem, config.workers, hosts) as executor:
-            found.append(
-                find_partition(
-                    problem,
-                    config.method,
-                    seed,
-                    config.restarts,
-                    config.certify,
-                    executor,
-                    progress,
-                )
+            made = find_partition(
+                problem, config.method, seed, config.restarts, config.certify, executor, progress
             )
+        found.append(with_shifts(made, table, config.shift, config.tolerance))
     return tuple(found)

@@ -134,7 +134,10 @@ def _made_from(
         [
             _STUDY_FORMAT,
             {name: model.identity for name, model in zoo.items()},
-            *([[b.model, b.start, b.stop, b.stage, b.set] for b in p.blocks] for p in given),
+            *(
+                [[b.model, b.start, b.stop, b.stage, b.set] for b in (*p.blocks, *p.shifts)]
+                for p in given
+            ),
             [subset.fingerprint, job.seed],
             search,
             hooks_identity(job.init, "candidate"),

@@ -7,12 +7,19 @@ from zoo_search.networks import BlockRef, Recipe
 
 
 def every_recipe(partition, costs: CostTable, *, early: bool = False) -> dict[Recipe, Cost]:
-    """Every choice of one block a stage and a set, with its cost; of the first stages, too."""
-    stages = [[b for b in partition.blocks if b.stage == s] for s in range(partition.k)]
+    """Every choice of one block a stage and a set, with its cost; of the first stages, too.
+
+    Where blocks may be moved, one model's blocks in a row are neighbours.
+    """
+    blocks = [*partition.blocks, *partition.shifts]
+    stages = [[b for b in blocks if b.stage == s] for s in range(partition.k)]
     found = {}
     for stop in range(1 if early else partition.k, partition.k + 1):
         for blocks in itertools.product(*stages[:stop]):
-            if len({b.set for b in blocks}) == stop:
+            skips = any(
+                a.model == b.model and a.stop != b.start for a, b in itertools.pairwise(blocks)
+            )
+            if len({b.set for b in blocks}) == stop and not (partition.shifts and skips):
                 recipe = Recipe(tuple(BlockRef(b.model, b.start, b.stop) for b in blocks))
                 found[recipe] = costs.cost(recipe)
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
 
@@ -37,7 +38,7 @@ def test_a_cost_of_its_choices_is_that_of_the_recipe(partition, costs, what):
     units = space.units(what)
     for recipe in space.enumerate():
         blocks = space.filled(recipe.blocks)
-        parts = [units[part] for part in (*blocks, *zip(blocks[:-1], blocks[1:], strict=True))]
+        parts = [units[part] for part in (*blocks, *itertools.pairwise(blocks))]
         value = getattr(costs.cost(recipe), what)
         if what == "memory":
             assert max(parts) <= value

@@ -3,6 +3,7 @@
 import itertools
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from reassembly.space.every_recipe import brute_force, every_recipe
@@ -30,6 +31,21 @@ def random_partition(zoo, rng: random.Random) -> Partition:
             for stage, (a, b) in enumerate(itertools.pairwise(cuts))
         ]
     return partition_of(k, blocks)
+
+
+def with_random_shifts(partition: Partition, zoo, rng: random.Random) -> Partition:
+    """Some blocks may be moved, each end by a node; none is one of another stage."""
+    own = {(b.model, b.start, b.stop) for b in partition.blocks}
+    found = {}
+    for block in partition.blocks:
+        total = len(zoo[block.model].graph)
+        starts = {block.start} if block.start == 0 else {block.start, block.start + 1}
+        stops = {block.stop} if block.stop == total else {block.stop - 1, block.stop}
+        for start, stop in itertools.product(sorted(starts), sorted(stops)):
+            place = (block.model, start, stop)
+            if start < stop and place not in own and rng.random() < 0.5:
+                found.setdefault(place, replace(block, start=start, stop=stop))
+    return replace(partition, shifts=tuple(found.values()))
 
 
 def random_budget(everything: dict[Recipe, Cost], rng: random.Random) -> Budget:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from reassembly.space.every_recipe import brute_force, every_network
-from reassembly.space.test_space_random import random_budget, random_partition
+from reassembly.space.test_space_random import (
+    random_budget,
+    random_partition,
+    with_random_shifts,
+)
 from scipy.stats import chisquare
 
 from zoo_search.core.errors import UserError
@@ -31,37 +36,43 @@ def evenly(zoo):
 
 
 @pytest.mark.parametrize("early", [False, True])
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(18))
 def test_a_union_is_what_brute_force_finds(zoo, costs, evenly, seed, early):
+    """Of partitions cut anywhere, and evenly; and of one or two whose blocks may be moved."""
     rng = random.Random(seed)
-    if seed % 3:
+    if seed >= 12:
+        few = {name: zoo[name] for name in ("vit", "mlp", "swin")}
+        partitions = [
+            with_random_shifts(random_partition(few, rng), zoo, rng) for _ in range(1 + seed % 2)
+        ]
+    elif seed % 3:
         partitions = [random_partition(zoo, rng) for _ in range(rng.randint(2, 3))]
     else:
         partitions = evenly[: 2 + seed % 2]
     networks = every_network(partitions, costs, early=early)
     assert make_space(partitions, costs, Budget(), early=early).count().number == len(networks)
-    first = {key: next(iter(recipes.items())) for key, recipes in networks.items()}
-    budget = random_budget(dict(first.values()), rng)
-    feasible = brute_force(dict(first.values()), budget)
+    everything = {r: cost for recipes in networks.values() for r, cost in recipes.items()}
+    budget = random_budget(everything, rng)
+    feasible = brute_force(everything, budget)
+    keys = {recipe.key for recipe in feasible}
     space = make_space(partitions, costs, budget, early=early)
-    assert isinstance(space, SpaceUnion)
+    assert isinstance(space, SpaceUnion) == (len(partitions) > 1)
     if not feasible:
         with pytest.raises(UserError, match=r"No recipe is within|allows no recipe"):
             space.cheapest()
         assert space.enumerate() == []
         return
-    if budget.max_latency_ms is None:  # which depends on the blocks that a network is cut into
-        assert space.enumerate() == sorted(feasible, key=lambda r: r.blocks)
-    assert (space.count().number, space.count().exact) == (len(space.enumerate()), True)
-    assert {r.key for r in space.enumerate()} >= {r.key for r in feasible}
+    listed = space.enumerate()
+    assert set(listed) <= set(feasible)
+    assert sorted(recipe.key for recipe in listed) == sorted(keys)
+    assert (space.count().number, space.count().exact) == (len(keys), True)
     drawn = space.sample(10_000, seed)
-    assert {r.key for r in drawn} == {r.key for r in feasible}
-    assert len(drawn) == len(feasible)
+    assert sorted(recipe.key for recipe in drawn) == sorted(keys)
     assert all(space.admits(recipe) for recipe in drawn)
-    for what in ("params", "macs", "memory"):
+    for what in PARTS:
         least = min(getattr(cost, what) for cost in feasible.values())
-        assert getattr(costs.cost(space.cheapest(what)), what) <= least
-    assert space._counts.total >= len(feasible)
+        assert getattr(costs.cost(space.cheapest(what)), what) == least
+    assert space._counts.total >= len(keys)
 
 
 def test_a_network_of_two_partitions_is_one(zoo, costs, evenly):
@@ -103,3 +114,26 @@ def test_what_no_partition_allows_is_told_for_all(costs, evenly):
         make_space(evenly, costs, Budget(max_macs=1)).sample(1)
     cheapest = make_space(evenly, costs, Budget()).cheapest()
     assert str(cheapest) in str(caught.value)
+
+
+def test_a_network_that_can_be_cut_in_two_ways_is_one(zoo, costs):
+    """Two blocks of one model with the cut between them moved are still the same network."""
+    own = even_partition(graphs_of(zoo), 2)
+    moved = [
+        replace(block, **{"stop" if block.stage == 0 else "start": cut})
+        for block in own.blocks
+        for cut in [(block.stop if block.stage == 0 else block.start) - 1]
+    ]
+    space = Space(replace(own, shifts=tuple(moved)), costs, Budget())
+    # Cuts of two models at a joint: 2 × 2 for each pair of different models, and one whole model.
+    pairs = len(zoo) * (len(zoo) - 1)
+    assert space.count().number == len(space.enumerate()) == 4 * pairs + len(zoo)
+    assert len(space.zoo) == len(zoo)
+    whole = space.zoo[0]
+    assert len(space.ways_of(whole)) == 2
+    assert whole.key not in {r.key for r in space.enumerate() if len(r.models) > 1}
+    early = Space(replace(own, shifts=tuple(moved)), costs, Budget(), early=True)
+    assert len(early.prefixes) == 2 * len(zoo)
+    assert all(len(r.models) == 2 for r in early.enumerate() if len(r.runs) > 1)
+    singles = {r.key for r in early.enumerate() if len(r.runs) == 1}
+    assert singles == {r.key for r in (*early.zoo, *early.prefixes)}

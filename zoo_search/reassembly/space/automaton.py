@@ -116,7 +116,9 @@ class Automaton:
         before = BlockRef(state.model, state.stop - 1, state.stop)
         part = self._parts[place.part]
         for block in part.stages[place.stage] if place.stage < part.k else ():
-            if not block.is_end and not before.precedes(block):
+            if block.is_end or before.precedes(block):
+                continue
+            if place.stage == 0 or part.joins(before, block):
                 yield from self._longer(place, block, block.start, 0)
 
     def _longer(

@@ -52,10 +52,14 @@ class Scope:
         return any(part.ways_of(recipe) for part in self.parts) and self.within(recipe)
 
     def recipe_of(self, runs: Sequence[BlockRef]) -> Recipe:
-        """Return the recipe that is the network of these runs, in blocks of the first partition."""
+        """Return the recipe that is the network of these runs, of blocks as a partition has them.
+
+        Of several such recipes the first one within the budget: measured latencies of a network
+        add up to another sum for each way to cut it. If none is, the first.
+        """
         network = Recipe(tuple(runs))
-        part, ways = next((p, ways) for p in self.parts if (ways := p.ways_of(network)))
-        return part.recipe(ways[0])
+        found = [part.recipe(blocks) for part in self.parts for blocks in part.ways_of(network)]
+        return found[0] if len(found) == 1 else next(filter(self.within, found), found[0])
 
 
 class Choices(Scope):
@@ -95,6 +99,12 @@ class Choices(Scope):
                 self.stages[block.stage].append(ref)
                 self.sets[ref] = block.set
         self._own = [list(stage) for stage in self.stages]
+        self._moves = bool(partition.shifts)
+        for block in partition.shifts:
+            ref = BlockRef(block.model, block.start, block.stop)
+            if block.model not in self.left_out and ref not in self.sets:
+                self.stages[block.stage].append(ref)
+                self.sets[ref] = block.set
         if early:
             for stage in range(1, self.k):
                 self.stages[stage].append(BlockRef.end(stage))
@@ -156,9 +166,20 @@ class Choices(Scope):
     @cached_property
     def prefixes(self) -> list[Recipe]:
         """The first blocks of each model, likewise, where recipes may end early."""
-        stops = range(1, self.k if self.early else 1)
-        found = (self.recipe(blocks[:stop]) for blocks in self._models for stop in stops)
-        return [recipe for recipe in found if self.within(recipe)]
+        if not self.early:
+            return []
+        wholes = {blocks[-1] for blocks in self._models if len(blocks) == self.k}
+        ends = {(block.model, block.stop) for block in wholes}
+        starts: list[tuple[BlockRef, ...]] = [(block,) for block in self.stages[0]]
+        found = [self.recipe(blocks[:n]) for blocks in self._models for n in range(1, self.k)]
+        while starts:  # with ends that have moved, too
+            blocks = starts.pop(0)
+            found.append(self.recipe(blocks))
+            if len(blocks) < self.k:
+                here = (blocks[-1].model, blocks[-1].stop)
+                starts += [(*blocks, b) for b in self.starting[len(blocks)].get(here, ())]
+        shorter = [r for r in found if (r.runs[-1].model, r.runs[-1].stop) not in ends]
+        return [recipe for recipe in _once(shorter) if self.within(recipe)]
 
     @cached_property
     def _models(self) -> list[list[BlockRef]]:
@@ -168,8 +189,15 @@ class Choices(Scope):
         return [blocks for blocks in found if len(Recipe(tuple(blocks)).runs) == 1]
 
     def joins(self, before: BlockRef, after: BlockRef) -> bool:
-        """Return whether two choices may stand at a joint: nothing but ends follows an end."""
-        return after.is_end or not before.is_end
+        """Return whether two choices may stand at a joint.
+
+        Nothing but ends follows an end. Where ends of blocks may move, two blocks of one model that
+        follow each other are neighbours in it: it skips no node and repeats none.
+        """
+        if before.is_end or after.is_end:
+            return after.is_end
+        same = self._moves and before.model == after.model
+        return not same or before.precedes(after)
 
     @cached_property
     def joints(self) -> list[list[tuple[BlockRef, BlockRef]]]:
@@ -178,6 +206,12 @@ class Choices(Scope):
             [pair for pair in itertools.product(*two) if self.joins(*pair)]
             for two in itertools.pairwise(self.stages)
         ]
+
+    @property
+    def apart(self) -> Iterator[tuple[BlockRef, BlockRef]]:
+        """The other pairs of stages that follow each other."""
+        for two in itertools.pairwise(self.stages):
+            yield from (pair for pair in itertools.product(*two) if not self.joins(*pair))
 
     def _units(self, what: What) -> dict[Part, int]:
         if what == "memory":

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
 from zoo_search.costs.budget import Budget, What
-from zoo_search.networks.recipe import BlockRef, Part, Recipe
+from zoo_search.networks.recipe import Part, Recipe
 from zoo_search.reassembly.space.choices import Choices
 
 if TYPE_CHECKING:
@@ -54,9 +54,8 @@ class Program:
                 self.model.add_at_most_one(members[number])
             else:
                 self.model.add_exactly_one(members[number])
-        for stage in range(1, choices.k - 1) if choices.early else ():
-            ended, after = BlockRef.end(stage), BlockRef.end(stage + 1)
-            self.model.add_implication(self.take[ended], self.take[after])
+        for before, after in choices.apart:
+            self.model.add_bool_or([self.take[before].negated(), self.take[after].negated()])
         # The variable of a joint is the product of those of its two blocks.
         for before, after in itertools.chain(*self._choices.joints):
             both = self.model.new_bool_var(f"{before} {after}")
