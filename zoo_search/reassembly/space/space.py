@@ -41,11 +41,14 @@ class Feasible(Scope):
     def count(self, limit: int | None = 100_000) -> Count:
         """Count the feasible recipes, or stop at ``limit`` and say that there are at least so many.
 
-        Without limits on costs the number is exact and nothing is listed. Otherwise the integer
-        program lists the recipes up to the limit.
+        Without limits on costs the number is exact and nothing is listed. Otherwise those counted
+        are looked at one by one where there are few, and where there are many the integer program
+        lists the recipes up to the limit.
         """
         total = self._counts.total
-        if total and not self._counts.exact:
+        if total and not self._counts.exact and total <= _SMALL:
+            total = len(self._listing)
+        elif total and not self._counts.exact:
             total = len(self.enumerate(None if limit is None else limit + 1))
         if limit is not None and total > limit:
             return Count(limit, False)
