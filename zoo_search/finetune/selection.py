@@ -30,8 +30,8 @@ def select_entries(
 ) -> list[Entry]:
     """Return what is to be fine-tuned, the winners first.
 
-    - ``reassembly``: the best candidates by the first proxy that are of two models or more, each far
-      enough from those before it (:func:`apart`): else all would be one and the same shot.
+    - ``reassembly``: the best candidates by the first proxy that are of two models or more, each
+      far enough from those before it (:func:`apart`): else all would be one and the same shot.
     - ``single``: as many zoo models within the budget, those whose frozen features classify the
       training images best (proxy ``probe``). No score finds the best single model with certainty;
       as many shots at it as the reassemblies get keeps the comparison fair. Where recipes may end
