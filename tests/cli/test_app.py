@@ -44,7 +44,7 @@ def test_the_commands_and_their_options_are_these() -> None:
         "similarity": sorted([*step, "--pair", "--png"]),
         "partition": sorted([
             *step, "--similarity", "-k", "--k", "--eps", "--size", "--method", "--restarts",
-            "--one-per-set", "--certify", "--workers", "--out", "--png",
+            "--one-per-set", "--certify", "--shift", "--tolerance", "--workers", "--out", "--png",
         ]),
         "reassemble": step,
         **dict.fromkeys(("run", "finetune", "report"), sorted([*step, "--hours"])),

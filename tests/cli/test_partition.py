@@ -11,7 +11,7 @@ from zoo_search.cli.options import Place
 from zoo_search.cli.partition import PartitionOptions, blocks_table, partition_command
 from zoo_search.core.errors import UserError
 from zoo_search.partitions.api import partition
-from zoo_search.partitions.result import Partition
+from zoo_search.partitions.result import Partition, load_partitions
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +46,22 @@ def test_a_bare_file_is_partitioned_without_a_run(file, zoo_table, tmp_path):
     assert sorted(item.name for item in tmp_path.iterdir()) == ["deep", "p.png"]
 
 
+def test_several_numbers_of_blocks_are_told_together(file, zoo_table, tmp_path):
+    out = tmp_path / "partition.json"
+    done = call(
+        "--similarity", file, "-k", 4, "-k", 2, "--restarts", 5, "--out", out, "--png",
+        tmp_path / "p.png", "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    table = zoo_table([8, 12, 16])
+    expected = [partition(table, k=k, restarts=5) for k in (2, 4)]
+    found = load_partitions(out)
+    assert [p.blocks for p in found] == [p.blocks for p in expected]
+    rows = json.loads(done.stdout)
+    assert [row["k"] for row in rows] == [2] * 6 + [4] * 12
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["p-k2.png", "p-k4.png"]
+
+
 def test_a_bare_file_needs_nothing_that_is_slow_to_import(file):
     code = """
 import sys
@@ -68,7 +84,7 @@ def test_every_option_reaches_the_problem(file, zoo_table):
     options = {
         "k": 3, "eps": 0.9, "size": "macs", "method": "kl", "restarts": 1, "one_per_set": False,
     }  # fmt: skip
-    found = partition_command(None, str(file), PartitionOptions(**options), Place(seed=0))
+    (found,) = partition_command(None, str(file), PartitionOptions(**options), Place(seed=0))
     assert (found.k, found.eps, found.size, found.method) == (3, 0.9, "macs", "kl")
     assert len(found.restarts) == 1
     table = zoo_table([8, 12, 16])
@@ -87,7 +103,8 @@ def test_every_option_reaches_the_problem(file, zoo_table):
         (("--similarity", "TEXT"), "is no similarity table"),
         (("--similarity", "TABLE", "--eps", "0.1", "-k", "5"), "The smallest 'partition.eps'"),
         (("--similarity", "TABLE", "--method", "exat"), "Did you mean 'exact'?"),
-        (("--similarity", "TABLE", "-k", "0"), "--k is 0: input should be greater"),
+        (("--similarity", "TABLE", "-k", "0"), "--k is [0]: should be the number of blocks"),
+        (("--similarity", "TABLE", "-k", "3", "-k", "0"), "--k is [3, 0]: should be the number"),
         (("--similarity", "TABLE", "--restarts", "2", "--out", "TEXT/p.json"), "cannot be written"),
     ],
 )
@@ -107,5 +124,6 @@ def test_the_smallest_eps_in_the_message_works(file):
         partition_command(None, str(file), PartitionOptions(k=5, eps=0.1, restarts=2), Place())
     told = str(caught.value).split("every model of this zoo is ")[1]
     eps = float(told.split()[0].rstrip("."))
-    found = partition_command(None, str(file), PartitionOptions(k=5, eps=eps, restarts=2), Place())
+    options = PartitionOptions(k=5, eps=eps, restarts=2)
+    (found,) = partition_command(None, str(file), options, Place())
     assert np.isfinite(found.objective)

@@ -31,7 +31,7 @@ def halves(zoo: Zoo, sets: dict[str, tuple[int, int]]) -> Any:
         for stage, number in enumerate(numbers):
             block = {"model": name, "start": cuts[stage], "stop": cuts[stage + 1]}
             blocks.append(SimpleNamespace(**block, stage=stage, set=number))
-    return SimpleNamespace(k=2, blocks=blocks)
+    return SimpleNamespace(k=2, blocks=blocks, shifts=())
 
 
 def test_the_random_recipe_joins_models_and_is_no_winner(setting: Setting, tmp_path: Path) -> None:
@@ -95,3 +95,21 @@ def test_as_many_random_recipes_as_winners(setting: Setting, tmp_path: Path) -> 
     assert [entry.name for entry in found] == ["random recipe", "random recipe 2"]
     assert len({entry.recipe.key for entry in found}) == 2
     assert all(len(entry.recipe.models) == 2 for entry in found)
+
+
+def test_first_blocks_of_models_are_single_models(setting: Setting, tmp_path: Path) -> None:
+    """They stand among the whole ones by the same score, and are no random recipes."""
+    search = setting.job.search.model_copy(update={"prefixes": True})
+    job = setting.job.model_copy(update={"search": search})
+    parts, store = halves(setting.zoo, {"a": (0, 1), "b": (1, 1)}), RunStore(tmp_path / "run")
+    found = selection._single(job, store, setting.zoo, setting.dataset, parts, [])
+    assert {entry.name for entry in found} == {"a", "b", "a[0,3)", "b[0,3)"}
+    assert {entry.role for entry in found} == {"single"}
+    scores = [entry.scores["probe"] for entry in found]
+    assert scores == sorted(scores, reverse=True)
+    (start,) = (entry.recipe for entry in found if entry.name == "b[0,3)")
+    assert start.blocks == (BlockRef("b", 0, 3),)
+    whole = selection._single(setting.job, store, setting.zoo, setting.dataset, parts, [])
+    assert {entry.name for entry in whole} == {"a", "b"}
+    (entry,) = selection._random(job, store, setting.zoo, setting.dataset, parts, [])
+    assert len(entry.recipe.models) == 2

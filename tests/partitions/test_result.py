@@ -59,7 +59,7 @@ def test_sets_are_numbered_by_depth_and_restarts_keep_their_order(found, zoo_tab
     [
         ("{", "not valid JSON"),
         ("[]", "format None"),
-        ('{"format": 2}', "format 2"),
+        ('{"format": 3}', "format 3"),
         ('{"format": 1}', "'upper_bound' is missing"),
         ('{"format": 1, "k": 1, "eps": 0.2, "size": "nodes", "method": "exact", "objective": 1,'
          '"upper_bound": null, "anchors": [{"model": "a"}], "blocks": [], "restarts": []}',

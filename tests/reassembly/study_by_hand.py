@@ -11,6 +11,7 @@ from zoo_search.reassembly import Space
 from zoo_search.reassembly.candidates import Outcome
 from zoo_search.reassembly.journal import StudyPlace
 from zoo_search.reassembly.scoring import Scoring
+from zoo_search.reassembly.space import SpaceUnion
 from zoo_search.reassembly.study import Asked, SearchStudy
 
 
@@ -39,7 +40,7 @@ def read(path: Path) -> optuna.Study:
 
 
 def study_of(
-    space: Space,
+    space: Space | SpaceUnion,
     trials: int,
     sampler: str,
     place: StudyPlace | Path | None = None,

@@ -20,8 +20,9 @@ from zoo_search.reassembly.journal import StudyPlace
 from zoo_search.reassembly.proxies import find_proxies
 from zoo_search.reassembly.samplers import SAMPLERS
 from zoo_search.reassembly.scoring import Scorer, Scoring, ScoringTask
+from zoo_search.reassembly.space import make_space
 from zoo_search.reassembly.study import SearchStudy
-from zoo_search.testing.small import partition_of
+from zoo_search.testing.small import even_partition, partition_of
 
 
 @pytest.fixture(scope="module")
@@ -125,3 +126,49 @@ def test_candidates_that_a_real_proxy_cannot_score_keep_their_reason(images, tmp
     assert len(failed) == 4
     assert all("no ReLU-like unit" in t.user_attrs["reason"] for t in failed)
     assert failed[0].user_attrs["conditions"]["naswot"]["batch_size"] == 8
+
+
+@pytest.mark.parametrize("method", SAMPLERS)
+def test_first_blocks_of_models_are_scored_on_top(zoo, free_partition, tmp_path: Path, method):
+    """Of a study that was killed, too; they are no reassemblies."""
+    space = Space(free_partition, CostTable(zoo, 4), Budget(), early=True)
+    whole = study_of(space, 30, method)
+    go_on(whole)
+    kinds = [candidate.kind for candidate in whole.candidates()]
+    assert kinds[: 4 * len(zoo)] == ["zoo"] * len(zoo) + ["part"] * 3 * len(zoo)
+    assert set(kinds[4 * len(zoo) :]) == {"reassembly"}
+    assert len(kinds) == 30 + 4 * len(zoo)
+    assert all(len(c.recipe.models) > 1 for c in whole.candidates() if c.kind == "reassembly")
+    path = tmp_path / "study.journal"
+    for stop in (7, 21):
+        study = study_of(space, 30, method, path)
+        go_on(study, stop)
+        assert study.ask() is not None
+    last = study_of(space, 30, method, path)
+    go_on(last)
+    assert last.candidates() == whole.candidates()
+
+
+@pytest.mark.parametrize("method", SAMPLERS)
+def test_a_study_of_several_partitions_that_was_killed(zoo, tmp_path: Path, method):
+    graphs = {name: model.graph for name, model in zoo.items()}
+    partitions = [even_partition(graphs, k) for k in (2, 3)]
+    space = make_space(partitions, CostTable(zoo, 4), Budget())
+    whole = study_of(space, 30, method)
+    go_on(whole)
+    path = tmp_path / "study.journal"
+    for stop in (5, 19):
+        study = study_of(space, 30, method, path)
+        go_on(study, stop)
+        assert study.ask() is not None
+    last = study_of(space, 30, method, path)
+    go_on(last)
+    assert last.candidates() == whole.candidates()
+    keys = [candidate.recipe.key for candidate in last.candidates()]
+    assert len(set(keys)) == len(keys) == 30 + len(zoo)
+    trials = {t.user_attrs["blocks"]: t.params for t in read(path).get_trials()}
+    for candidate in last.candidates():
+        params = trials[str(candidate.recipe)]
+        place, stages = ("0", 2) if params["partition"] == "partition 0, k 2" else ("1", 3)
+        names = [f"partition {place}, k {stages}, stage {stage}" for stage in range(stages)]
+        assert list(params) == ["partition", *names]

@@ -29,7 +29,10 @@ _COLUMNS = (
 class PartitionOptions:
     """Settings of the section ``partition``; None leaves one as the run file or the default is."""
 
-    k: Annotated[int | None, typer.Option("-k", "--k", help="Blocks a model, and sets [4].")] = None
+    k: Annotated[
+        list[int] | None,
+        typer.Option("-k", "--k", help="Blocks a model, and sets [4]; may be given several times."),
+    ] = None
     eps: Annotated[
         float | None, typer.Option(help="A block stays below (1 + eps) |M| / k [0.2].")
     ] = None
@@ -41,6 +44,12 @@ class PartitionOptions:
         typer.Option(
             "--one-per-set/--no-one-per-set", help="A model's blocks lie in k different sets [yes]."
         ),
+    ] = None
+    shift: Annotated[
+        int | None, typer.Option(help="Nodes by which a block's ends may move [0].")
+    ] = None
+    tolerance: Annotated[
+        float | None, typer.Option(help="How much less similar a moved block may be [0.1].")
     ] = None
     certify: Annotated[
         float | None, typer.Option(help="Seconds to spend on the upper bound [about 1].")
@@ -65,21 +74,31 @@ def partition(
     """Cut the models into blocks and group these into equivalence sets: partition.json.
 
     With a run file the options overrule its section 'partition'. Sizes in MACs are multiply-adds.
+    For several numbers of blocks (-k 3 -k 4) there is a picture each, NAME-k3.png and so on.
     """
+    from zoo_search.partitions.result import save_partitions
+
     done = partition_command(job, similarity, options, place)
     if out is not None:
-        done.save(out)
+        save_partitions(done, out)
     if png is not None:
         from zoo_search.plots.sets import both_pictures
 
-        write_picture(png, both_pictures(done))
-    show(blocks_table(done), as_json)
+        for each in done:
+            path = png if len(done) == 1 else png.with_stem(f"{png.stem}-k{each.k}")
+            write_picture(path, both_pictures(each))
+    if as_json:
+        rows = [{"k": each.k, **row} for each in done for row in blocks_table(each).rows]
+        show(Table("", _COLUMNS, rows) if len(done) > 1 else blocks_table(done[0]), as_json)
+        return
+    for each in done:
+        show(blocks_table(each))
 
 
 def partition_command(
     job: Path | None, similarity: str | None, options: PartitionOptions, place: Place
-) -> Partition:
-    """Partition the zoo of a run file, or that of a similarity table alone.
+) -> tuple[Partition, ...]:
+    """Partition the zoo of a run file, or that of a similarity table alone, for each K.
 
     The steps of a run are made up to this one where they are missing; a bare table needs no run,
     but may join a cluster, and its seed is 0 if ``place`` has none.
@@ -87,7 +106,7 @@ def partition_command(
     Raises:
         UserError: If not exactly one of the two is given, or either cannot be used.
     """
-    given = {name: value for name, value in asdict(options).items() if value is not None}
+    given = {name: value for name, value in asdict(options).items() if value not in (None, [])}
     if (job is None) == (similarity is None):
         raise UserError(
             "'zoo-search partition' needs either a run file, such as jobs/digits.yaml, or "
@@ -101,7 +120,7 @@ def partition_command(
         config = load_job(job)
         changed = _settings({**config.partition.model_dump(), **given})
         config = config.model_copy(update={"partition": changed})
-        return pipeline.run(config, until="partition", say=say, **asdict(place)).partition
+        return pipeline.run(config, until="partition", say=say, **asdict(place)).partitions
     from zoo_search.partitions.step import partition_table
     from zoo_search.similarities.table import SimilarityTable
 
@@ -141,8 +160,9 @@ def blocks_table(partition: Partition) -> Table:
     bound = ""
     if partition.upper_bound is not None and partition.gap is not None:
         bound = f", at most {partition.upper_bound:.4f} (gap {partition.gap:.2%})"
+    shifts = f", {len(partition.shifts)} blocks beside these" if partition.shifts else ""
     title = (
         f"{partition.k} sets, objective {partition.objective:.4f}{bound}, sets follow stages: "
-        f"adjusted mutual information {follows_stages(partition):.2f}"
+        f"adjusted mutual information {follows_stages(partition):.2f}{shifts}"
     )
     return Table(title, _COLUMNS, partition.to_dict()["blocks"])

@@ -21,6 +21,7 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from zoo_search.config.entries import HookConfig, Hooks, PlainEntry, VariantConfig, ZooEntry
 from zoo_search.config.section import LATE, UNHASHED, Renamed, Section
@@ -99,10 +100,25 @@ class SimilarityConfig(Section):
         return self
 
 
+def _numbers_of_blocks(given: object) -> object:
+    """Return one number of blocks, or several in order and each once; one of a list is itself."""
+    numbers = given if isinstance(given, list | tuple) else [given]
+    if not numbers or any(type(k) is not int or k < 1 for k in numbers):
+        raise PydanticCustomError(
+            "numbers_of_blocks",
+            "should be the number of blocks of each model, a whole number from 1 up, or a list of "
+            "such numbers, as in [2, 4]",
+        )
+    found = tuple(sorted(set(numbers)))
+    return found[0] if len(found) == 1 else found
+
+
 class PartitionConfig(Section):
     """DeRy Eqs. 2-7; defaults of section 4, and ``one_per_set``."""
 
-    k: Annotated[int, Field(ge=1)] = 4
+    k: Annotated[int | tuple[int, ...], BeforeValidator(_numbers_of_blocks)] = 4
+    """Blocks a model, and sets; or several such numbers: then the models are cut for each of them,
+    and recipes of all are searched. The paper's is 4."""
     eps: Annotated[float, Field(ge=0)] = 0.2
     size: Literal["nodes", "params", "macs"] = "nodes"
     method: Literal["exact", "kl", "random"] = "exact"
@@ -111,10 +127,20 @@ class PartitionConfig(Section):
     """The blocks of a model lie in K different sets, so that every model can stand in at every
     stage: DeRy's own code gives blocks of different stages the similarity 0, which makes its sets
     the stages, as section 4.1 observes. False: Eqs. 3-5 alone, where they may share a set."""
+    shift: Annotated[int, Field(ge=0), LATE] = 0
+    """Nodes by which the ends of a block may move, so that a joint may lie at another cut."""
+    tolerance: Annotated[float, Field(ge=0, allow_inf_nan=False), LATE] = 0.1
+    """How much less similar to the anchor of its set a block with moved ends may be, in S of
+    Eq. 2: a sum of two similarities."""
     certify: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
     """Seconds to spend on a tight upper bound; 0: a fixed number of steps, about a second."""
     workers: Workers = None
     """Ray actors; default: one a CPU."""
+
+    @property
+    def ks(self) -> tuple[int, ...]:
+        """The numbers of blocks, smallest first."""
+        return (self.k,) if isinstance(self.k, int) else self.k
 
 
 class BudgetConfig(Section):
@@ -163,6 +189,9 @@ class SearchConfig(Section):
     """Target images that the least-squares stitches are fitted on."""
     batches: Annotated[int, Field(ge=1)] = 5
     batch_size: Annotated[int, Field(ge=2)] = 32
+    prefixes: Annotated[bool, LATE] = False
+    """Recipes may end after any stage, not only after the last, and the first blocks of each zoo
+    model are scored as the zoo models are. The paper's have one block for each stage."""
     workers: Workers = None
     """Ray actors; default: one a CPU, or one a GPU where there are GPUs."""
     hours: Annotated[Annotated[float, Field(gt=0, allow_inf_nan=False)] | None, UNHASHED, LATE] = (

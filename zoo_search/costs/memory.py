@@ -96,7 +96,8 @@ class MemoryTable:
     def bounds(self, stages: Sequence[Sequence[BlockRef]]) -> dict[Part, int]:
         """Return the least peaks, in bytes, over all layouts in which tensors can come.
 
-        Of the blocks of a space, and of pairs at a joint: of the stitch and the second block.
+        Of the blocks of a space, and of pairs at a joint: of the stitch and the second block, or of
+        the head where the second is an end.
         """
         blocks: dict[Part, int] = {}
         joints: dict[Part, int] = {}
@@ -104,6 +105,12 @@ class MemoryTable:
         for stage, here in enumerate(stages):
             came: dict[BlockRef, set[Placed]] = {}
             for block in here:
+                if block.is_end:
+                    blocks[block], came[block] = 0, set()
+                    for before, layouts in given.items():
+                        tops = [self._top(before.model, before.stop, "target", p) for p in layouts]
+                        joints[before, block] = min(tops, default=0)
+                    continue
                 most: list[int] = []
                 outs: set[Placed] = set()
                 # A block is run on whatever each block before it may give it. Its least peak over
@@ -111,6 +118,7 @@ class MemoryTable:
                 ways: dict[tuple[BlockRef, BlockRef] | None, list[tuple[int, Placed]]] = {
                     (before, block): [self.joint(before, block, placed) for placed in layouts]
                     for before, layouts in given.items()
+                    if not before.is_end
                 }
                 for joint, comes in (ways or {None: [self._image(block)]}).items():
                     peaks = []

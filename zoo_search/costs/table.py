@@ -82,14 +82,24 @@ class CostTable:
 
     def units_of_block(self, block: BlockRef, what: Additive, *, last: bool) -> int:
         """Return a cost of a block in whole units (of time: ns), of the last with a target head."""
+        if block.is_end:
+            return 0
+        own = self.latency.block(block) if what == "latency" else units(self.block(block), what)
+        return own + self.units_of_head(block, what) if last else own
+
+    def units_of_head(self, last: BlockRef, what: Additive) -> int:
+        """Return the same of the target's head on a last block."""
         if what == "latency":
-            head = self.latency.head(block, "target") if last else 0
-            return self.latency.block(block) + head
-        value = units(self.block(block), what)
-        return value + units(self.head(block, "target"), what) if last else value
+            return self.latency.head(last, "target")
+        return units(self.head(last, "target"), what)
 
     def units_of_joint(self, before: BlockRef, after: BlockRef, what: Additive) -> int:
-        """Return the same of a joint; below 0 for parameters that both blocks hold."""
+        """Return the same of a joint; below 0 for parameters that both blocks hold.
+
+        That of a block and an end is the head on the block, that of two ends nothing.
+        """
+        if after.is_end:
+            return 0 if before.is_end else self.units_of_head(before, what)
         if what == "latency":
             return self.latency.stitch(before, after)
         return units(self.joint(before, after), what)

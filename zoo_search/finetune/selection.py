@@ -17,23 +17,27 @@ from zoo_search.networks.recipe import Recipe
 from zoo_search.partitions.result import Partition
 from zoo_search.reassembly import Candidate, best_first, rank, step
 from zoo_search.reassembly.costing import open_space
+from zoo_search.reassembly.space import Space, SpaceUnion
 from zoo_search.zoo import Zoo
 from zoo_search.zoo.load import load_model
+
+OneOrMore = Partition | Sequence[Partition]
 
 _BLOCKS_APART = 2
 """Blocks by which two winners differ, unless they differ in enough of their multiply-adds."""
 
 
 def select_entries(
-    job: JobConfig, store: RunStore, zoo: Zoo, dataset: VisionDataset, partition: Partition
+    job: JobConfig, store: RunStore, zoo: Zoo, dataset: VisionDataset, partition: OneOrMore
 ) -> tuple[list[Entry], Callable[[], list[Entry]]]:
     """Return what is to be fine-tuned, reassemblies first, and what gives further ones of these.
 
-    - ``reassembly``: ``finetune.candidates`` of the best by the first proxy that are no zoo model,
-      each far enough from those before it (:func:`apart`): else all of them would be one and the
+    - ``reassembly``: ``finetune.candidates`` of the best by the first proxy that are of two models
+      or more, each far enough from those before it (:func:`apart`): else all of them would be one and the
       same shot. Each call of what is returned gives as many more, the next best ones.
     - ``single``: all zoo models within the budget, those first whose frozen features classify the
-      training images best (proxy ``probe``). No score finds the best single model with certainty.
+      training images best (proxy ``probe``). Where recipes may end early, the first
+      blocks of a model are among them: they take no reassembling.
     - ``random``: as many feasible recipes of at least two models as winners, drawn uniformly, that
       are not among the reassemblies: the best of so many shots, as the winner is.
     - ``plain``: the architectures of ``finetune.plain``, whatever they cost: with weights under a
@@ -70,7 +74,7 @@ def select_entries(
     places = itertools.count(1)
     chosen = [_reassembly(candidate, next(places)) for candidate in winners]
     if "best_single" in job.finetune.baselines:
-        chosen += _single(job, store, zoo, dataset, candidates)
+        chosen += _single(job, store, zoo, dataset, partition, candidates)
     if "random" in job.finetune.baselines:
         chosen += _random(job, store, zoo, dataset, partition, winners)
 
@@ -137,17 +141,33 @@ def _plain(job: JobConfig, zoo: Zoo) -> list[Entry]:
 
 
 def _single(
-    job: JobConfig, store: RunStore, zoo: Zoo, dataset: VisionDataset, candidates: list[Candidate]
+    job: JobConfig,
+    store: RunStore,
+    zoo: Zoo,
+    dataset: VisionDataset,
+    partition: OneOrMore,
+    candidates: list[Candidate],
 ) -> list[Entry]:
     train = dataset.select("train", seed=job.seed)
     scored = {c.recipe.key: c.scores for c in candidates}
+    space = _space(job, store, zoo, dataset, partition)
+    starts = {str(recipe): recipe for recipe in space.prefixes}
+    networks = {name: Recipe.whole(name, len(model.graph)) for name, model in zoo.items()} | starts
     chosen = []
-    for row in rank(zoo, train, len(dataset.classes), "probe", job, store):
+    for row in rank(zoo, train, len(dataset.classes), "probe", job, store, starts):
         if row["in_budget"] and row["score"] is not None:
-            recipe = Recipe.whole(row["model"], len(zoo[row["model"]].graph))
+            recipe = networks[row["model"]]
             scores = {**scored.get(recipe.key, {}), "probe": row["score"]}
             chosen.append(Entry(row["model"], "single", recipe, scores))
     return chosen
+
+
+def _space(
+    job: JobConfig, store: RunStore, zoo: Zoo, dataset: VisionDataset, partition: OneOrMore
+) -> Space | SpaceUnion:
+    """Return the recipes that the search chose from."""
+    classes, early = len(dataset.classes), job.search.prefixes
+    return open_space(partition, zoo, classes, job.budget, store, early)
 
 
 def _random(
@@ -155,14 +175,14 @@ def _random(
     store: RunStore,
     zoo: Zoo,
     dataset: VisionDataset,
-    partition: Partition,
+    partition: OneOrMore,
     winners: list[Candidate],
 ) -> list[Entry]:
-    space = open_space(partition, zoo, len(dataset.classes), job.budget, store)
+    space = _space(job, store, zoo, dataset, partition)
     taken = {c.recipe.key for c in winners}
-    # Each zoo model is at most one recipe of the space.
+    # Each zoo model, and each start of one, is at most one recipe of the space.
     count = job.finetune.winners
-    drawn = space.sample(count + len(taken) + len(zoo), job.seed)
+    drawn = space.sample(count + len(taken) + len(zoo) + len(space.prefixes), job.seed)
     free = [r for r in drawn if r.key not in taken and len(r.runs) > 1]
     names = ["random recipe", *(f"random recipe {n}" for n in range(2, count + 1))]
     return [Entry(name, "random", recipe, {}) for name, recipe in zip(names, free, strict=False)]

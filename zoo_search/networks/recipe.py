@@ -44,12 +44,28 @@ class BlockRef:
         """Return whether ``other`` follows this block in their own model."""
         return self.model == other.model and self.stop == other.start
 
+    @classmethod
+    def end(cls, stage: int) -> BlockRef:
+        """Return what stands at a stage behind the last block of a recipe: no block at all.
+
+        It has no part in a :class:`Recipe`, and lets recipes of fewer blocks be written with one
+        entry a stage, as samplers and the integer program want them.
+        """
+        return cls("", stage, stage)
+
+    @property
+    def is_end(self) -> bool:
+        """Whether this is no block, but an end (:meth:`end`)."""
+        return not self.model
+
     def __str__(self) -> str:
-        return f"{self.model}[{self.start},{self.stop})"
+        return "end" if self.is_end else f"{self.model}[{self.start},{self.stop})"
 
 
 Part = BlockRef | tuple[BlockRef, BlockRef]
-"""A block, or a joint: the pair of blocks at it. The cost of a recipe is the sum of theirs."""
+"""A block, or a joint: the pair of blocks at it. The cost of a recipe is the sum of theirs.
+
+Where recipes may end early, the pair of a last block and an end stands for the head on it."""
 
 
 @dataclass(frozen=True)

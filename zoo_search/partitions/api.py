@@ -8,6 +8,7 @@ from zoo_search.partitions.executor import InProcess
 from zoo_search.partitions.problem.definition import from_table
 from zoo_search.partitions.result import Partition
 from zoo_search.partitions.search import find_partition
+from zoo_search.partitions.shifts import with_shifts
 
 if TYPE_CHECKING:
     from zoo_search.similarities.table import SimilarityTable
@@ -23,6 +24,8 @@ def partition(
     size: str = "nodes",
     one_per_set: bool = True,
     certify: float = 0.0,
+    shift: int = 0,
+    tolerance: float = 0.1,
 ) -> Partition:
     """Cut every model of a similarity table into K blocks and group the blocks into K sets.
 
@@ -51,10 +54,14 @@ def partition(
         certify: Seconds to spend on a tight upper bound; it ends earlier where the bound meets
             the objective. 0: some 300 steps, a second or so; a zoo of hundreds of models gets a
             simple bound.
+        shift: Nodes by which the ends of a block may move; then ``shifts`` of the partition holds
+            the blocks that stand beside its own (:func:`zoo_search.partitions.shifts.with_shifts`).
+        tolerance: How much less similar to the anchor of its set such a block may be.
 
     Raises:
         UserError: If an argument is out of range, a model has fewer than ``k`` nodes, or no
             partition meets the size limit: the message gives the smallest eps that works.
     """
     problem = from_table(table, k=k, eps=eps, size=size, one_per_set=one_per_set)
-    return find_partition(problem, method, seed, restarts, certify, InProcess(problem))
+    found = find_partition(problem, method, seed, restarts, certify, InProcess(problem))
+    return with_shifts(found, table, shift, tolerance)

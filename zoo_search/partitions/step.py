@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from zoo_search.core.progress import progress
 from zoo_search.partitions.executor import OnHosts
 from zoo_search.partitions.problem.definition import from_table
+from zoo_search.partitions.result import to_plain
 from zoo_search.partitions.search import find_partition
+from zoo_search.partitions.shifts import with_shifts
 
 if TYPE_CHECKING:
     from zoo_search.cluster.hosts import Hosts
@@ -25,21 +27,21 @@ def solve(
     seed: int,
     store: RunStore,
     hosts: Hosts | None = None,
-) -> Partition:
+) -> tuple[Partition, ...]:
     """Partition the zoo of a similarity table and write ``partition.json``.
 
     Raises:
         UserError: As :func:`partition_table`.
     """
-    result = partition_table(table, config, seed, hosts)
-    store.write_json(ARTIFACT, result.to_dict())
-    return result
+    found = partition_table(table, config, seed, hosts)
+    store.write_json(ARTIFACT, to_plain(found))
+    return found
 
 
 def partition_table(
     table: SimilarityTable, config: PartitionConfig, seed: int, hosts: Hosts | None = None
-) -> Partition:
-    """Partition the zoo of a similarity table, with progress.
+) -> tuple[Partition, ...]:
+    """Partition the zoo of a similarity table for each number of blocks, with progress.
 
     Restarts run on the connected Ray cluster if what is left of them takes longer than processes
     need to start, else in this process. The sets are the same, bit for bit.
@@ -47,12 +49,18 @@ def partition_table(
     Without the processes of a run as ``hosts`` some are started and ended here.
 
     Raises:
-        UserError: As :func:`zoo_search.partitions.api.partition`.
+        UserError: As :func:`zoo_search.partitions.api.partition`; for whichever number of blocks,
+            before any is partitioned.
     """
-    problem = from_table(
-        table, k=config.k, eps=config.eps, size=config.size, one_per_set=config.one_per_set
-    )
-    with OnHosts(problem, config.workers, hosts) as executor:
-        return find_partition(
-            problem, config.method, seed, config.restarts, config.certify, executor, progress
-        )
+    problems = [
+        from_table(table, k=k, eps=config.eps, size=config.size, one_per_set=config.one_per_set)
+        for k in config.ks
+    ]
+    found = []
+    for problem in problems:
+        with OnHosts(problem, config.workers, hosts) as executor:
+            made = find_partition(
+                problem, config.method, seed, config.restarts, config.certify, executor, progress
+            )
+        found.append(with_shifts(made, table, config.shift, config.tolerance))
+    return tuple(found)

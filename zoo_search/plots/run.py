@@ -27,9 +27,12 @@ def candidate_picture(
     looks = (
         ("reassembly", "reassembly", 26, "o", "#8fa9cc"),
         ("zoo", "zoo model", 44, "D", PALETTE[1]),
+        ("part", "start of a zoo model", 34, "d", PALETTE[2]),
     )
     for kind, label, size, marker, colour in looks:
         rows = [row for row in candidates if row.kind == kind]
+        if kind == "part" and not rows:
+            continue
         axes.scatter(
             [row.macs / 1e6 for row in rows],
             [row.scores[proxy] for row in rows],

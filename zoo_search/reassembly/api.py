@@ -23,7 +23,7 @@ from zoo_search.reassembly.journal import StudyPlace
 from zoo_search.reassembly.proxies import find_proxies
 from zoo_search.reassembly.samplers import SAMPLERS
 from zoo_search.reassembly.scoring import Scoring, ScoringTask, check_hooks
-from zoo_search.reassembly.space.space import Space
+from zoo_search.reassembly.space.space import Space, SpaceUnion, make_space
 
 if TYPE_CHECKING:
     from zoo_search.cluster.hosts import Hosts
@@ -43,7 +43,7 @@ class SearchResult:
 
 
 def search(
-    parts: Partition,
+    parts: Partition | Sequence[Partition],
     zoo: Models,
     target: Subset | tuple[Tensor, Tensor],
     budget: Budget | None = None,
@@ -58,6 +58,7 @@ def search(
     batch_size: int = 32,
     workers: int | None = None,
     seed: int = 0,
+    prefixes: bool = False,
 ) -> list[Candidate]:
     """Score reassemblies of a partition within a budget; best first, then those that failed.
 
@@ -65,7 +66,7 @@ def search(
     Ray (:func:`zoo_search.cluster.connection.connect`).
 
     Args:
-        parts: Partition of the zoo.
+        parts: Partition of the zoo, or several, whose recipes are searched together.
         zoo: Models by name: of a zoo, or their line graphs alone.
         target: Training images: a data subset, or raw images uint8 ``[N, 3, H, W]`` with labels
             ``[N]``.
@@ -82,6 +83,8 @@ def search(
         batch_size: Images a batch.
         workers: Ray actors; default: one a CPU, or one a GPU.
         seed: Seed of everything.
+        prefixes: Recipes may end after any stage, and the first blocks of each model are scored on
+            top as the models are.
 
     Raises:
         UserError: If a name is unknown, no recipe is feasible, or there are too few images.
@@ -90,7 +93,8 @@ def search(
     images, labels = load_target(target, zoo, max(fit_images, scoring.batch_images))
     if num_classes is None:
         num_classes = int(labels.max()) + 1 if isinstance(target, tuple) else len(target.classes)
-    space = Space(parts, CostTable(zoo, num_classes), budget or Budget())
+    costs = CostTable(zoo, num_classes)
+    space = make_space(parts, costs, budget or Budget(), early=prefixes)
     task = ScoringTask(dict(Parents(zoo)), images, labels, num_classes, scoring)
     with tempfile.TemporaryDirectory(prefix="zoo-search-") as folder:
         place = StudyPlace(Path(folder) / "study.journal")
@@ -100,7 +104,7 @@ def search(
 
 
 def run_search(
-    space: Space,
+    space: Space | SpaceUnion,
     task: ScoringTask,
     trials: int,
     sampler: str,

@@ -24,7 +24,7 @@ _COLUMNS = {
 _MEASURED = {"latency_ms": "float64", "memory": "int64"}
 _TEXTS = ("recipe", "init")
 
-Kind = Literal["reassembly", "zoo"]
+Kind = Literal["reassembly", "zoo", "part"]
 State = Literal["complete", "failed"]
 
 Report = Mapping[str, Any]
@@ -49,7 +49,8 @@ class Candidate:
     Attributes:
         id: Number in the run, in the order in which candidates were proposed.
         recipe: What it is.
-        kind: ``"zoo"`` for a zoo model with a new head, else ``"reassembly"``.
+        kind: ``"zoo"`` for a zoo model with a new head, ``"part"`` for the first blocks of one,
+            else ``"reassembly"``.
         params: Parameters.
         macs: Multiply-adds for one image.
         scores: Score by proxy; a proxy that failed is missing.

@@ -7,6 +7,7 @@ first, so that a recipe does not drift over a limit from one measurement to the 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -20,8 +21,8 @@ from zoo_search.costs.table import CostTable
 from zoo_search.networks.assemble import assemble
 from zoo_search.networks.parents import Models, Parents
 from zoo_search.partitions.result import Partition
-from zoo_search.reassembly.space.choices import left_out_in_words
-from zoo_search.reassembly.space.space import Space
+from zoo_search.reassembly.space.choices import Scope, left_out_in_words
+from zoo_search.reassembly.space.space import Space, SpaceUnion, make_space
 
 LATENCY = "latency.json"
 _CHECKED = 5  # recipes that are built to tell the error of the additive model
@@ -33,10 +34,19 @@ def budget_of(config: BudgetConfig) -> Budget:
 
 
 def open_space(
-    partition: Partition, zoo: Models, num_classes: int, config: BudgetConfig, store: RunStore
-) -> Space:
-    """Return the recipes that a run's partition and its section ``budget`` allow."""
-    return Space(partition, cost_table(zoo, num_classes, config, store), budget_of(config))
+    partitions: Partition | Sequence[Partition],
+    zoo: Models,
+    num_classes: int,
+    config: BudgetConfig,
+    store: RunStore,
+    early: bool = False,
+) -> Space | SpaceUnion:
+    """Return the recipes that a run's partitions and its section ``budget`` allow.
+
+    ``early`` is ``search.prefixes``: recipes may end after any stage.
+    """
+    costs = cost_table(zoo, num_classes, config, store)
+    return make_space(partitions, costs, budget_of(config), early=early)
 
 
 def cost_table(
@@ -55,7 +65,9 @@ def cost_table(
     return CostTable(parents, num_classes, config.measure, latency)
 
 
-def measure_costs(space: Space, zoo: Models, seed: int, store: RunStore) -> dict[str, Any]:
+def measure_costs(
+    space: Space | SpaceUnion, zoo: Models, seed: int, store: RunStore
+) -> dict[str, Any]:
     """Measure what the space needs, keep it, and say what the user should know of it.
 
     That is which models the licences leave out, and how far the additive model of latency is off;
@@ -98,14 +110,19 @@ def measure_costs(space: Space, zoo: Models, seed: int, store: RunStore) -> dict
     return facts
 
 
-def _measure_all(space: Space) -> None:
-    joints = list(itertools.chain(*space.joints))
-    with progress("measuring latency", len(space.sets) + len(joints)) as bar:
-        for stage, blocks in enumerate(space.stages):
-            for block in blocks:
-                space.costs.units_of_block(block, "latency", last=stage == space.k - 1)
-                bar.advance()
-        for before, after in joints:
+def _measure_all(space: Scope) -> None:
+    blocks = {
+        (block, stage == part.k - 1)
+        for part in space.parts
+        for stage, options in enumerate(part.stages)
+        for block in options
+    }
+    joints = {pair for part in space.parts for pair in itertools.chain(*part.joints)}
+    with progress("measuring latency", len(blocks) + len(joints)) as bar:
+        for block, last in sorted(blocks):
+            space.costs.units_of_block(block, "latency", last=last)
+            bar.advance()
+        for before, after in sorted(joints):
             space.costs.units_of_joint(before, after, "latency")
             bar.advance()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TypedDict
 
 from zoo_search.config import JobConfig
@@ -34,8 +35,11 @@ def rank(
     proxy: str,
     job: JobConfig,
     store: RunStore | None = None,
+    parts: Mapping[str, Recipe] | None = None,
 ) -> list[RankedModel]:
     """Return the zoo models by a training-free score on target images, best first.
+
+    ``parts`` are other recipes of one model each, by name, that are ranked among them.
 
     Models of equal scores come in the order of the zoo, those without a score last. The run file's
     budget, seed and search batches count; the store may hold latencies measured before.
@@ -53,8 +57,8 @@ def rank(
     budget = budget_of(job.budget)
     costs = cost_table(parents, num_classes, job.budget, store).measuring(budget.measures)
     rows = []
-    for name, parent in parents.items():
-        recipe = Recipe.whole(name, len(parent.graph))
+    models = {name: Recipe.whole(name, len(parent.graph)) for name, parent in parents.items()}
+    for name, recipe in (models | dict(parts or {})).items():
         outcome, cost = scorer(recipe), costs.cost(recipe)
         rows.append(
             RankedModel(
@@ -62,7 +66,8 @@ def rank(
                 score=outcome.scores.get(proxy),
                 params=cost.params,
                 macs=cost.macs,
-                in_budget=budget.admits(cost) and budget.licensed(parent.license),
+                in_budget=budget.admits(cost)
+                and budget.licensed(parents[recipe.blocks[0].model].license),
                 reason=outcome.reason,
             )
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,7 +42,7 @@ _KEEP_SECONDS = 30.0
 
 
 def run(
-    partition: Partition,
+    partitions: Partition | Sequence[Partition],
     zoo: Zoo,
     subset: Subset,
     num_classes: int,
@@ -61,11 +61,11 @@ def run(
         config.fit_images, config.batches, config.batch_size, job.seed,
     )  # fmt: skip
     images, labels = load_target(subset, zoo, max(config.fit_images, scoring.batch_images))
-    space = open_space(partition, zoo, num_classes, job.budget, store)
+    space = open_space(partitions, zoo, num_classes, job.budget, store, config.prefixes)
     facts = measure_costs(space, zoo, job.seed, store)
     keeper = stitch_files(store, zoo, subset.fingerprint, config.fit_images)
     task = ScoringTask(dict(Parents(zoo)), images, labels, num_classes, scoring, keeper)
-    made_from = _made_from(partition, zoo, subset, job)
+    made_from = _made_from(partitions, zoo, subset, job)
     with _local_journal(store) as (journal, keep):
         place = StudyPlace(journal, made_from, config.storage, job.name)
         found = run_search(
@@ -124,14 +124,20 @@ def _local_journal(store: RunStore) -> Iterator[tuple[Path, Callable[[], None]]]
                 store.write_bytes(JOURNAL, path.read_bytes())
 
 
-def _made_from(partition: Partition, zoo: Zoo, subset: Subset, job: JobConfig) -> str:
+def _made_from(
+    partitions: Partition | Sequence[Partition], zoo: Zoo, subset: Subset, job: JobConfig
+) -> str:
     """Return the hash of everything that decides on the scores."""
+    given = partitions if isinstance(partitions, Sequence) else [partitions]
     search = job.search.identity(without=("trials",))
     return fingerprint(
         [
             _STUDY_FORMAT,
             {name: model.identity for name, model in zoo.items()},
-            [[b.model, b.start, b.stop, b.stage, b.set] for b in partition.blocks],
+            *(
+                [[b.model, b.start, b.stop, b.stage, b.set] for b in (*p.blocks, *p.shifts)]
+                for p in given
+            ),
             [subset.fingerprint, job.seed],
             search,
             hooks_identity(job.init, "candidate"),

@@ -9,16 +9,16 @@ import json
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 
-from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from zoo_search.networks.recipe import Recipe
 from zoo_search.reassembly.candidates import Candidate, Kind, Outcome, State, decode, encode
 from zoo_search.reassembly.journal import StudyPlace, open_study
 from zoo_search.reassembly.samplers import SAMPLERS
-from zoo_search.reassembly.samplers.categories import distributions, params_of
+from zoo_search.reassembly.samplers.categories import choices_of
+from zoo_search.reassembly.samplers.spread import SpreadSampler
 from zoo_search.reassembly.scoring import Scoring
-from zoo_search.reassembly.space.space import Space
+from zoo_search.reassembly.space.space import Space, SpaceUnion
 
 
 @dataclass(frozen=True)
@@ -35,23 +35,33 @@ class SearchStudy:
 
     A candidate enters the study when it is told, in one piece, so a process that is killed leaves
     no half of one. What was being scored then is noted in the study beforehand, and asked for
-    again by whoever goes on. The study maximises the first proxy; the zoo models within the budget
-    come before the ``trials`` reassemblies.
+    again by whoever goes on. The study maximises the first proxy; the zoo models within the budget,
+    and their first blocks where recipes may end early, come before the ``trials`` reassemblies.
 
     Raises:
         UserError: If no recipe is feasible, or a name or the storage is wrong.
     """
 
     def __init__(
-        self, space: Space, scoring: Scoring, trials: int, sampler: str, place: StudyPlace
+        self,
+        space: Space | SpaceUnion,
+        scoring: Scoring,
+        trials: int,
+        sampler: str,
+        place: StudyPlace,
     ) -> None:
         self.space = space
         self.proxy = next(iter(scoring.proxies))
         self._conditions = scoring.conditions()
-        self._zoo = {recipe.key for recipe in space.zoo}
-        self._distributions: dict[str, BaseDistribution] = dict(distributions(space))
-        make = SAMPLERS.get(sampler, "search.sampler")
-        self._sampler = make(space, trials + len(self._zoo), scoring.seed)
+        singles = (*space.zoo, *space.prefixes)
+        self._kinds: dict[str, Kind] = {recipe.key: "part" for recipe in space.prefixes}
+        self._kinds |= {recipe.key: "zoo" for recipe in space.zoo}
+        make, wanted = SAMPLERS.get(sampler, "search.sampler"), trials + len(self._kinds)
+        self._sampler = (
+            make(space, wanted, scoring.seed)
+            if isinstance(space, Space)
+            else SpreadSampler(make, space, wanted, scoring.seed)
+        )
         self._study = open_study(place)
         self._study.set_user_attr("proxies", list(scoring.proxies))
         self._taken: dict[str, Recipe] = {}
@@ -62,7 +72,7 @@ class SearchStudy:
             score = trial.values[0] if trial.values else None
             self._sampler.tell(recipe, score, space.cost(recipe))
         asked = [Recipe.from_any(r) for r in self._study.user_attrs.get("asked", [])]
-        first = {r.key: r for r in (*space.zoo, *asked) if r.key not in self._taken}
+        first = {r.key: r for r in (*singles, *asked) if r.key not in self._taken}
         self._first = list(first.values())
         self._numbers: int = max((t.user_attrs["number"] for t in done), default=-1) + 1
         self._left: int = trials - sum(t.user_attrs["kind"] == "reassembly" for t in done)
@@ -72,14 +82,14 @@ class SearchStudy:
     @property
     def expected(self) -> int:
         """How many more recipes will be asked for, at most."""
-        return sum(r.key in self._zoo for r in self._first) + max(self._left, 0)
+        return sum(r.key in self._kinds for r in self._first) + max(self._left, 0)
 
     def ask(self) -> Asked | None:
         """Return the next recipe to score, or None if there is none left."""
         recipe = self._next()
         if recipe is None:
             return None
-        kind: Kind = "zoo" if recipe.key in self._zoo else "reassembly"
+        kind = self._kinds.get(recipe.key, "reassembly")
         self._left -= kind == "reassembly"
         self._taken[recipe.key] = recipe
         self._pending[recipe.key] = recipe
@@ -105,7 +115,7 @@ class SearchStudy:
     def _next(self) -> Recipe | None:
         """Return a zoo model, what a killed process had asked for, or what the sampler proposes."""
         for place, recipe in enumerate(self._first):
-            if recipe.key in self._zoo or self._left > 0:
+            if recipe.key in self._kinds or self._left > 0:
                 return self._first.pop(place)
         return self._sampler.next(self._taken) if self._left > 0 else None
 
@@ -120,6 +130,7 @@ class SearchStudy:
     def _trial(self, asked: Asked, outcome: Outcome, score: float | None) -> FrozenTrial:
         """Return a candidate as a trial: its plain values as attributes, and what is shown."""
         recipe, cost = asked.recipe, self.space.cost(asked.recipe)
+        choices = choices_of(self.space, recipe)
         state: State = "failed" if score is None else "complete"
         candidate = Candidate(
             asked.number, recipe, asked.kind, state=state, **asdict(cost), **vars(outcome)
@@ -139,8 +150,8 @@ class SearchStudy:
         trial = create_trial(
             state=TrialState.FAIL if score is None else TrialState.COMPLETE,
             values=None if score is None else [score, gmacs],
-            params=params_of(recipe),
-            distributions=self._distributions,
+            params={name: choice for name, (choice, _) in choices.items()},
+            distributions={name: among for name, (_, among) in choices.items()},
             user_attrs=attrs,
         )
         if trial.datetime_complete is not None:

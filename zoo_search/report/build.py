@@ -44,14 +44,14 @@ def build(store: RunStore) -> str:
 
 def _facts(store: RunStore) -> dict[str, object]:
     from zoo_search.partitions.agreement import follows_stages
-    from zoo_search.partitions.result import Partition
+    from zoo_search.partitions.result import load_partitions
     from zoo_search.plots.heatmap import heat_map
     from zoo_search.plots.sets import partition_picture, restarts_picture
     from zoo_search.similarities.table import SimilarityTable
 
     job, told, ranked = read_job(store), Winners.read(store), ranking(store)
     table = SimilarityTable.load(store.path("similarity.parquet"))
-    partition = Partition.load(store.path("partition.json"))
+    partitions = load_partitions(store.path("partition.json"))
     nodes = {name: len(model.cuts) - 1 for name, model in table.models.items()}
     results, right = best_first(told.results), right_of(store, told.results)
     intervals = {name: estimate(each.astype(np.float64)) for name, each in right.items()}
@@ -59,8 +59,6 @@ def _facts(store: RunStore) -> dict[str, object]:
     names = {result.recipe.key: result.name for result in results}
     pictures = {
         "similarity": heat_map(table),
-        "partition": partition_picture(partition, nodes),
-        "restarts": restarts_picture(partition),
         "candidates": run.candidate_picture(ranked.scored, ranked.proxy, names),
         "curves": run.curve_picture(told.results),
         "accuracies": winners.accuracy_picture(_points(results, intervals)),
@@ -87,15 +85,24 @@ def _facts(store: RunStore) -> dict[str, object]:
         "winners": told,
         "ranked": ranked,
         "zoo": store.read_json("zoo.json"),
-        "partition": partition,
-        "follows_stages": follows_stages(partition),
+        "partitions": [
+            {
+                "partition": partition,
+                "follows_stages": follows_stages(partition),
+                "sets": _as_url(partition_picture(partition, nodes)),
+                "restarts": _as_url(restarts_picture(partition)),
+            }
+            for partition in partitions
+        ],
         "steps": store.manifest(),
         "folder": store.url,
-        "pictures": {
-            name: f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
-            for name, svg in pictures.items()
-        },
+        "pictures": {name: _as_url(svg) for name, svg in pictures.items()},
     }
+
+
+def _as_url(svg: bytes) -> str:
+    """Return a picture as a URL that holds it."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
 
 
 def _points(results: Sequence[Result], intervals: Mapping[str, Estimate]) -> list[winners.Point]:

@@ -188,10 +188,17 @@ class Run:
 
     @property
     def partition(self) -> Partition:
-        """The sets, once the step ``partition`` is made."""
+        """The sets, once the step ``partition`` is made, where it is made for one K alone."""
         from zoo_search.partitions.result import Partition
 
         return Partition.load(self.store.path("partition.json"))
+
+    @property
+    def partitions(self) -> tuple[Partition, ...]:
+        """The sets for each number of blocks, once the step ``partition`` is made."""
+        from zoo_search.partitions.result import load_partitions
+
+        return load_partitions(self.store.path("partition.json"))
 
 
 def check_names(job: JobConfig) -> None:

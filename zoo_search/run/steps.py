@@ -100,7 +100,7 @@ def _make_candidates(run: Run) -> Sequence[str]:
 
     run.connect()
     train, classes = run.dataset.select("train", seed=run.job.seed), len(run.dataset.classes)
-    step.run(run.partition, run.zoo, train, classes, run.job, run.store, run.hosts)
+    step.run(run.partitions, run.zoo, train, classes, run.job, run.store, run.hosts)
     return ["candidates.parquet"]
 
 
@@ -109,7 +109,7 @@ def _make_winners(run: Run) -> Sequence[str]:
 
     run.connect()
     entries, more = selection.select_entries(
-        run.job, run.store, run.zoo, run.dataset, run.partition
+        run.job, run.store, run.zoo, run.dataset, run.partitions
     )
     results = step.run(
         entries, run.zoo, run.dataset, run.job, run.store,

@@ -1,4 +1,4 @@
-"""All recipes of a partition."""
+"""All recipes of a partition, or of several."""
 
 import itertools
 
@@ -6,14 +6,33 @@ from zoo_search.costs import Budget, Cost, CostTable
 from zoo_search.networks import BlockRef, Recipe
 
 
-def every_recipe(partition, costs: CostTable) -> dict[Recipe, Cost]:
-    """Every choice of one block a stage and a set, with its cost."""
-    stages = [[b for b in partition.blocks if b.stage == s] for s in range(partition.k)]
+def every_recipe(partition, costs: CostTable, *, early: bool = False) -> dict[Recipe, Cost]:
+    """Every choice of one block a stage and a set, with its cost; of the first stages, too.
+
+    Where blocks may be moved, one model's blocks in a row are neighbours.
+    """
+    blocks = [*partition.blocks, *partition.shifts]
+    stages = [[b for b in blocks if b.stage == s] for s in range(partition.k)]
     found = {}
-    for blocks in itertools.product(*stages):
-        if len({b.set for b in blocks}) == partition.k:
-            recipe = Recipe(tuple(BlockRef(b.model, b.start, b.stop) for b in blocks))
-            found[recipe] = costs.cost(recipe)
+    for stop in range(1 if early else partition.k, partition.k + 1):
+        for blocks in itertools.product(*stages[:stop]):
+            skips = any(
+                a.model == b.model and a.stop != b.start for a, b in itertools.pairwise(blocks)
+            )
+            if len({b.set for b in blocks}) == stop and not (partition.shifts and skips):
+                recipe = Recipe(tuple(BlockRef(b.model, b.start, b.stop) for b in blocks))
+                found[recipe] = costs.cost(recipe)
+    return found
+
+
+def every_network(
+    partitions, costs: CostTable, *, early: bool = False
+) -> dict[str, dict[Recipe, Cost]]:
+    """The recipes of several partitions by the key of the network that they are."""
+    found: dict[str, dict[Recipe, Cost]] = {}
+    for partition in partitions:
+        for recipe, cost in every_recipe(partition, costs, early=early).items():
+            found.setdefault(recipe.key, {})[recipe] = cost
     return found
 
 

@@ -3,7 +3,6 @@
 from reassembly.space.every_recipe import every_recipe
 
 from zoo_search.costs import Budget
-from zoo_search.networks import Recipe
 from zoo_search.reassembly import Space
 from zoo_search.testing.small import partition_of
 
@@ -12,12 +11,12 @@ def test_counts_are_exact_without_limits_and_close_with_them(partition, costs):
     everything = every_recipe(partition, costs)
     free = Space(partition, costs, Budget())
     assert free._counts.total == len(everything)
-    assert set(free._counts.all()) == {recipe.blocks for recipe in everything}
+    assert sorted(free._counts.all()) == sorted(recipe.runs for recipe in everything)
     assert str(free.count()) == str(len(everything))
     macs = sorted(cost.macs for cost in everything.values())
     tight = Space(partition, costs, Budget(max_macs=macs[len(macs) // 4]))
     feasible = set(tight.enumerate())
-    counted = {Recipe(blocks) for blocks in tight._counts.all()}
+    counted = {tight.recipe_of(runs) for runs in tight._counts.all()}
     assert feasible <= counted
     assert len(counted) <= 1.1 * len(feasible)
     assert tight._counts.total == len(counted)

@@ -3,6 +3,7 @@
 import itertools
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from reassembly.space.every_recipe import brute_force, every_recipe
@@ -32,6 +33,21 @@ def random_partition(zoo, rng: random.Random) -> Partition:
     return partition_of(k, blocks)
 
 
+def with_random_shifts(partition: Partition, zoo, rng: random.Random) -> Partition:
+    """Some blocks may be moved, each end by a node; none is one of another stage."""
+    own = {(b.model, b.start, b.stop) for b in partition.blocks}
+    found = {}
+    for block in partition.blocks:
+        total = len(zoo[block.model].graph)
+        starts = {block.start} if block.start == 0 else {block.start, block.start + 1}
+        stops = {block.stop} if block.stop == total else {block.stop - 1, block.stop}
+        for start, stop in itertools.product(sorted(starts), sorted(stops)):
+            place = (block.model, start, stop)
+            if start < stop and place not in own and rng.random() < 0.5:
+                found.setdefault(place, replace(block, start=start, stop=stop))
+    return replace(partition, shifts=tuple(found.values()))
+
+
 def random_budget(everything: dict[Recipe, Cost], rng: random.Random) -> Budget:
     """Limits between the costs that there are, each with even odds; now and then a licence list."""
 
@@ -53,19 +69,20 @@ def random_budget(everything: dict[Recipe, Cost], rng: random.Random) -> Budget:
     )
 
 
+@pytest.mark.parametrize("early", [False, True])
 @pytest.mark.parametrize("seed", range(24))
-def test_a_space_is_what_brute_force_finds(zoo, costs, seed):
+def test_a_space_is_what_brute_force_finds(zoo, costs, seed, early):
     rng = random.Random(seed)
     partition = random_partition(zoo, rng)
-    everything = every_recipe(partition, costs)
+    everything = every_recipe(partition, costs, early=early)
     if not everything:
         with pytest.raises(UserError, match="allows no recipe at all"):
             Space(partition, costs, Budget()).sample(1)
         return
-    assert Space(partition, costs, Budget()).count().number == len(everything)
+    assert Space(partition, costs, Budget(), early=early).count().number == len(everything)
     budget = random_budget(everything, rng)
     feasible = brute_force(everything, budget)
-    space = Space(partition, costs, budget)
+    space = Space(partition, costs, budget, early=early)
     if not feasible:
         with pytest.raises(UserError, match=r"No recipe is within|allows no recipe"):
             space.cheapest()
@@ -84,7 +101,7 @@ def test_a_space_is_what_brute_force_finds(zoo, costs, seed):
     found = space.nearest_to(given)
 
     def distance(recipe: Recipe) -> tuple[int, int]:
-        changed = sum(a != b for a, b in zip(recipe.blocks, given.blocks, strict=True))
+        changed = sum(a != b for a, b in itertools.zip_longest(recipe.blocks, given.blocks))
         return changed, costs.cost(recipe).macs
 
     assert distance(found) == min(map(distance, feasible))

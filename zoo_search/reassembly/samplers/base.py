@@ -8,7 +8,7 @@ from typing import ClassVar, Protocol
 
 from zoo_search.costs.budget import Cost
 from zoo_search.networks.recipe import Recipe
-from zoo_search.reassembly.space.space import Space
+from zoo_search.reassembly.space.space import Feasible, Space
 
 
 class Sampler(Protocol):
@@ -38,7 +38,7 @@ class UniformSampler:
         UserError: If no recipe is feasible.
     """
 
-    def __init__(self, space: Space, wanted: int, seed: int) -> None:
+    def __init__(self, space: Feasible, wanted: int, seed: int) -> None:
         self._sample = space.sample(wanted, seed)
 
     def next(self, taken: Mapping[str, Recipe]) -> Recipe | None:

@@ -1,14 +1,19 @@
-"""A recipe as one categorical choice a stage, as Optuna sees it."""
+"""A recipe as one categorical choice a stage, as Optuna sees it.
+
+Where recipes may end early, ``end`` is one more choice; what stands behind the first counts for
+nothing.
+"""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
 from optuna.distributions import CategoricalDistribution
 
 from zoo_search.networks.recipe import Recipe
-from zoo_search.reassembly.space.choices import Choices
+from zoo_search.reassembly.space.choices import Choices, Scope
 
 
 def distributions(choices: Choices) -> dict[str, CategoricalDistribution]:
@@ -21,17 +26,46 @@ def distributions(choices: Choices) -> dict[str, CategoricalDistribution]:
 
 def recipe_of(choices: Choices, params: Mapping[str, object]) -> Recipe:
     """Return the recipe that a choice at each stage means."""
-    return choices.recipe(
-        [
-            next(block for block in options if str(block) == params[f"stage {stage}"])
-            for stage, options in enumerate(choices.stages)
-        ]
+    chosen = (
+        next(block for block in options if str(block) == params[f"stage {stage}"])
+        for stage, options in enumerate(choices.stages)
     )
+    return choices.recipe(list(itertools.takewhile(lambda block: not block.is_end, chosen)))
 
 
-def params_of(recipe: Recipe) -> dict[str, str]:
-    """Return the choice at each stage that a recipe of one block a stage means."""
-    return {f"stage {stage}": str(block) for stage, block in enumerate(recipe.blocks)}
+def params_of(choices: Choices, recipe: Recipe) -> dict[str, str]:
+    """Return the choice at each stage that a recipe of these choices means."""
+    blocks = choices.filled(recipe.blocks)
+    return {f"stage {stage}": str(block) for stage, block in enumerate(blocks)}
+
+
+def choices_of(scope: Scope, recipe: Recipe) -> dict[str, tuple[str, CategoricalDistribution]]:
+    """Return the choices that a recipe means, by name, each with what there was to choose from.
+
+    Of several partitions the first one that holds it is a choice of its own, by its number of
+    stages, and gives the names of the others.
+    """
+    if isinstance(scope, Choices):
+        among = distributions(scope)
+        return {name: (choice, among[name]) for name, choice in params_of(scope, recipe).items()}
+    names = [f"partition {place}, k {part.k}" for place, part in enumerate(scope.parts)]
+    place = part_of(scope, recipe)
+    inside = choices_of(scope.parts[place], recipe)
+    return {
+        "partition": (names[place], CategoricalDistribution(names)),
+        **{f"{names[place]}, {name}": choice for name, choice in inside.items()},
+    }
+
+
+def part_of(scope: Scope, recipe: Recipe) -> int:
+    """Return the index of the first partition that has these very blocks, one a stage."""
+    return next(
+        index
+        for index, part in enumerate(scope.parts)
+        if (len(recipe.blocks) == part.k or part.early)
+        and len(recipe.blocks) <= part.k
+        and all(map(list.__contains__, part.stages, recipe.blocks))
+    )
 
 
 def draw_seed(seed: int, taken: int) -> int:

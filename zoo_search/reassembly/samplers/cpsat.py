@@ -61,7 +61,7 @@ class CpSatSampler(LearningSampler):
         """Return the surrogate of all that was told."""
         if self._surrogate is not None:
             return self._surrogate
-        recipes = [recipe.blocks for recipe, _ in self._scores]
+        recipes = [self.space.filled(recipe.blocks) for recipe, _ in self._scores]
         scores = [score for _, score in self._scores]
         first = _milestone(len(scores))
         if self._penalty is None or first != self._chosen_at:

@@ -98,4 +98,4 @@ class _Evolution(optuna.samplers.NSGAIISampler):
             for name, choice in search_space.items():  # what mutates is drawn anew
                 params.setdefault(name, self.sample_independent(study, trial, name, choice))
             self.chosen = self._decided(recipe_of(self._space, params))
-        return {} if self.chosen is None else params_of(self.chosen)
+        return {} if self.chosen is None else params_of(self._space, self.chosen)

@@ -29,13 +29,14 @@ class Repair:
     ) -> Recipe | None:
         """Return a feasible recipe that differs from ``blocks`` (one a stage) at the fewest stages.
 
+        Fewer blocks are those of a recipe that ends early.
         None if every feasible one is ``taken``; ``seed`` draws between those equally near.
         """
-        rng = np.random.default_rng(seed)
+        rng, wanted = np.random.default_rng(seed), self._space.filled(blocks)
         most = _CHANGE // (self._space.k + 1)
         weights: dict[Part, int] = {
-            block: int(rng.integers(most)) + (0 if block == wanted else _CHANGE)
-            for options, wanted in zip(self._space.stages, blocks, strict=True)
+            block: int(rng.integers(most)) + (0 if block == own else _CHANGE)
+            for options, own in zip(self._space.stages, wanted, strict=True)
             for block in options
         }
         return self._program.lightest(weights, taken)

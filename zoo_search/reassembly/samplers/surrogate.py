@@ -34,7 +34,7 @@ class Penalty:
 
 
 class Surrogate:
-    """The model on a fixed set of scored recipes, of one block a stage each.
+    """The model on a fixed set of scored recipes, of one block (or end) a stage each.
 
     Scores are centred and scaled here. The default penalty is the one of least leave-one-out error
     (:func:`choose_penalty`).

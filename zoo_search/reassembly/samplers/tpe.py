@@ -49,7 +49,8 @@ class TpeSampler(LearningSampler):
         """Learn a score."""
         if score is not None:
             choices = dict[str, BaseDistribution](self._distributions)
-            trial = create_trial(params=params_of(recipe), distributions=choices, value=score)
+            params = params_of(self.space, recipe)
+            trial = create_trial(params=params, distributions=choices, value=score)
             self._study.add_trial(trial)
 
     def _draw(self) -> Recipe:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from zoo_search.core.errors import UserError
 from zoo_search.costs.budget import MEASURES, Budget, What, units
 from zoo_search.networks.recipe import Part, Recipe
-from zoo_search.reassembly.space.choices import Choices, left_out_in_words
+from zoo_search.reassembly.space.choices import Choices, Scope, left_out_in_words
 from zoo_search.reassembly.space.program import Linear, Program
 
 _LEAST = {
@@ -21,39 +20,45 @@ _LEAST = {
 
 
 def solve(
-    choices: Choices,
+    parts: Iterable[Choices],
     budget: Budget,
-    aim: Callable[[Program], Linear],
+    aim: Callable[[Program, Choices], Linear],
     exact: Callable[[Recipe], int] | None = None,
 ) -> Recipe | None:
     """Return the recipe of these choices that has the least aim in a budget; None if there is none.
 
-    ``exact`` says what the aim of a recipe is, where the program's aim is a lower bound: a recipe
-    that is worse than its bound is put aside and the program solved again, until no other can be
-    better.
+    Each partition has a program of its own. ``exact`` says what the aim of a recipe is, where the
+    program's aim is a lower bound: a recipe that is worse than its bound is put aside and the
+    program solved again, until no other can be better.
     """
-    program = Program(choices, budget)
-    objective, best, value = aim(program), None, math.inf
-    while (found := program.solve(objective)) is not None and found[1] < value:
-        recipe, bound = found
-        own = bound if exact is None else exact(recipe)
-        if own < value:
-            best, value = recipe, own
-        if value <= bound:
-            break
-        program.forbid(recipe)
+    best: Recipe | None = None
+    value = math.inf
+    for part in parts:
+        program = Program(part, budget)
+        objective = aim(program, part)
+        while (found := program.solve(objective)) is not None and found[1] < value:
+            recipe, bound = found
+            own = bound if exact is None else exact(recipe)
+            if own < value:
+                best, value = recipe, own
+            if value <= bound:
+                break
+            program.forbid(recipe)
     return best
 
 
-def least(choices: Choices, what: What, budget: Budget) -> Recipe | None:
+def least(choices: Scope, what: What, budget: Budget) -> Recipe | None:
     """Return the recipe that has the least of one cost in a budget; None if there is none."""
     costs = choices.costs.measuring([name for name in MEASURES if name == what])
     return solve(
-        choices, budget, lambda p: p.total(what), lambda recipe: units(costs.cost(recipe), what)
+        choices.parts,
+        budget,
+        lambda program, _: program.total(what),
+        lambda recipe: units(costs.cost(recipe), what),
     )
 
 
-def cheapest(choices: Choices, by: What = "macs", *, budget: bool = True) -> Recipe:
+def cheapest(choices: Scope, by: What = "macs", *, budget: bool = True) -> Recipe:
     """Return the cheapest recipe, within the budget or (``budget=False``) without one.
 
     Raises:
@@ -65,51 +70,59 @@ def cheapest(choices: Choices, by: What = "macs", *, budget: bool = True) -> Rec
     return recipe
 
 
-def nearest(choices: Choices) -> Recipe:
+def nearest(choices: Scope) -> Recipe:
     """Return the recipe that breaks the budget least: a feasible one if there is one.
 
     Raises:
         UserError: If the partition allows no recipe at all.
     """
-    recipe = solve(choices, Budget(), lambda program: program.excess(choices.budget))
+    recipe = solve(choices.parts, Budget(), lambda program, _: program.excess(choices.budget))
     if recipe is None:
         raise infeasible(choices)
     return recipe
 
 
-def nearest_to(choices: Choices, recipe: Recipe) -> Recipe:
+def nearest_to(choices: Scope, recipe: Recipe) -> Recipe:
     """Return the feasible recipe that changes the fewest blocks of ``recipe``.
 
-    Among equals, the one of the fewest MACs. ``recipe`` has one block a stage, of any zoo.
+    Among equals, the one of the fewest MACs. ``recipe`` has one block a stage, of any zoo, or fewer
+    where recipes may end early: a stage that is left out or filled is one that is changed. Of
+    several partitions those count that have so many stages.
 
     Raises:
-        ValueError: If ``recipe`` has not one block a stage.
+        ValueError: If ``recipe`` has another number of blocks than recipes may have.
         UserError: If no recipe is feasible.
     """
-    if len(recipe.blocks) != choices.k:
-        raise ValueError(f"{recipe} has {len(recipe.blocks)} blocks, not one a stage: {choices.k}")
-    wanted = dict(zip(recipe.blocks, range(choices.k), strict=True))
-    macs = [choices.costs.units_of_block(block, "macs", last=True) for block in choices.sets]
-    joints = [choices.units("macs")[pair] for pair in itertools.chain(*choices.joints)]
-    one_block = choices.k * (max(macs, default=0) + max(joints, default=0)) + 1  # beats any MACs
-    changed: dict[Part, int] = {
-        block: int(wanted.get(block) != stage)
-        for stage, options in enumerate(choices.stages)
-        for block in options
-    }
-    found = solve(
-        choices, choices.budget, lambda p: one_block * p.weighted(changed) + p.total("macs")
-    )
+    blocks = len(recipe.blocks)
+    parts = [p for p in choices.parts if blocks == p.k or (p.early and blocks < p.k)]
+    if not parts:
+        stages = " or ".join(str(part.k) for part in choices.parts)
+        raise ValueError(f"{recipe} has {blocks} blocks, not one a stage: {stages}")
+    units = {part: part.units("macs") for part in choices.parts}
+    most = max((max(own.values(), default=0) for own in units.values()), default=0)
+    one_block = 2 * max(part.k for part in parts) * most + 1  # beats any MACs
+
+    def aim(program: Program, part: Choices) -> Linear:
+        wanted = part.filled(recipe.blocks)
+        changed: dict[Part, int] = {
+            block: int(block != wanted[stage])
+            for stage, options in enumerate(part.stages)
+            for block in options
+        }
+        return one_block * program.weighted(changed) + program.total("macs")
+
+    found = solve(parts, choices.budget, aim)
     if found is None:
         raise infeasible(choices)
     return found
 
 
-def infeasible(choices: Choices) -> UserError:
+def infeasible(choices: Scope) -> UserError:
     """Return the error that says why nothing is feasible and what would be."""
     cheapest, fewest = least(choices, "macs", Budget()), least(choices, "params", Budget())
     if cheapest is None or fewest is None:
-        k, without = choices.k, ""
+        ks = " or ".join(str(part.k) for part in choices.parts)
+        without = ""
         if choices.left_out:
             without = (
                 f" The models {left_out_in_words(choices.left_out)} are left out by "
@@ -118,7 +131,7 @@ def infeasible(choices: Choices) -> UserError:
             )
         return UserError(
             "The partition allows no recipe at all: no choice of one block for each of the "
-            f"{k} stages takes one block from each of the {k} sets.{without} Partition again "
+            f"{ks} stages takes one block from each of the {ks} sets.{without} Partition again "
             "with another k, eps or seed, or with 'one_per_set: true', which always allows some."
         )
     named = [(_LEAST["macs"], cheapest), (_LEAST["params"], fewest)]

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
 from zoo_search.costs.budget import Budget, What
-from zoo_search.networks.recipe import BlockRef, Part, Recipe
+from zoo_search.networks.recipe import Part, Recipe
 from zoo_search.reassembly.space.choices import Choices
 
 if TYPE_CHECKING:
@@ -24,11 +24,12 @@ class Program:
     """The CP-SAT model for some choices and a budget: one binary variable a block.
 
     Each stage and each set gives exactly one block (Eqs. 10 and 11), the cost lies in the budget
-    (Eq. 9). Parameters, MACs and latency (in nanoseconds) add up over blocks, head and stitches,
-    which depend on the two blocks at a joint. Peak memory is the largest of the peaks: a block or
-    joint whose own least peak is over the limit is forbidden. A peak may depend on how a tensor
-    comes, which the solver does not see; what it finds is checked, and forbidden where it is over
-    the limit after all.
+    (Eq. 9). Where recipes may end early, an end is one more choice at a stage, behind it come only
+    ends, and a set gives one block at most. Parameters, MACs and latency (in nanoseconds) add up
+    over blocks, head and stitches, which depend on the two blocks at a joint. Peak memory is the
+    largest of the peaks: a block or joint whose own least peak is over the limit is forbidden. A
+    peak may depend on how a tensor comes, which the solver does not see; what it finds is checked,
+    and forbidden where it is over the limit after all.
     """
 
     def __init__(self, choices: Choices, budget: Budget) -> None:
@@ -36,7 +37,7 @@ class Program:
 
         self._cp = cp_model
         self._choices, self._budget = choices, budget
-        self._forbidden: set[tuple[BlockRef, ...]] = set()
+        self._forbidden: set[str] = set()
         self.model = cp_model.CpModel()
         self.take: dict[Part, IntVar] = {
             block: self.model.new_bool_var(f"{stage} {block}")
@@ -49,7 +50,12 @@ class Program:
         for blocks in choices.stages:
             self.model.add_exactly_one(self.take[block] for block in blocks)
         for number in range(choices.k):
-            self.model.add_exactly_one(members[number])
+            if choices.early:
+                self.model.add_at_most_one(members[number])
+            else:
+                self.model.add_exactly_one(members[number])
+        for before, after in choices.apart:
+            self.model.add_bool_or([self.take[before].negated(), self.take[after].negated()])
         # The variable of a joint is the product of those of its two blocks.
         for before, after in itertools.chain(*self._choices.joints):
             both = self.model.new_bool_var(f"{before} {after}")
@@ -79,8 +85,11 @@ class Program:
         return self._peak if what == "memory" else self.weighted(self._choices.units(what))
 
     def weighted(self, weights: Mapping[Part, int]) -> Linear:
-        """Return the sum of the weights of the blocks, and of the joints, that are taken."""
-        return sum(weight * self.take[part] for part, weight in weights.items())
+        """Return the sum of the weights of the blocks, and of the joints, that are taken.
+
+        Weights of joints that cannot be are passed over.
+        """
+        return sum(self.take[part] * w for part, w in weights.items() if part in self.take)
 
     def excess(self, budget: Budget) -> Linear:
         """Return by how much the limits are broken, in thousandths of the limits."""
@@ -114,8 +123,7 @@ class Program:
     def lightest(self, weights: Mapping[Part, int], taken: Mapping[str, Recipe]) -> Recipe | None:
         """Return the recipe of least weight that is not taken, or the best found in some time."""
         for recipe in taken.values():
-            if len(recipe.blocks) == self._choices.k and all(b in self.take for b in recipe.blocks):
-                self.forbid(recipe)
+            self.forbid(recipe)
         found = self.solve(self.weighted(weights), _EFFORT)
         return None if found is None else found[0]
 
@@ -138,15 +146,16 @@ class Program:
         return None
 
     def forbid(self, recipe: Recipe) -> None:
-        """Take one recipe of the space's blocks out."""
-        if recipe.blocks not in self._forbidden:
-            self._forbidden.add(recipe.blocks)
+        """Take one network out, where it is one of the space's."""
+        if recipe.key not in self._forbidden:
+            self._forbidden.add(recipe.key)
             # A no-good cut: at least one of the blocks has to go. It leaves in every other recipe.
-            self.model.add_bool_or([self.take[block].negated() for block in recipe.blocks])
+            for blocks in self._choices.ways_of(recipe):
+                self.model.add_bool_or([self.take[block].negated() for block in blocks])
 
     def all(self, limit: int | None) -> list[Recipe]:
-        """Return every feasible recipe, at most ``limit``."""
-        found: list[Recipe] = []
+        """Return every feasible recipe, at most ``limit``, each once."""
+        found: dict[str, Recipe] = {}
         cp, chosen, admits = self._cp, self._chosen, self._admits
 
         class Collect(cp.CpSolverSolutionCallback):  # type: ignore[misc, name-defined]
@@ -156,14 +165,14 @@ class Program:
                 """Keep this one; stop at the limit."""
                 recipe = chosen(self.boolean_value)
                 if admits(recipe):
-                    found.append(recipe)
+                    found.setdefault(recipe.key, recipe)
                 if limit is not None and len(found) >= limit:
                     self.stop_search()
 
         solver = self._solver()
         solver.parameters.enumerate_all_solutions = True
         solver.solve(self.model, Collect())
-        return found
+        return list(found.values())
 
     @cached_property
     def _peak(self) -> IntVar:
