@@ -15,8 +15,9 @@ from zoo_search.linegraph.graph import LineGraph
 from zoo_search.networks.cache import TensorCache
 from zoo_search.networks.parents import Models, Parents, device_of
 from zoo_search.networks.recipe import BlockRef, merge
-from zoo_search.networks.ridge import fit_stitch
+from zoo_search.networks.spread import POWER
 from zoo_search.networks.stitch import Stitch
+from zoo_search.networks.stitch_fit import fit_stitch
 from zoo_search.networks.target_images import Images, as_input, images_of
 
 
@@ -59,6 +60,9 @@ class StitchFitter:
         chained: Fit each stitch to what the blocks before it give in the recipe, with their own
             stitches: nearer for one recipe, but shared only by recipes of the same beginning.
         keeper: Where stitches of pairs are looked up before they are fitted, and kept after.
+        power: How much of its targets' spread a stitch keeps
+            (:func:`~zoo_search.networks.spread.keep_spread`); with another than the default nothing
+            goes to the keeper.
     """
 
     def __init__(
@@ -69,12 +73,14 @@ class StitchFitter:
         *,
         chained: bool = False,
         keeper: StitchKeeper | None = None,
+        power: float = POWER,
     ) -> None:
         self.zoo = Parents(zoo)
         self.images = images
         self.chained = chained
         self.r2: dict[_Key, float] = {}
-        self._keeper = None if chained else keeper
+        self.power = power
+        self._keeper = None if chained or power != POWER else keeper
         self._stitches: dict[_Key, Stitch] = {}
         self._cache = TensorCache(max_bytes)
 
@@ -94,7 +100,7 @@ class StitchFitter:
             else:
                 given = self.prefix(runs) if self.chained else self.own(joint.before, joint.out)
                 wanted = self.own(joint.after, joint.into)
-                self.r2[key] = fit_stitch(stitch, zip(given, wanted, strict=True))
+                self.r2[key] = fit_stitch(stitch, zip(given, wanted, strict=True), power=self.power)
                 if self._keeper is not None:
                     self._keeper.put(joint, stitch.state_dict(), self.r2[key])
             self._stitches[key] = stitch.requires_grad_(True)

@@ -20,7 +20,7 @@ from zoo_search.networks.stitch import Stitch
 _SMOOTHING = 0.1
 
 
-@hook_traits(roles=("candidate",), options=())
+@hook_traits(roles=("candidate",), options=(), version=2)
 def least_squares(module: nn.Module, context: Context) -> Filled | None:
     """Fit the stitches of a reassembled network, and its new head where labels are known.
 

@@ -27,8 +27,9 @@ from torch.optim.swa_utils import update_bn
 
 from zoo_search.core.identity import numpy_generator, seeded
 from zoo_search.networks.network import ReassembledNet
-from zoo_search.networks.ridge import Moments, fit_ridge, fit_stitch, numbers_held_out
+from zoo_search.networks.ridge import Moments, fit_ridge, numbers_held_out
 from zoo_search.networks.stitch import Stitch
+from zoo_search.networks.stitch_fit import fit_stitch
 from zoo_search.training.augment import Augmentation
 from zoo_search.training.images import ImageSource
 from zoo_search.training.machine import (
@@ -190,7 +191,7 @@ def _renew(
         stitch = net.stitches[place]
         through(before.stitches[place], was)
         if isinstance(stitch, Stitch):
-            fit_stitch(stitch, zip(now, was, strict=True), held, keep=True)
+            fit_stitch(stitch, zip(now, was, strict=True), held, keep=True, power=1)
         through(stitch, now)
     if net.recipe.head == "target":
         assert isinstance(net.head, nn.Linear)
