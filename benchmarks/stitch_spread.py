@@ -1,11 +1,13 @@
 """How well stitches hold on held-out images, by the spread that they keep and the images to fit on.
 
 Photographs: the beginning of Lite0 stitched to the rest of Lite1, whose top-1 class is to come out;
-fitted on crops of two thirds of the photographs, counted on crops of the others, in turn. Digits:
+fitted on crops of two thirds of the photographs, counted on crops of the others, in turn. Turned:
+the same with a new head, that tells by how many right angles a crop was turned. Digits:
 random recipes of the demo with a fitted head, before any training; validation images are training
 images that nothing was fitted on. Power 1 is least squares.
 
     python benchmarks/stitch_spread.py --part photographs --powers 1 0.7 0.4 0.2 0
+    python benchmarks/stitch_spread.py --part turned --images 200 --powers 1 0.7 0.4
     python benchmarks/stitch_spread.py --part digits --recipes 40
 """
 
@@ -23,11 +25,14 @@ import torch
 from reassembly_demo import load_demo
 from reassembly_stitching import PHOTOGRAPHS, agreement, crops, lites
 from torch import Tensor
+from torch.nn import functional as F
 
 import zoo_search as zs
+from zoo_search.config import DatasetConfig
 from zoo_search.data import open_dataset
 from zoo_search.networks.assemble import assemble
 from zoo_search.networks.fitter import StitchFitter
+from zoo_search.networks.ridge import fit_ridge, split_moments
 from zoo_search.networks.spread import POWER
 from zoo_search.networks.stitch import Stitch
 from zoo_search.networks.stitch_fit import fit_stitch
@@ -87,17 +92,25 @@ def joint(
 
 
 @torch.no_grad()
+def through(
+    zoo: zs.Zoo, found: Features, depth: int, stitch: Stitch, which: Tensor
+) -> Iterator[Tensor]:
+    """Yield the features that the stitched net gives for crops, before the head."""
+    out, into = JOINTS[depth]
+    for part in which.split(80):
+        x = stitch(found.cuts["lite0", out][part])
+        for node in zoo["lite1"].graph.nodes[into:]:
+            x = node(x)
+        yield x
+
+
+@torch.no_grad()
 def held_out_agreement(
     zoo: zs.Zoo, found: Features, depth: int, stitch: Stitch, test: Tensor
 ) -> float:
     """Return how often the stitched net gives Lite1's class on held-out crops."""
-    out, into = JOINTS[depth]
-    graph, classes = zoo["lite1"].graph, []
-    for part in test.split(80):
-        x = stitch(found.cuts["lite0", out][part])
-        for node in graph.nodes[into:]:
-            x = node(x)
-        classes.append(graph.head(x).argmax(1))
+    head = zoo["lite1"].graph.head
+    classes = [head(x).argmax(1) for x in through(zoo, found, depth, stitch, test)]
     return agreement(torch.cat(classes), found.classes["lite1"][test])
 
 
@@ -126,20 +139,54 @@ def photographs(args: argparse.Namespace) -> None:
         print(f"{depth:4d}%  {count:6d}  {means}  {costs} s", flush=True)
 
 
+def turned(args: argparse.Namespace) -> None:
+    """Print how often a new head on stitched nets tells by how many right angles a crop is turned.
+
+    Crops are drawn and turned at random; stitch and head are fitted on the same ones.
+    """
+    zoo = lites()
+    turn = torch.randint(4, (args.crops,), generator=torch.Generator().manual_seed(0))
+    images = {
+        name: torch.stack(
+            [torch.rot90(x, int(k), (1, 2)) for x, k in zip(found, turn, strict=True)]
+        )
+        for name, found in crops(zoo, PHOTOGRAPHS, args.crops, 0).items()
+    }
+    found = features(zoo, images)
+    print("depth  images  " + "  ".join(f"power {p:<4g}" for p in args.powers))
+    for depth, count in itertools.product(args.depths, args.images):
+        means = []
+        for power in args.powers:
+            right = []
+            for fit, test in turns(args.crops):
+                few = fit[:count]
+                stitch, batches = joint(zoo, found, depth, few)
+                fit_stitch(stitch, batches, power=power)
+                pooled = [
+                    torch.cat([x.mean((2, 3)) for x in through(zoo, found, depth, stitch, which)])
+                    for which in (few, test)
+                ]
+                head = fit_ridge(*split_moments(pooled[0], F.one_hot(turn[few])))
+                says = (pooled[1].double() @ head.weight.T + head.bias).argmax(1)
+                right.append(agreement(says, turn[test]))
+            means.append(statistics.mean(right))
+        print(f"{depth:4d}%  {count:6d}  " + "  ".join(f"{m:10.3f}" for m in means), flush=True)
+
+
 def digits(args: argparse.Namespace) -> None:
     """Print the accuracy of random recipes with fitted stitches and heads, without training."""
     demo = load_demo(args.job)
     space = demo.space(4)
     recipes = [r for r in space.sample(3 * args.recipes, 1) if len(r.runs) > 1][: args.recipes]
-    data = open_dataset("digits", 0)
+    data = open_dataset(DatasetConfig(name="digits"), 0)
     images, labels = load_target(data.select("train", seed=0), demo.zoo)
     assert isinstance(images, dict)
     print("images  power  accuracy  better, worse than power 1 (recipes)", flush=True)
     for count in args.images:
         base: list[float] = []
-        for power in sorted({1.0, *args.powers}, reverse=True):
+        for power in dict.fromkeys([1.0, *args.powers]):
             few = {name: x[:count] for name, x in images.items()}
-            fitter = StitchFitter(demo.zoo, few, chained=True, power=power)
+            fitter = StitchFitter(demo.zoo, few, chained=True).keeping(power)
             right = []
             for recipe in recipes:
                 net = assemble(recipe, demo.zoo, labels=labels[:count], fitter=fitter)
@@ -153,10 +200,13 @@ def digits(args: argparse.Namespace) -> None:
             print(f"{count:6d}  {power:5g}  {mean:8.3f}  {better}, {worse}", flush=True)
 
 
+PARTS = {"photographs": photographs, "turned": turned, "digits": digits}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a part."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--part", choices=("photographs", "digits"), default="photographs")
+    parser.add_argument("--part", choices=PARTS, default="photographs")
     parser.add_argument("--powers", type=float, nargs="+", default=[1.0, POWER])
     parser.add_argument("--images", type=int, nargs="+", default=[50, 100, 200, 400])
     parser.add_argument("--depths", type=int, nargs="+", default=list(JOINTS), choices=JOINTS)
@@ -166,7 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--job", type=Path, default=Path("jobs/digits.yaml"))
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    {"photographs": photographs, "digits": digits}[args.part](args)
+    PARTS[args.part](args)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ def test_least_squares_brings_features_near_what_the_next_block_is_used_to(zoo, 
             for net in (fitted, chance)
         ]
     spread = float(((wanted - wanted.mean((0, 1, 2))) ** 2).mean())
-    assert errors[0] < 0.9 * spread < errors[1]
+    assert errors[0] < 0.8 * spread < errors[1]
 
 
 def test_labels_fit_the_head(zoo, images):

@@ -8,12 +8,12 @@ import torch
 from small_cuts import CUTS
 from torch import Tensor
 
-from zoo_search.hooks import as_hooks
 from zoo_search.linegraph import Cut
+from zoo_search.networks.assemble import assemble
 from zoo_search.networks.fitter import StitchFitter
-from zoo_search.networks.recipe import BlockRef
-from zoo_search.networks.ridge import Moments, solve_ridge
-from zoo_search.networks.spread import keep_spread
+from zoo_search.networks.recipe import BlockRef, Recipe
+from zoo_search.networks.ridge import solve_ridge
+from zoo_search.networks.spread import POWER, PairedMoments, keep_spread
 from zoo_search.networks.stitch import Stitch
 from zoo_search.networks.stitch_fit import fit_stitch
 
@@ -28,8 +28,8 @@ def sample(inputs: int, outputs: int, count: int = 300) -> tuple[Tensor, Tensor]
     return x, known + noise * known.std() * torch.linspace(0.1, 3, outputs) - 1
 
 
-def moments_of(x: Tensor, y: Tensor) -> Moments:
-    moments = Moments(x.shape[1], y.shape[1])
+def moments_of(x: Tensor, y: Tensor) -> PairedMoments:
+    moments = PairedMoments(x.shape[1], y.shape[1])
     for some_x, some_y in zip(x.split(70), y.split(70), strict=True):
         moments.add(some_x, some_y)
     return moments
@@ -116,12 +116,12 @@ def test_with_few_images_the_next_block_does_better_on_others():
 
     few, (x, y) = [images(40)], images(4000)
     right = {}
-    for power in (1.0, None):
+    for power in (1.0, POWER):
         stitch = Stitch(cut, cut)
-        fit_stitch(stitch, few, **({} if power is None else {"power": power}))
+        fit_stitch(stitch, few, power=power)
         with torch.no_grad():
             right[power] = float((classes(stitch(x)) == classes(y)).float().mean())
-    assert right[None] > right[1.0] + 0.03
+    assert right[POWER] > right[1.0] + 0.03
 
 
 def test_prefix_tokens_keep_their_spread_too():
@@ -138,26 +138,50 @@ def test_prefix_tokens_keep_their_spread_too():
     assert spreads[0] < spreads[1] < 1.1
 
 
-class Refuses:
-    """A keeper that nothing may be asked for."""
+class Kept:
+    """A keeper that says what it was given."""
+
+    def __init__(self) -> None:
+        self.joints: list[object] = []
 
     def get(self, joint: object) -> None:
-        raise AssertionError(joint)
+        assert joint not in self.joints
 
-    def put(self, *_: object) -> None:
-        raise AssertionError
+    def put(self, joint: object, *_: object) -> None:
+        self.joints.append(joint)
 
 
-def test_stitches_of_another_power_are_not_kept_among_the_usual_ones(zoo, images):
+def test_a_fitter_holds_stitches_of_both_kinds_and_keeps_the_usual_ones(zoo, images):
     prefix, after = (BlockRef("cnn", 0, 3),), BlockRef("swin", 1, 8)
-    least = StitchFitter(zoo, images[:32], power=1.0, keeper=Refuses())
-    usual = StitchFitter(zoo, images[:32])
-    weights = [fitter.stitch(prefix, after).map.weight.detach() for fitter in (least, usual)]
-    assert not torch.equal(*weights)
-    assert float(weights[1].norm()) > float(weights[0].norm())
-    assert least.quality(prefix, after) == usual.quality(prefix, after)
+    keeper = Kept()
+    usual = StitchFitter(zoo, images[:32], keeper=keeper)
+    spread = usual.keeping(POWER)
+    assert spread is usual.keeping(POWER) is usual.keeping(1.0).keeping(POWER)
+    with torch.no_grad():
+        maps = [fitter.stitch(prefix, after).map.weight.norm() for fitter in (spread, usual)]
+    assert float(maps[0]) > float(maps[1])
+    assert spread.quality(prefix, after) == usual.quality(prefix, after)
+    assert len(keeper.joints) == 1
+    # What comes after two joints differs, too.
+    blocks = (*prefix, after)
+    gives = [torch.cat(list(fitter.prefix(blocks))) for fitter in (spread, usual)]
+    assert not torch.equal(*gives)
+    torch.testing.assert_close(torch.cat(list(usual.prefix(blocks))), gives[1], atol=0, rtol=0)
 
 
-def test_what_another_way_of_fitting_gave_is_made_anew():
-    assert as_hooks("least_squares")[0].identity == ["least_squares", {}, [], 2]
-    assert as_hooks("random")[0].identity == ["random", {}, []]
+def test_a_head_that_stays_gets_the_spread_that_it_is_used_to(zoo, images):
+    blocks = (BlockRef("cnn", 0, 3), BlockRef("swin", 1, len(zoo["swin"].graph)))
+    fitter = StitchFitter(zoo, images[:32])
+    for head, expected in (("source", fitter.keeping(POWER)), ("target", fitter)):
+        net = assemble(Recipe(blocks, head), zoo, num_classes=3, fitter=fitter)
+        wanted = expected.stitch(blocks[:1], blocks[1]).map.weight
+        assert torch.equal(net.stitches[0].map.weight, wanted)
+
+
+def test_neighbours_of_one_model_stay_exact(zoo, images):
+    end = len(zoo["swin"].graph)
+    blocks = (BlockRef("swin", 0, 3), BlockRef("swin", 3, end))
+    net = assemble(Recipe(blocks, "source"), zoo, images=images[:32])
+    x = net.transform.normalize(images[:4])
+    with torch.no_grad():
+        assert torch.equal(net(x), zoo["swin"].module(x))

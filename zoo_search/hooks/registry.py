@@ -41,8 +41,6 @@ class Traits:
     """Names of the options that it takes; None: any."""
     check: Callable[[str, object], None] | None = None
     """Checks one option's value; its ``UserError`` is told with the place in the run file."""
-    version: int = 1
-    """Of what it does: what another version started is made anew."""
 
     def check_options(self, hook: str, options: Mapping[str, Any], where: str) -> None:
         """Raise a UserError if a hook takes no such option, or not this value of it."""
@@ -63,13 +61,12 @@ def hook_traits(
     roles: tuple[HookRole, ...] = ROLES,
     options: tuple[str, ...] | None = None,
     check: Callable[[str, object], None] | None = None,
-    version: int = 1,
 ) -> Callable[[H], H]:
     """Say what a hook has a part in and which options it takes; a decorator.
 
     What a run file asks of it is then checked before anything is computed. See :class:`Traits`.
     """
-    return with_traits(Traits(roles, options, check, version))
+    return with_traits(Traits(roles, options, check))
 
 
 def traits_of(hook: Hook) -> Traits:
@@ -106,13 +103,8 @@ class BoundHook:
 
     @property
     def identity(self) -> list[Any]:
-        """What decides on what it does, JSON-like: for a user's hook its own source code, too.
-
-        A version counts from the second on, so that what earlier ones made stays as it is.
-        """
-        version = traits_of(self.call).version
-        code = [] if self.ours else code_identity(self.call)
-        return [self.name, dict(self.options), code, *([version] if version > 1 else [])]
+        """What decides on what it does, JSON-like: for a user's hook its own source code, too."""
+        return [self.name, dict(self.options), [] if self.ours else code_identity(self.call)]
 
 
 One = str | NamedHook | Facts | Hook | BoundHook

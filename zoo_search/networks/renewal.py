@@ -191,7 +191,7 @@ def _renew(
         stitch = net.stitches[place]
         through(before.stitches[place], was)
         if isinstance(stitch, Stitch):
-            fit_stitch(stitch, zip(now, was, strict=True), held, keep=True, power=1)
+            fit_stitch(stitch, zip(now, was, strict=True), held, keep=True)
         through(stitch, now)
     if net.recipe.head == "target":
         assert isinstance(net.head, nn.Linear)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,9 @@ _GOLDEN = 0.6180339887498949
 
 
 class Moments:
-    """Sums over samples of ``x``, ``y``, ``x xᵀ``, ``x yᵀ`` and ``y yᵀ``, in float64."""
+    """Sums over samples of ``x``, ``y``, ``x xᵀ``, ``x yᵀ`` and ``y·y``, in float64."""
+
+    _sums: ClassVar[tuple[str, ...]] = ("x", "y", "xx", "xy", "yy")
 
     def __init__(self, inputs: int, outputs: int, device: torch.device | None = None) -> None:
         double = torch.float64
@@ -29,7 +32,7 @@ class Moments:
         self.y = torch.zeros(outputs, dtype=double, device=device)
         self.xx = torch.zeros(inputs, inputs, dtype=double, device=device)
         self.xy = torch.zeros(inputs, outputs, dtype=double, device=device)
-        self.yy = torch.zeros(outputs, outputs, dtype=double, device=device)
+        self.yy = 0.0
 
     def add(self, x: Tensor, y: Tensor) -> None:
         """Add samples ``x`` ``[n, inputs]`` with targets ``y`` ``[n, outputs]``."""
@@ -39,12 +42,12 @@ class Moments:
         self.y += y.sum(0)
         self.xx.addmm_(x.T, x)
         self.xy.addmm_(x.T, y)
-        self.yy.addmm_(y.T, y)
+        self.yy += float((y * y).sum())
 
-    def __add__(self, other: Moments) -> Moments:
-        total = Moments(self.x.numel(), self.y.numel(), self.x.device)
+    def __add__(self, other: Self) -> Self:
+        total = type(self)(self.x.numel(), self.y.numel(), self.x.device)
         total.n = self.n + other.n
-        for name in ("x", "y", "xx", "xy", "yy"):
+        for name in self._sums:
             setattr(total, name, getattr(self, name) + getattr(other, name))
         return total
 
@@ -56,15 +59,6 @@ class Moments:
         mean = self.x / max(self.n, 1)
         sxx, sxy = self.xx - torch.outer(mean, self.x), self.xy - torch.outer(mean, self.y)
         return sxx, sxy, float(torch.trace(sxx)) / max(len(sxx), 1)
-
-    def target_covariance(self) -> Tensor:
-        """Return ``Syy = Σ (y-ȳ)(y-ȳ)ᵀ``."""
-        return self.yy - torch.outer(self.y / max(self.n, 1), self.y)
-
-    @property
-    def energy(self) -> float:
-        """``Σ y·y``."""
-        return float(torch.trace(self.yy))
 
     def bias(self, weight: Tensor) -> Tensor:
         """Return the best bias for ``weight`` W: ``ȳ - W x̄``."""
@@ -78,7 +72,7 @@ class Moments:
         w = weight.T
         quadratic = (w * (self.xx @ w)).sum() + self.n * (bias @ bias)
         cross = (w * self.xy).sum() + bias @ self.y - bias @ (w.T @ self.x)
-        return max(float(self.energy + quadratic - 2 * cross), 0.0)
+        return max(float(self.yy + quadratic - 2 * cross), 0.0)
 
 
 @dataclass(frozen=True)
@@ -95,7 +89,7 @@ class Ridge:
         """Whether a layer is further from the held-out part, by a hundredth at least."""
         assert layer.bias is not None
         left = test.error(layer.weight.flatten(1).double(), layer.bias.double())
-        return self.error < 0.99 * left and left > 1e-9 * test.energy
+        return self.error < 0.99 * left and left > 1e-9 * test.yy
 
     def put_into(self, layer: nn.Conv2d | nn.Linear) -> None:
         """Give a layer this weight and bias."""
@@ -132,7 +126,7 @@ def fit_ridge(
     # the penalty that it chooses then serves a fit to all samples.
     errors = [(test.error(w, b), a) for a, w, b in _path(train, alphas)]
     error, alpha = min(errors)
-    spread = test.energy - float(test.y @ test.y) / test.n
+    spread = test.yy - float(test.y @ test.y) / test.n
     r2 = 1 - error / spread if spread > 0 else float("nan")
     return Ridge(*solve_ridge(train + test, alpha), alpha=alpha, r2=r2, error=error)
 

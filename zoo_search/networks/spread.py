@@ -35,7 +35,29 @@ _LEAST = 1e-12
 """Squares of correlations below it are rounding."""
 
 
-def keep_spread(moments: Moments, alpha: float, power: float = POWER) -> tuple[Tensor, Tensor]:
+class PairedMoments(Moments):
+    """Moments with the sum of ``y yᵀ``."""
+
+    _sums = (*Moments._sums, "outer")
+
+    def __init__(self, inputs: int, outputs: int, device: torch.device | None = None) -> None:
+        super().__init__(inputs, outputs, device)
+        self.outer = torch.zeros(outputs, outputs, dtype=torch.float64, device=device)
+
+    def add(self, x: Tensor, y: Tensor) -> None:
+        """Add samples ``x`` ``[n, inputs]`` with targets ``y`` ``[n, outputs]``."""
+        super().add(x, y)
+        y = y.double()
+        self.outer.addmm_(y.T, y)
+
+    def target_covariance(self) -> Tensor:
+        """Return ``Syy = Σ (y-ȳ)(y-ȳ)ᵀ``."""
+        return self.outer - torch.outer(self.y / max(self.n, 1), self.y)
+
+
+def keep_spread(
+    moments: PairedMoments, alpha: float, power: float = POWER
+) -> tuple[Tensor, Tensor]:
     """Return weight and bias whose gains are the canonical correlations to a power.
 
     Args:

@@ -19,7 +19,7 @@ from zoo_search.networks.fitter import Joint
 from zoo_search.zoo.models import ZooModel
 
 FOLDER = "stitches"
-_FORMAT = 3  # of the files, and of the way stitches are fitted
+_FORMAT = 2  # of the files, and of the way stitches are fitted
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from zoo_search.linegraph.layout import to_nchw
 from zoo_search.networks.ridge import Moments, fit_ridge, held_out
-from zoo_search.networks.spread import POWER, keep_spread
+from zoo_search.networks.spread import PairedMoments, keep_spread
 from zoo_search.networks.stitch import Stitch, prefix_sources, resize
 
 
@@ -21,7 +21,7 @@ def fit_stitch(
     held: Sequence[Tensor] | None = None,
     *,
     keep: bool = False,
-    power: float = POWER,
+    power: float = 1.0,
 ) -> float:
     """Fit a stitch in place; return the held-out R² of the least-squares map.
 
@@ -37,12 +37,13 @@ def fit_stitch(
     """
     before, after = stitch.before, stitch.after
     count = after.prefix_tokens
+    kind = Moments if power == 1 else PairedMoments
     parts: list[tuple[Moments, Moments]] = []
     seen = 0
     for number, (given, wanted) in enumerate(batches):
         if not parts:
             sizes = (before.channels, after.channels, given.device)
-            parts = [(Moments(*sizes), Moments(*sizes)) for _ in range(1 + count)]
+            parts = [(kind(*sizes), kind(*sizes)) for _ in range(1 + count)]
         out = held_out(seen, given) if held is None else held[number]
         seen += len(given)
         grid, tokens = to_nchw(given, before)
@@ -60,7 +61,7 @@ def fit_stitch(
         assert isinstance(layer, nn.Conv2d | nn.Linear)
         if keep and not fit.better_than(layer, test):
             continue
-        if power != 1:
+        if isinstance(train, PairedMoments) and isinstance(test, PairedMoments):
             weight, bias = keep_spread(train + test, fit.alpha, power)
             fit = replace(fit, weight=weight, bias=bias)
         fit.put_into(layer)
