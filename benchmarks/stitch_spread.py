@@ -3,8 +3,9 @@
 Photographs: the beginning of Lite0 stitched to the rest of Lite1, whose top-1 class is to come out;
 fitted on crops of two thirds of the photographs, counted on crops of the others, in turn. Turned:
 the same with a new head, that tells by how many right angles a crop was turned. Digits:
-random recipes of the demo with a fitted head, before any training; validation images are training
-images that nothing was fitted on. Power 1 is least squares.
+random recipes of the demo with a fitted head, before any training and (``--frozen``) after
+FROZEN-TUNING on the same images; validation images are training images that nothing was fitted on.
+Power 1 is least squares.
 
     python benchmarks/stitch_spread.py --part photographs --powers 1 0.7 0.4 0.2 0
     python benchmarks/stitch_spread.py --part turned --images 200 --powers 1 0.7 0.4
@@ -19,7 +20,7 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from reassembly_demo import load_demo
@@ -39,6 +40,8 @@ from zoo_search.networks.stitch_fit import fit_stitch
 from zoo_search.networks.target_images import as_input, load_target
 from zoo_search.training.accuracy import accuracy
 from zoo_search.training.images import InMemory
+from zoo_search.training.schedules import get_schedule
+from zoo_search.training.train import train
 
 JOINTS = {30: (5, 7), 50: (8, 11), 70: (11, 15), 94: (15, 20)}
 """By depth in percent: cuts of Lite0 and Lite1 where the same stage ends."""
@@ -174,10 +177,12 @@ def turned(args: argparse.Namespace) -> None:
 
 
 def digits(args: argparse.Namespace) -> None:
-    """Print the accuracy of random recipes with fitted stitches and heads, without training."""
+    """Print the accuracy of random recipes as fitted, or after FROZEN-TUNING."""
     demo = load_demo(args.job)
     space = demo.space(4)
     recipes = [r for r in space.sample(3 * args.recipes, 1) if len(r.runs) > 1][: args.recipes]
+    asked = demo.job.finetune.schedule
+    schedule = get_schedule(asked.name, **asked.overruled())
     data = open_dataset(DatasetConfig(name="digits"), 0)
     images, labels = load_target(data.select("train", seed=0), demo.zoo)
     assert isinstance(images, dict)
@@ -191,8 +196,14 @@ def digits(args: argparse.Namespace) -> None:
             for recipe in recipes:
                 net = assemble(recipe, demo.zoo, labels=labels[:count], fitter=fitter)
                 first = recipe.blocks[0].model
+                transform = demo.zoo[first].transform
+                if args.frozen:
+                    net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+                    seen = InMemory(few[first], labels[:count])
+                    how: Any = {"num_classes": 10, "transform": transform, "schedule": schedule}
+                    train(net, seen, protocol="frozen", **how)
                 unseen = InMemory(images[first][-args.held_out :], labels[-args.held_out :])
-                right.append(accuracy(net, unseen, demo.zoo[first].transform))
+                right.append(accuracy(net, unseen, transform))
             base = base or right
             better = sum(a > b for a, b in zip(right, base, strict=True))
             worse = sum(a < b for a, b in zip(right, base, strict=True))
@@ -213,6 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--crops", type=int, default=720, help="of all photographs")
     parser.add_argument("--recipes", type=int, default=40, help="random recipes of the demo")
     parser.add_argument("--held-out", type=int, default=600, help="validation images of the digits")
+    parser.add_argument("--frozen", action="store_true", help="digits: after FROZEN-TUNING")
     parser.add_argument("--job", type=Path, default=Path("jobs/digits.yaml"))
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)

@@ -97,6 +97,13 @@ def test_constant_channels_and_fewer_samples_than_channels_do_no_harm():
     assert torch.equal(weight, torch.zeros(5, 6, dtype=torch.float64))
 
 
+def test_where_rounding_leaves_no_spread_it_is_ridge():
+    moments = moments_of(*sample(6, 5))
+    moments.outer[0, 0] -= 1.5 * moments.target_covariance()[0, 0]
+    for found, wanted in zip(keep_spread(moments, 0.1), solve_ridge(moments, 0.1), strict=True):
+        assert torch.equal(found, wanted)
+
+
 def test_with_few_images_the_next_block_does_better_on_others():
     # Another net's features tell half of what this one's do; the next layer fires on strong ones.
     random = torch.Generator().manual_seed(0)

@@ -24,7 +24,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from zoo_search.networks.ridge import Moments
+from zoo_search.networks.ridge import Moments, solve_ridge
 
 POWER = 0.4
 """Of the canonical correlations: what held best on held-out images, early joints and late."""
@@ -63,7 +63,8 @@ def keep_spread(
     Args:
         moments: Of inputs and targets.
         alpha: The penalty, as in :func:`~zoo_search.networks.ridge.solve_ridge`.
-        power: 1 gives that ridge map, 0 the full spread of the targets in all directions.
+        power: 1 gives that ridge map, 0 the full spread of the targets in all directions; above 1
+            what is hardly known shrinks still more.
     """
     sxx, sxy, scale = moments.covariance()
     syy = moments.target_covariance()
@@ -72,7 +73,9 @@ def keep_spread(
     if scale > 0 and spread > 0:
         sxx.diagonal().add_(max(alpha, _FLOOR) * scale)
         syy.diagonal().add_(_FLOOR * spread)
-        a, b = torch.linalg.cholesky(sxx), torch.linalg.cholesky(syy)
+        (a, bad), (b, worse) = torch.linalg.cholesky_ex(sxx), torch.linalg.cholesky_ex(syy)
+        if int(bad) or int(worse):  # by rounding: values whose mean is far larger than their spread
+            return solve_ridge(moments, alpha)
         # K = B⁻¹ Syx A⁻ᵀ, then A⁻ᵀ of the right side once more: W = B f(K) A⁻¹.
         k = torch.linalg.solve_triangular(a, sxy, upper=False).T
         k = torch.linalg.solve_triangular(b, k, upper=False)
