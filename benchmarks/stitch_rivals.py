@@ -200,8 +200,8 @@ def _views(images: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
 
 
 def _pair(found: Features, depth: int, images: Tensor) -> tuple[Tensor, Tensor]:
-    out, into = JOINTS[depth]
-    return found.cuts["lite0", out][images], found.cuts["lite1", into][images]
+    out, into = found.joint(depth)
+    return found.cuts[out][images], found.cuts[into][images]
 
 
 if __name__ == "__main__":

@@ -54,6 +54,13 @@ class Features(NamedTuple):
 
     cuts: dict[tuple[str, int], Tensor]
     classes: dict[str, Tensor]
+    names: tuple[str, str] = ("lite0", "lite1")
+
+    def joint(self, depth: int) -> tuple[tuple[str, int], tuple[str, int]]:
+        """Return where the first net is left and where the second is entered."""
+        cuts = dict(zip(("lite0", "lite1"), JOINTS[depth], strict=True))
+        before, after = self.names
+        return (before, cuts[before]), (after, cuts[after])
 
 
 @torch.no_grad()
@@ -88,10 +95,10 @@ def joint(
     zoo: zs.Zoo, found: Features, depth: int, fit: Tensor
 ) -> tuple[Stitch, list[tuple[Tensor, Tensor]]]:
     """Return a stitch at a depth, and what it is fitted to."""
-    out, into = JOINTS[depth]
-    before, after = zoo["lite0"].graph.cuts[out], zoo["lite1"].graph.cuts[into]
-    pairs = (found.cuts["lite0", out][fit], found.cuts["lite1", into][fit])
-    return Stitch(before, after), list(zip(*(x.split(64) for x in pairs), strict=True))
+    ends = found.joint(depth)
+    stitch = Stitch(*(zoo[name].graph.cuts[cut] for name, cut in ends))
+    pairs = [found.cuts[end][fit] for end in ends]
+    return stitch, list(zip(*(x.split(64) for x in pairs), strict=True))
 
 
 @torch.no_grad()
@@ -99,10 +106,10 @@ def through(
     zoo: zs.Zoo, found: Features, depth: int, stitch: Stitch, which: Tensor
 ) -> Iterator[Tensor]:
     """Yield the features that the stitched net gives for crops, before the head."""
-    out, into = JOINTS[depth]
+    out, (after, into) = found.joint(depth)
     for part in which.split(80):
-        x = stitch(found.cuts["lite0", out][part])
-        for node in zoo["lite1"].graph.nodes[into:]:
+        x = stitch(found.cuts[out][part])
+        for node in zoo[after].graph.nodes[into:]:
             x = node(x)
         yield x
 
@@ -111,21 +118,24 @@ def through(
 def held_out_agreement(
     zoo: zs.Zoo, found: Features, depth: int, stitch: Stitch, test: Tensor
 ) -> float:
-    """Return how often the stitched net gives Lite1's class on held-out crops."""
-    head = zoo["lite1"].graph.head
+    """Return how often the stitched net gives the second net's class on held-out crops."""
+    name = found.names[1]
+    head = zoo[name].graph.head
     classes = [head(x).argmax(1) for x in through(zoo, found, depth, stitch, test)]
-    return agreement(torch.cat(classes), found.classes["lite1"][test])
+    return agreement(torch.cat(classes), found.classes[name][test])
 
 
 def photographs(args: argparse.Namespace) -> None:
     """Print agreement by depth, images to fit on and power, and what a fit costs."""
     zoo = lites()
     found = features(zoo, crops(zoo, PHOTOGRAPHS, args.crops, 0))
+    if args.reverse:
+        found = found._replace(names=("lite1", "lite0"))
     whole = [
         agreement(found.classes["lite0"][test], found.classes["lite1"][test])
         for _, test in turns(args.crops)
     ]
-    print(f"Lite0 itself agrees with Lite1 on {statistics.mean(whole):.3f} of the held-out crops")
+    print(f"The nets themselves agree on {statistics.mean(whole):.3f} of the held-out crops")
     print("depth  images  " + "  ".join(f"power {p:<4g}" for p in args.powers) + "  time of a fit")
     for depth, count in itertools.product(args.depths, args.images):
         rows: dict[float, list[float]] = {power: [] for power in args.powers}
@@ -224,6 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--crops", type=int, default=720, help="of all photographs")
     parser.add_argument("--recipes", type=int, default=40, help="random recipes of the demo")
     parser.add_argument("--held-out", type=int, default=600, help="validation images of the digits")
+    parser.add_argument("--reverse", action="store_true", help="photographs: Lite1, then Lite0")
     parser.add_argument("--frozen", action="store_true", help="digits: after FROZEN-TUNING")
     parser.add_argument("--job", type=Path, default=Path("jobs/digits.yaml"))
     args = parser.parse_args(arguments)
