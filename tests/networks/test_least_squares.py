@@ -10,9 +10,9 @@ MIXED = Recipe(
 
 
 def test_least_squares_brings_features_near_what_the_next_block_is_used_to(zoo, images):
-    recipe = Recipe((BlockRef("cnn", 0, 3), BlockRef("swin", 1, 8)), "source")
-    fitted = assemble(recipe, zoo, images=images[:48])
-    chance = assemble(recipe, zoo, init="random")
+    recipe = Recipe((BlockRef("cnn", 0, 3), BlockRef("swin", 1, 8)))
+    fitted = assemble(recipe, zoo, images=images[:48], num_classes=2)
+    chance = assemble(recipe, zoo, init="random", num_classes=2)
     x = fitted.transform.normalize(images[48:])
     with torch.no_grad():
         wanted = zoo["swin"].graph.nodes[0](x)

@@ -6,7 +6,8 @@ from small_cuts import CUTS, tensor_at
 
 from zoo_search.linegraph import from_nchw, to_nchw
 from zoo_search.networks import Stitch
-from zoo_search.networks.ridge import Moments, fit_ridge, fit_stitch, solve_ridge
+from zoo_search.networks.ridge import Moments, fit_ridge, solve_ridge
+from zoo_search.networks.stitch_fit import fit_stitch
 
 
 def test_ridge_is_the_closed_form_and_least_squares_without_a_penalty():

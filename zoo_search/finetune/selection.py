@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 from zoo_search.config import JobConfig
@@ -33,11 +33,11 @@ def select_entries(
     """Return what is to be fine-tuned, reassemblies first, and what gives further ones of these.
 
     - ``reassembly``: ``finetune.candidates`` of the best by the first proxy that are of two models
-      or more, each far enough from those before it (:func:`apart`): else all of them would be one and the
-      same shot. Each call of what is returned gives as many more, the next best ones.
+      or more, each far enough from those before it (:func:`apart`): else all of them would be one
+      and the same shot. Each call of what is returned gives as many more, the next best ones.
     - ``single``: all zoo models within the budget, those first whose frozen features classify the
-      training images best (proxy ``probe``). Where recipes may end early, the first
-      blocks of a model are among them: they take no reassembling.
+      training images best (proxy ``probe``). Where recipes may end early, the first blocks of a
+      model are among them: they take no reassembling.
     - ``random``: as many feasible recipes of at least two models as winners, drawn uniformly, that
       are not among the reassemblies: the best of so many shots, as the winner is.
     - ``plain``: the architectures of ``finetune.plain``, whatever they cost: with weights under a

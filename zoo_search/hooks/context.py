@@ -6,7 +6,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, Self, TypeVar
 
 from torch import Tensor, nn
 
@@ -26,6 +26,10 @@ class Fitter(Protocol[Block]):
     A candidate's blocks are those of ``module.recipe.blocks``
     (:class:`zoo_search.networks.fitter.StitchFitter` answers).
     """
+
+    def keeping(self, power: float) -> Self:
+        """Return what fits stitches that keep more of their targets' spread (1: least squares)."""
+        ...
 
     def stitch(self, prefix: tuple[Block, ...], after: Block) -> nn.Module:
         """Return the fitted stitch between the last of ``prefix`` and ``after`` (not a copy)."""

@@ -5,6 +5,7 @@ Recipes share cuts and prefixes, so what was computed once is kept, within a lim
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -15,8 +16,8 @@ from zoo_search.linegraph.graph import LineGraph
 from zoo_search.networks.cache import TensorCache
 from zoo_search.networks.parents import Models, Parents, device_of
 from zoo_search.networks.recipe import BlockRef, merge
-from zoo_search.networks.ridge import fit_stitch
 from zoo_search.networks.stitch import Stitch
+from zoo_search.networks.stitch_fit import fit_stitch
 from zoo_search.networks.target_images import Images, as_input, images_of
 
 
@@ -73,10 +74,25 @@ class StitchFitter:
         self.zoo = Parents(zoo)
         self.images = images
         self.chained = chained
+        self.power = 1.0
         self.r2: dict[_Key, float] = {}
         self._keeper = None if chained else keeper
         self._stitches: dict[_Key, Stitch] = {}
         self._cache = TensorCache(max_bytes)
+        self._others: dict[float, StitchFitter] = {self.power: self}
+
+    def keeping(self, power: float) -> StitchFitter:
+        """Return what fits stitches that keep more of their targets' spread, on the same images.
+
+        See :func:`~zoo_search.networks.spread.keep_spread` for ``power``; 1 is least squares. The
+        keeper holds stitches by least squares alone.
+        """
+        if power not in self._others:
+            other = copy.copy(self)
+            other.power, other._keeper = power, None
+            other.r2, other._stitches = {}, {}
+            self._others[power] = other
+        return self._others[power]
 
     def stitch(self, prefix: tuple[BlockRef, ...], after: BlockRef) -> nn.Module:
         """Return the fitted stitch between the last of ``prefix`` and ``after`` (not a copy)."""
@@ -94,7 +110,7 @@ class StitchFitter:
             else:
                 given = self.prefix(runs) if self.chained else self.own(joint.before, joint.out)
                 wanted = self.own(joint.after, joint.into)
-                self.r2[key] = fit_stitch(stitch, zip(given, wanted, strict=True))
+                self.r2[key] = fit_stitch(stitch, zip(given, wanted, strict=True), power=self.power)
                 if self._keeper is not None:
                     self._keeper.put(joint, stitch.state_dict(), self.r2[key])
             self._stitches[key] = stitch.requires_grad_(True)
@@ -121,7 +137,7 @@ class StitchFitter:
         runs = merge(blocks)
         if len(runs) == 1:
             return self.own(runs[0].model, runs[0].stop)
-        return self._cache.get(runs, lambda: self._extend(runs[:-1], runs[-1]))
+        return self._cache.get((self.power, *runs), lambda: self._extend(runs[:-1], runs[-1]))
 
     @torch.no_grad()
     def _own(self, model: str, cut: int) -> list[Tensor]:

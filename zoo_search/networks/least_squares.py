@@ -15,6 +15,7 @@ from zoo_search.hooks import Context, Filled, Fitter, hook_traits
 from zoo_search.networks.network import ReassembledNet
 from zoo_search.networks.recipe import BlockRef
 from zoo_search.networks.ridge import fit_ridge, held_out, solve_ridge, split_moments
+from zoo_search.networks.spread import POWER
 from zoo_search.networks.stitch import Stitch
 
 _SMOOTHING = 0.1
@@ -27,6 +28,9 @@ def least_squares(module: nn.Module, context: Context) -> Filled | None:
     Stitches come from ``context.fitter`` (:class:`~zoo_search.networks.fitter.StitchFitter`),
     the head from ridge regression of one-hot labels on the pooled features. Other modules than
     reassembled networks of pre-trained blocks are left alone.
+
+    Before a head that stays what it was (``head: source``) stitches keep the spread that it is used
+    to (:mod:`~zoo_search.networks.spread`); a new one suits itself to the nearest features.
 
     Raises:
         UserError: If there are stitches to fit and no images.
@@ -42,6 +46,8 @@ def least_squares(module: nn.Module, context: Context) -> Filled | None:
                 "given. Pass images=… (a few hundred, uint8 [N, 3, H, W]), or init='random'."
             )
         return None
+    if recipe.head == "source":
+        fitter = fitter.keeping(POWER)
     r2: list[float | None] = []
     for i in joints:
         prefix, after = recipe.blocks[: i + 1], recipe.blocks[i + 1]

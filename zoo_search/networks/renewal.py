@@ -27,8 +27,9 @@ from torch.optim.swa_utils import update_bn
 
 from zoo_search.core.identity import numpy_generator, seeded
 from zoo_search.networks.network import ReassembledNet
-from zoo_search.networks.ridge import Moments, fit_ridge, fit_stitch, numbers_held_out
+from zoo_search.networks.ridge import Moments, fit_ridge, numbers_held_out
 from zoo_search.networks.stitch import Stitch
+from zoo_search.networks.stitch_fit import fit_stitch
 from zoo_search.training.augment import Augmentation
 from zoo_search.training.images import ImageSource
 from zoo_search.training.machine import (

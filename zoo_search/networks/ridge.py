@@ -8,14 +8,12 @@ normal equations are summed in float64, batch by batch; the features themselves 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
-
-from zoo_search.linegraph.layout import to_nchw
-from zoo_search.networks.stitch import Stitch, prefix_sources, resize
 
 ALPHAS = (1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 HELD_OUT = 0.25  # share of the images that chooses the penalty
@@ -24,6 +22,8 @@ _GOLDEN = 0.6180339887498949
 
 class Moments:
     """Sums over samples of ``x``, ``y``, ``x xᵀ``, ``x yᵀ`` and ``y·y``, in float64."""
+
+    _sums: ClassVar[tuple[str, ...]] = ("x", "y", "xx", "xy", "yy")
 
     def __init__(self, inputs: int, outputs: int, device: torch.device | None = None) -> None:
         double = torch.float64
@@ -44,10 +44,10 @@ class Moments:
         self.xy.addmm_(x.T, y)
         self.yy += float((y * y).sum())
 
-    def __add__(self, other: Moments) -> Moments:
-        total = Moments(self.x.numel(), self.y.numel(), self.x.device)
+    def __add__(self, other: Self) -> Self:
+        total = type(self)(self.x.numel(), self.y.numel(), self.x.device)
         total.n = self.n + other.n
-        for name in ("x", "y", "xx", "xy", "yy"):
+        for name in self._sums:
             setattr(total, name, getattr(self, name) + getattr(other, name))
         return total
 
@@ -131,51 +131,6 @@ def fit_ridge(
     return Ridge(*solve_ridge(train + test, alpha), alpha=alpha, r2=r2, error=error)
 
 
-@torch.no_grad()
-def fit_stitch(
-    stitch: Stitch,
-    batches: Iterable[tuple[Tensor, Tensor]],
-    held: Sequence[Tensor] | None = None,
-    *,
-    keep: bool = False,
-) -> float:
-    """Set a stitch to the least-squares solution, in place; return the map's held-out R².
-
-    Inputs of the regression are the features of the block before, on the grid of the block after,
-    one sample a position; each prefix token has a regression of its own, one sample an image.
-    A quarter of the images is held out to choose the penalty; a large one leaves hardly more than
-    the mean. ``batches`` are what the block before gives ``[B, *before.shape]`` and what the block
-    after is used to ``[B, *after.shape]``, for the same images. ``held`` says of each batch which
-    of its images are held out, ``[B]`` of bool; default: :func:`held_out`. With ``keep`` a map of
-    the stitch stays where the fit comes no nearer to the images held out.
-    """
-    before, after = stitch.before, stitch.after
-    count = after.prefix_tokens
-    parts: list[tuple[Moments, Moments]] = []
-    seen = 0
-    for number, (given, wanted) in enumerate(batches):
-        if not parts:
-            sizes = (before.channels, after.channels, given.device)
-            parts = [(Moments(*sizes), Moments(*sizes)) for _ in range(1 + count)]
-        out = held_out(seen, given) if held is None else held[number]
-        seen += len(given)
-        grid, tokens = to_nchw(given, before)
-        target, target_tokens = to_nchw(wanted, after)
-        pairs = [(resize(grid, after.grid), target)]
-        if target_tokens is not None:
-            sources = prefix_sources(grid, tokens, count)
-            pairs += [(source, target_tokens[:, p]) for p, source in enumerate(sources)]
-        for (train, test), (x, y) in zip(parts, pairs, strict=True):
-            train.add(_samples(x[~out]), _samples(y[~out]))
-            test.add(_samples(x[out]), _samples(y[out]))
-    fits = [fit_ridge(train, test) for train, test in parts]
-    for layer, fit, (_, test) in zip((stitch.map, *stitch.prefix), fits, parts, strict=True):
-        assert isinstance(layer, nn.Conv2d | nn.Linear)
-        if not keep or fit.better_than(layer, test):
-            fit.put_into(layer)
-    return fits[0].r2
-
-
 def held_out(first: int, batch: Tensor) -> Tensor:
     """Return which images of a batch, the first of them number ``first``, are held out.
 
@@ -196,11 +151,6 @@ def split_moments(x: Tensor, y: Tensor) -> tuple[Moments, Moments]:
     train.add(x[~out], y[~out])
     test.add(x[out], y[out])
     return train, test
-
-
-def _samples(x: Tensor) -> Tensor:
-    """``[B, C, H, W]`` to ``[B·H·W, C]``; ``[B, C]`` stays."""
-    return x if x.ndim == 2 else x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
 
 
 def _solve(matrix: Tensor, right: Tensor) -> Tensor:
