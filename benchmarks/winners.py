@@ -151,7 +151,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         register(args.data)
         torch.set_num_threads(args.threads)
         cluster.connect(num_cpus=args.cpus)
-        done = {(row["target"], row["budget"]) for row in rows}
+        changes = read_changes(args.set)
+        done = {
+            (row["target"], row["budget"])
+            for row in rows
+            if row["changes"] == changes and row["seeds"] >= args.seeds
+        }
         for target in args.only:
             for budget in args.budget:
                 if (target, budget) in done:

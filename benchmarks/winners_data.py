@@ -49,13 +49,13 @@ FONT_ROOTS = (Path("/usr/share/fonts/truetype"), Path("/usr/share/fonts/opentype
 _LEAST_DESIGNS = 12
 _NO_LETTERS = ("Symbol", "Dingbats", "D050000L", "Initials", "Keyboard")
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_LETTER_SIZE, _LETTERS_EACH = 32, 150
+_LETTER_SIZE, _LETTERS_EACH = 32, 400
 _PICTURES = (
     *("brick.png", "camera.png", "chelsea.png", "coffee.png", "coins.png", "grass.png"),
     *("gravel.png", "hubble_deep_field.jpg", "ihc.png", "moon.png", "motorcycle_left.png"),
     "retina.jpg",
 )
-_SQUARE, _SQUARES_EACH, _LEFT, _RIGHT = 24, 300, 0.55, 0.6
+_SQUARE, _SQUARES_EACH, _LEFT, _RIGHT = 24, 800, 0.55, 0.6
 
 
 @dataclass

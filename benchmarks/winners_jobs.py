@@ -46,7 +46,7 @@ _SMALL: dict[str, JobDict] = {
     "mobilenet": {"arch": "mobilenetv3_small_100"},
     "convnext": {
         "arch": "convnext_atto",
-        "kwargs": {"dims": [24, 48, 96, 192], "depths": [2, 2, 6, 2]},
+        "kwargs": {"dims": [24, 48, 96, 192], "depths": [2, 2, 6, 2], "conv_mlp": False},
     },
     "regnet": {"arch": "regnetx_002"},
     "small_vit": {
@@ -90,9 +90,9 @@ TARGETS: dict[str, Target] = {
     "digits-20": Target("digits", 20),
     "mnist-5": Target("mnist", 5),
     "mnist-20": Target("mnist", 20),
-    "mnist-100": Target("mnist", 100),
     "letters-10": Target("letters", 10),
     "textures-10": Target("textures", 10),
+    "mnist-100": Target("mnist", 100),
 }
 BUDGETS: dict[str, Limit] = {
     "small": Limit(3e6, 2.3e7, "semnasnet_075"),

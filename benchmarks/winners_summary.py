@@ -31,6 +31,7 @@ def summary(rows: Sequence[Row]) -> Iterator[str]:
     if not rows:
         yield "Nothing is measured yet."
         return
+    rows = list({(row["target"], row["budget"]): row for row in rows}.values())  # the latest ones
     yield from _accuracies(rows)
     yield ""
     yield from _differences(rows)
