@@ -54,7 +54,8 @@ def _accuracies(rows: Sequence[Row]) -> Iterator[str]:
 def _differences(rows: Sequence[Row]) -> Iterator[str]:
     yield (
         "The best reassembly against each of the others: in how many settings it is ahead, level "
-        "or behind with 95 % confidence, and by how many points on average."
+        "or behind with 95 % confidence, and by how many points: on average, and from the worst to "
+        "the best setting."
     )
     yield ""
     yield _line(["against", "ahead", "level", "behind", "points", "ahead in", "behind in"])
@@ -68,9 +69,10 @@ def _differences(rows: Sequence[Row]) -> Iterator[str]:
             ", ".join(where for where, gap in gaps.items() if gap.outcome == outcome)
             for outcome in ("ahead", "behind")
         ]
-        mean = 100 * float(np.mean([gap.mean for gap in gaps.values()]))
+        points = [100 * gap.mean for gap in gaps.values()]
+        told = f"{np.mean(points):+.1f} ({min(points):+.1f} to {max(points):+.1f})"
         numbers = [str(count[outcome]) for outcome in ("ahead", "level", "behind")]
-        yield _line([title, *numbers, f"{mean:+.1f}", *named])
+        yield _line([title, *numbers, told, *named])
 
 
 def _networks(rows: Sequence[Row]) -> Iterator[str]:
