@@ -94,4 +94,5 @@ def _to_power(matrix: Tensor, power: float) -> Tensor:
         return _to_power(matrix.T, power).T
     values, vectors = torch.linalg.eigh(matrix @ matrix.T)
     powers = values.clamp_min(_LEAST) ** ((power - 1) / 2)
-    return (vectors * powers) @ (vectors.T @ matrix)
+    made: Tensor = (vectors * powers) @ (vectors.T @ matrix)
+    return made
