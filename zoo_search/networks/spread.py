@@ -93,6 +93,6 @@ def _to_power(matrix: Tensor, power: float) -> Tensor:
     if matrix.shape[0] > matrix.shape[1]:
         return _to_power(matrix.T, power).T
     values, vectors = torch.linalg.eigh(matrix @ matrix.T)
-    powers = values.clamp_min(_LEAST) ** ((power - 1) / 2)
-    made: Tensor = (vectors * powers) @ (vectors.T @ matrix)
-    return made
+    powers = values.clamp_min(_LEAST).pow((power - 1) / 2)
+    result: Tensor = (vectors * powers) @ (vectors.T @ matrix)
+    return result
