@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from zoo_search import cluster
 from zoo_search.core.identity import fingerprint
 from zoo_search.data import Subset
 from zoo_search.data.preprocess import Preprocess
@@ -24,6 +25,7 @@ from zoo_search.finetune.entries import Entry
 from zoo_search.finetune.images.places import folds_of
 from zoo_search.finetune.networks import build_networks
 from zoo_search.finetune.tasks import schedule_of
+from zoo_search.networks.network import ReassembledNet
 from zoo_search.networks.recipe import BlockRef, Recipe
 from zoo_search.networks.renewal import renew
 from zoo_search.run.run import Run
@@ -32,7 +34,7 @@ from zoo_search.training.augment import Augmentation
 from zoo_search.training.choice import Choice
 from zoo_search.training.images import InMemory
 from zoo_search.training.machine import HERE
-from zoo_search.training.schedules import Protocol
+from zoo_search.training.schedules import Protocol, Schedule
 from zoo_search.training.train import train
 from zoo_search.zoo.load import build_untrained
 from zoo_search.zoo.models import ZooModel
@@ -52,7 +54,7 @@ class Trainer:
         config = self.job.finetune
         self.folds = folds_of(run.dataset, self.job.seed, config.validation, config.seeds)
 
-    def whole(self, name: str, role: str = "single") -> Entry:
+    def whole(self, name: str) -> Entry:
         """Return a model of the zoo as what is to be trained."""
         return Entry(name, "single", Recipe.whole(name, len(self.zoo[name].graph)))
 
@@ -83,20 +85,31 @@ class Trainer:
     def probabilities(self, entries: Sequence[Entry]) -> Probabilities:
         """Return what a network says of the test images after each of its trainings.
 
-        ``entries`` holds it for each training.
+        ``entries`` holds it for each training. What is missing in the run directory is trained side
+        by side on Ray, one CPU each.
         """
-        return np.stack([self._kept(entry, number) for number, entry in enumerate(entries)])
+        import ray
 
-    def every(self, entry: Entry) -> list[Entry]:
-        """Return an entry for each training."""
-        return [entry] * len(self.folds)
+        store = self.run.store
+        names = [self._file(entry, number) for number, entry in enumerate(entries)]
+        missing = [number for number, name in enumerate(names) if not store.exists(name)]
+        fit_on_ray = ray.remote(num_cpus=1, max_retries=2)(fit)
+        refs = [fit_on_ray.remote(self._training(entries[number], number)) for number in missing]
+
+        def keep(place: int, found: npt.NDArray[np.float32]) -> None:
+            file = io.BytesIO()
+            np.save(file, found)
+            store.write_bytes(names[missing[place]], file.getvalue())
+
+        cluster.gather(refs, what="trainings beside the run", on_result=keep)
+        return np.stack([np.load(io.BytesIO(store.read_bytes(name))) for name in names])
 
     def right(self, probabilities: Probabilities) -> npt.NDArray[np.bool_]:
         """Return which test images get their label, ``[trainings, images]``."""
         return np.equal(probabilities.argmax(axis=2), self.test.labels)
 
-    def _kept(self, entry: Entry, number: int) -> npt.NDArray[np.float32]:
-        """Return the answers of one training, from the run directory if they are there."""
+    def _file(self, entry: Entry, number: int) -> str:
+        """Return where the answers of one training are kept."""
         models = {**self.zoo, **entry.models}
         made_from = [
             entry.role,
@@ -105,48 +118,66 @@ class Trainer:
             [self.job.finetune.identity(), self.job.search.fit_images, self.job.seed, number],
             self.run.dataset.fingerprint,
         ]
-        name = f"extra/{fingerprint(made_from)[:16]}.npy"
-        if self.run.store.exists(name):
-            return np.load(io.BytesIO(self.run.store.read_bytes(name)))
-        found, file = self._trained(entry, number), io.BytesIO()
-        np.save(file, found)
-        self.run.store.write_bytes(name, file.getvalue())
-        return found
+        return f"extra/{fingerprint(made_from)[:16]}.npy"
 
-    def _trained(self, entry: Entry, number: int) -> npt.NDArray[np.float32]:
+    def _training(self, entry: Entry, number: int) -> Training:
         fold, seed = self.folds[number], self.job.seed + number
         network = build_networks([entry], self.zoo, fold.train, self.job, seed)[0]
         schedule, protocols = schedule_of(network, self.job, self.job.finetune.protocol)
         transform = network.models[entry.recipe.blocks[0].model].transform
-        net = network.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        learned = _in_memory(fold.train, transform)
         held = None if fold.validation is None else _in_memory(fold.validation, transform)
-        choice = Choice()
+        learned, test = _in_memory(fold.train, transform), _in_memory(self.test, transform)
+        return Training(
+            network.net, learned, held, test, transform, schedule, protocols, self.classes, seed
+        )
 
-        def judged(protocol: Protocol, net: nn.Module, epoch: int) -> Predictions:
-            found = predict(net, held, transform)
-            choice.offer(net, found, protocol, epoch)
-            return found
 
-        if held is not None:
-            judged(protocols[0], net, 0)
-        for protocol in protocols:
-            choice.put_into(net)
-            if protocol == "full" and schedule.renew:
-                augment = Augmentation(self.classes, transform, schedule, protocol)
-                renew(net, learned, augment, HERE, seed)
-            train(
-                net,
-                learned,
-                num_classes=self.classes,
-                transform=transform,
-                schedule=schedule,
-                protocol=protocol,
-                seed=seed,
-                judge=None if held is None else partial(judged, protocol),
-            )
+@dataclass(frozen=True, eq=False)
+class Training:
+    """One network before its training, the images, and how it is trained."""
+
+    net: ReassembledNet
+    learned: InMemory
+    held: InMemory | None
+    test: InMemory
+    transform: Preprocess
+    schedule: Schedule
+    protocols: tuple[Protocol, ...]
+    classes: int
+    seed: int
+
+
+def fit(task: Training) -> npt.NDArray[np.float32]:
+    """Train a network as a run does; return its answers, ``[images, classes]``."""
+    torch.set_num_threads(1)
+    net = task.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    choice = Choice()
+
+    def judged(protocol: Protocol, net: nn.Module, epoch: int) -> Predictions:
+        assert task.held is not None
+        found = predict(net, task.held, task.transform)
+        choice.offer(net, found, protocol, epoch)
+        return found
+
+    if task.held is not None:
+        judged(task.protocols[0], net, 0)
+    for protocol in task.protocols:
         choice.put_into(net)
-        return _softmax(net, _in_memory(self.test, transform), transform)
+        if protocol == "full" and task.schedule.renew:
+            augment = Augmentation(task.classes, task.transform, task.schedule, protocol)
+            renew(net, task.learned, augment, HERE, task.seed)
+        train(
+            net,
+            task.learned,
+            num_classes=task.classes,
+            transform=task.transform,
+            schedule=task.schedule,
+            protocol=protocol,
+            seed=task.seed,
+            judge=None if task.held is None else partial(judged, protocol),
+        )
+    choice.put_into(net)
+    return _softmax(net, task.test, task.transform)
 
 
 def _in_memory(subset: Subset, transform: Preprocess) -> InMemory:

@@ -98,7 +98,7 @@ def _cost(contender: Row | None) -> str:
 
 
 def _name(row: Row) -> str:
-    return f"{row['target']}, {row['budget']}"
+    return f"{row['target']} {row['budget']}"
 
 
 def _cell(row: Row, name: str) -> str:
