@@ -38,7 +38,11 @@ class Demo:
 
 def load_demo(path: Path, proxies: tuple[str, ...] = ("naswot",), batches: int = 5) -> Demo:
     """Load the zoo and the training images of a run file."""
-    job = load_job(path)
+    return demo_of(load_job(path), proxies, batches)
+
+
+def demo_of(job: JobConfig, proxies: tuple[str, ...] = ("naswot",), batches: int = 5) -> Demo:
+    """Load the zoo and the training images of a job."""
     zoo, dataset = load_zoo(job), open_dataset(job.dataset, job.seed)
     size, fit = job.search.batch_size, job.search.fit_images
     scoring = Scoring(find_proxies(proxies), "least_squares", fit, batches, size, job.seed)
