@@ -62,7 +62,8 @@ class Spent:
         self._place = place
         known = json.loads(place.read_text("utf-8")) if place.exists() else {}
         self._before = {"wall": 0.0, "cpu": 0.0, **known}
-        self._start, self._first, self._last = time.monotonic(), self._now(), {}
+        self._start, self._first = time.monotonic(), self._now()
+        self._last = dict(self._first)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
         self._thread.start()

@@ -100,7 +100,8 @@ class Comparison:
         return _contender(winner, self._trainer.right(self._trainer.probabilities(entries)))
 
     def _ensemble(self, first: Result, second: Result) -> Row:
-        said = (self._probabilities(first.name) + self._probabilities(second.name)) / 2
+        # The mean has the highest class where the sum has it.
+        said = self._probabilities(first.name) + self._probabilities(second.name)
         return {
             "name": f"{first.name} and {second.name}",
             "recipe": f"{first.recipe} and {second.recipe}",

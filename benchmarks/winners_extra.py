@@ -106,7 +106,8 @@ class Trainer:
 
     def right(self, probabilities: Probabilities) -> npt.NDArray[np.bool_]:
         """Return which test images get their label, ``[trainings, images]``."""
-        return np.equal(probabilities.argmax(axis=2), self.test.labels)
+        said: npt.NDArray[np.int64] = probabilities.argmax(axis=2)
+        return said == self.test.labels
 
     def _file(self, entry: Entry, number: int) -> str:
         """Return where the answers of one training are kept."""
@@ -150,7 +151,7 @@ class Training:
 def fit(task: Training) -> npt.NDArray[np.float32]:
     """Train a network as a run does; return its answers, ``[images, classes]``."""
     torch.set_num_threads(1)
-    net = task.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net = task.net.to(memory_format=torch.channels_last)
     choice = Choice()
 
     def judged(protocol: Protocol, net: nn.Module, epoch: int) -> Predictions:
