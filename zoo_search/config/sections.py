@@ -294,9 +294,10 @@ class FinetuneConfig(Section):
     seeds: Annotated[int, Field(ge=1), LATE] = 3
     """Trainings of each network, each with another seed and other images held out; accuracies are
     means over them, and the verdict knows how far they lie apart."""
-    finalists: Annotated[int, Field(ge=1), LATE] = 1
+    finalists: Annotated[Annotated[int, Field(ge=1)] | None, LATE] = None
     """Reassemblies, and as many single models and random recipes, that are trained with all seeds.
-    The others do worse on the validation images of the first, and are trained with that alone."""
+    The others do worse on the validation images of the first, and are trained with that alone.
+    Default: one, or, where fewer than 100 validation images say too little, all winners."""
     validation: Annotated[Annotated[float, Field(ge=0, lt=1)] | None, LATE] = None
     """Share of the training images that each training holds out, as one of so many equal parts
     (0.2: one of five). They choose the weights that it ends with, and the winner and the best
