@@ -207,14 +207,14 @@ def summary(rows: Mapping[str, Row]) -> None:
         if "space" in row:
             found.setdefault(row["space"], []).append(row)
     print(
-        f"{'space':42s} {'networks':>12s} {'naswot':>7s} {'probe':>6s} {'start of the best':>18s} "
-        f"{'best start':>11s} {'loss':>6s}"
+        f"{'space':42s} seeds {'networks':>12s} {'naswot':>7s} {'probe':>6s} "
+        f"{'start of the best':>18s} {'best start':>11s} {'loss':>6s}"
     )
     for name in [name for name in SPACES if name in found]:
         line = [list(_figures(rows, told)) for told in found[name]]
         naswot, probe, mean, error, top, loss = map(statistics.mean, zip(*line, strict=True))
         print(
-            f"{name:42s} {found[name][0]['count']:>12s} {naswot:7.1f} {probe:6.3f} "
+            f"{name:42s} {len(line):5d} {found[name][0]['count']:>12s} {naswot:7.1f} {probe:6.3f} "
             f"{100 * mean:8.1f} % ± {100 * error:3.1f}   {100 * top:9.1f} % {loss:6.3f}"
         )
     for name in ("k = 4 (the paper's)", "k = 4, prefixes"):
