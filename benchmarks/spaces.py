@@ -189,13 +189,15 @@ def measure(
             for recipe in singles:
                 judged(recipe)
             seconds = time.perf_counter() - begun
+            few = space.most <= 50_000
+            count = str(space.count()) if few else f"<= {space.most:,}"
             told = {
-                "space": name, "seed": seed, "count": str(space.count()), "seconds": seconds,
+                "space": name, "seed": seed, "count": count, "seconds": seconds,
                 "drawn": [r.key for r in drawn], "best": [r.key for r in first[:best]],
                 "singles": {r.key: str(r) for r in singles},
             }  # fmt: skip
             known.get(f"space {seed} {name}", lambda told=told: told)
-            print(f"seed {seed}, {name}: {space.count()} networks, {seconds:.0f} s", flush=True)
+            print(f"seed {seed}, {name}: {count} networks, {seconds:.0f} s", flush=True)
 
 
 def summary(rows: Mapping[str, Row]) -> None:
@@ -205,14 +207,14 @@ def summary(rows: Mapping[str, Row]) -> None:
         if "space" in row:
             found.setdefault(row["space"], []).append(row)
     print(
-        f"{'space':42s} {'networks':>9s} {'naswot':>7s} {'probe':>6s} {'start of the best':>18s} "
-        f"{'best start':>11s} {'loss':>6s}"
+        f"{'space':42s} seeds {'networks':>12s} {'naswot':>7s} {'probe':>6s} "
+        f"{'start of the best':>18s} {'best start':>11s} {'loss':>6s}"
     )
     for name in [name for name in SPACES if name in found]:
         line = [list(_figures(rows, told)) for told in found[name]]
         naswot, probe, mean, error, top, loss = map(statistics.mean, zip(*line, strict=True))
         print(
-            f"{name:42s} {found[name][0]['count']:>9s} {naswot:7.1f} {probe:6.3f} "
+            f"{name:42s} {len(line):5d} {found[name][0]['count']:>12s} {naswot:7.1f} {probe:6.3f} "
             f"{100 * mean:8.1f} % ± {100 * error:3.1f}   {100 * top:9.1f} % {loss:6.3f}"
         )
     for name in ("k = 4 (the paper's)", "k = 4, prefixes"):

@@ -36,7 +36,7 @@ def test_the_written_configuration_names_every_default() -> None:
     written = yaml.safe_load(load_job(SMALL).to_yaml())
     assert written["partition"] == {
         "k": 4, "eps": 0.2, "size": "nodes", "method": "exact", "restarts": 200,
-        "one_per_set": True, "certify": 0, "workers": None,
+        "one_per_set": True, "shift": 0, "tolerance": 0.1, "certify": 0, "workers": None,
     }  # fmt: skip
     assert written["dataset"]["name"] == "digits"
     assert set(written) == set(JobConfig.model_fields)
@@ -50,6 +50,7 @@ def test_the_written_configuration_names_every_default() -> None:
         ({"zoo": {"m": {"arch": "x", "wieghts": "t"}}}, ["line 5", "zoo.m", "'weights'"]),
         ({"zoo": {"mean": {"arch": "x", "sdt": 1}}}, ["zoo.mean", "'sdt'", "'std'"]),
         ({"finetune": {"protocol": []}}, ["finetune.protocol", "at least 1 item"]),
+        ({"partition": {"k": [2, 0]}}, ["partition.k", "a whole number from 1 up, or a list"]),
         ({"partition": {"method": "klx"}}, ["partition.method", "'exact', 'kl' or 'random'"]),
         ({"budget": {"min_params": 9, "max_params": 1}}, ["min_params 9 is above max_params 1"]),
         ({"search": {"trials": 0}}, ["search.trials", "greater than or equal to 1"]),

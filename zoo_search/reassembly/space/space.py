@@ -54,6 +54,14 @@ class Feasible(Scope):
             return Count(limit, False)
         return Count(total, True)
 
+    @property
+    def most(self) -> int:
+        """A number of recipes that there are no more of, however many there are.
+
+        They are counted in upper limits with costs rounded down; without limits it is exact.
+        """
+        return self._counts.total
+
     def enumerate(self, limit: int | None = None) -> list[Recipe]:
         """Return the feasible recipes, at most ``limit``, in a fixed order."""
         found: dict[str, Recipe] = {}
