@@ -63,7 +63,8 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "budget": {"max_params": 12e6, "max_macs": 1e8, "measure": ["memory"]},
         "search": {"trials": 5, "sampler": "random", "fit_images": 40, "batches": 2,
                    "batch_size": 16},
-        "finetune": {"winners": 1, "candidates": 2, "tries": 1, "finalists": 1, "epochs": 1, "seeds": 2},
+        "finetune": {"winners": 1, "candidates": 2, "tries": 1, "finalists": 1, "epochs": 1,
+                     "seeds": 2},
     }  # fmt: skip
 
 
