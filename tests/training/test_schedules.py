@@ -106,6 +106,7 @@ OTHER: dict[str, Any] = {
     "epochs_frozen": 7,
     "epochs_full": 9,
     "weight_decay": 0.75,
+    "weight_decay_full": 0.2,
     "warmup": 0.5,
     "label_smoothing": 0.0,
     "augment": "none",
