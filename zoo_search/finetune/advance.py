@@ -26,7 +26,7 @@ from zoo_search.finetune.trained import (
     keep_trained,
     parts_of,
 )
-from zoo_search.finetune.watching import Paused, Reporter, Watcher
+from zoo_search.finetune.watching import Paused, Reporter, Watcher, best_so_far
 from zoo_search.networks.renewal import renew
 from zoo_search.training.accuracy import Predictions, predict
 from zoo_search.training.augment import Augmentation
@@ -121,7 +121,8 @@ def advance(
             single worker. None: it is trained to its end.
 
     Returns:
-        Which weights it has now, if anything judges them; or why it was given up.
+        Which weights it ends with, or, where it pauses, the best so far, if anything judges them;
+        or why it was given up.
     """
     import ray
 
@@ -134,7 +135,7 @@ def advance(
     ) or (1, None)
     begun = None if place is None else Checkpoints(store, place[0]).read(place[1])
     if until is not None and begun is not None and _reached(task, begun) >= until:
-        return begun.kept
+        return best_so_far(begun.kept, begun.finished, begun.protocol, begun.snapshot.curve)
     machine = Machine(
         device,
         precision_on(device, resolved(terms.precision, device), tell),
@@ -160,7 +161,7 @@ def advance(
             except Paused as pause:
                 if until == task.epochs_before(task.protocols[-1]):
                     _keep_for_others(task, store)
-                return pause.kept
+                return pause.best
         keep_trained(store, task.key, trained)
         checkpoints.clear()
         return list(trained.protocols.values())[-1].kept

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from zoo_search.finetune.checkpoints import Checkpoints, TaskCheckpoint
 from zoo_search.finetune.entries import ProtocolResult
@@ -29,9 +29,39 @@ _LOGGED = {
 class Paused(Exception):  # noqa: N818 - nothing is wrong
     """A training has come as far as it was to come for now; a checkpoint says where it is."""
 
-    def __init__(self, kept: Kept | None) -> None:
+    def __init__(self, best: Kept | None) -> None:
         super().__init__()
-        self.kept = kept
+        self.best = best
+
+
+def best_so_far(
+    kept: Kept | None,
+    finished: Mapping[Protocol, ProtocolResult],
+    protocol: Protocol,
+    curve: Sequence[Epoch],
+) -> Kept | None:
+    """Return the best of all epochs of a training, and of the weights that are kept.
+
+    That is what a training on its way is judged by: what it ends with is hardly worse, and one
+    epoch more or less says little, the first ones of FULL-TUNING above all, in which the running
+    statistics of batch norms lag behind the weights.
+
+    Args:
+        kept: Where the weights come from that it would end with now; None: nothing judges it.
+        finished: What the protocols before gave.
+        protocol: That is in work.
+        curve: Its epochs.
+    """
+    if kept is None:
+        return None
+    curves = [*((name, result.curve) for name, result in finished.items()), (protocol, curve)]
+    seen = [
+        Kept(name, point.epoch, point.validation_accuracy, point.validation_loss)
+        for name, points in curves
+        for point in points
+        if point.validation_accuracy is not None and point.validation_loss is not None
+    ]
+    return max([kept, *seen], key=lambda one: (one.validation_accuracy, -one.validation_loss))
 
 
 class Watcher:
@@ -106,7 +136,8 @@ class Reporter(Watcher):
         done = self._task.epochs_before(self._protocol) + point.epoch
         if self._until is not None and self._until <= done < self._task.epochs:
             self._keep(snapshot, 0.0)
-            raise Paused(self._choice.kept)
+            kept, curve = self._choice.kept, snapshot().curve
+            raise Paused(best_so_far(kept, self._finished, self._protocol, curve))
         self._keep(snapshot, self._epoch_seconds)
 
     def end(self, finished: Mapping[Protocol, ProtocolResult]) -> None:

@@ -101,6 +101,12 @@ def test_one_that_pauses_ends_as_one_that_does_not(
     assert curves[:2] == curves[2:]
     kept = straight.protocols["full"].kept
     assert kept is not None
+    # On the way the best epoch counts, and the start.
+    points = [p for each in straight.protocols.values() for p in each.curve][:3]
+    start = found[1].validation_accuracy
+    seen = [start, *(p.validation_accuracy or 0.0 for p in points)]
+    assert [found[n].validation_accuracy for n in (2, 3)] == [max(seen[:3]), max(seen)]
+    assert start >= (points[0].validation_accuracy or 0.0)
     assert found[4].validation_accuracy == kept.validation_accuracy
     # Asked for once more, nothing is trained: neither to the end nor to where it has been.
     assert isinstance(train_leg(own, store, terms(store), CPU, 4), Record)

@@ -17,7 +17,8 @@ class Record:
     """What a leg gave.
 
     Attributes:
-        validation_accuracy: Of the weights that the training would end with now; likewise the loss.
+        validation_accuracy: Of the weights that the training ends with, or, on the way, the best so
+            far; likewise the loss.
         validation_loss: In nats.
         seconds: That it took.
     """
