@@ -36,6 +36,12 @@ def test_a_command_overrules_the_run_file_and_a_later_one_keeps_the_hours(tmp_pa
     assert opened(tmp_path / "other").hours is None
 
 
+@pytest.mark.parametrize("hours", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_command_is_given_a_time_too(tmp_path: Path, hours: float) -> None:
+    with pytest.raises(UserError, match=r"--hours: .* is no time to fill"):
+        opened(tmp_path, hours=hours)
+
+
 @pytest.mark.parametrize("hours", [0, -1, float("inf"), "two"])
 def test_hours_are_a_time(tmp_path: Path, hours: object) -> None:
     with pytest.raises(UserError, match=r"search\.hours"):

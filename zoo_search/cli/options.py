@@ -27,7 +27,7 @@ Address = Annotated[
 Seed = Annotated[int | None, typer.Option(help="Overrules the seed of the run file.")]
 Hours = Annotated[
     float | None,
-    typer.Option(min=0, help="Wall clock to fill with the race; overrules search.hours."),
+    typer.Option(help="Wall clock to fill with the race; overrules search.hours."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the table as JSON.")]
 

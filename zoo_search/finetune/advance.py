@@ -135,7 +135,10 @@ def advance(
     ) or (1, None)
     begun = None if place is None else Checkpoints(store, place[0]).read(place[1])
     if until is not None and begun is not None and _reached(task, begun) >= until:
-        return best_so_far(begun.kept, begun.finished, begun.protocol, begun.snapshot.curve)
+        if until == task.epochs_before(task.protocols[-1]) == _reached(task, begun):
+            _keep_for_others(task, store)
+        curve = begun.snapshot.curve
+        return best_so_far(begun.kept, begun.finished, begun.protocol, curve, until)
     machine = Machine(
         device,
         precision_on(device, resolved(terms.precision, device), tell),

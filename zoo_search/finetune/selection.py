@@ -53,7 +53,7 @@ def select_entries(
     count = max(job.finetune.candidates, job.finetune.winners)
     spread = apart(mixed, zoo, job.finetune.least_difference)
     winners = list(islice(spread, count))
-    if mixed and len(winners) < count:
+    if len(winners) < min(count, len(mixed)):
         console.print(
             f"  {len(winners)} reassemblies race, not {count}: the other "
             f"{len(mixed) - len(winners)} differ from these in one block of less than "

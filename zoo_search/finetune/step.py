@@ -31,6 +31,7 @@ def run(
     *,
     more: Callable[[], Sequence[Entry]] = lambda: (),
     deadline: float | None = None,
+    hours: float | None = None,
     hosts: Hosts | None = None,
 ) -> list[Result]:
     """Fine-tune entries and the job's variants; write ``winners.json`` and ``winners/<i>/``.
@@ -55,6 +56,7 @@ def run(
         more: Gives further entries to race, while there is time.
         deadline: When the results are wanted, on the clock of :func:`time.monotonic`: the race goes
             on as long as that allows.
+        hours: That the run has in all; a race that was over is held anew for more of them only.
         hosts: Processes of the run, which the race trains on.
 
     Raises:
@@ -83,7 +85,15 @@ def run(
         fill_variant(replace(variant, net=copy.deepcopy(variant.net)), winner, "", job.seed)
     racing = [start for start in begun if start.entry.role in COMPARED]
     outcome = hold_race(
-        racing, starts, job, store, more=more, stay=parents, deadline=deadline, hosts=hosts
+        racing,
+        starts,
+        job,
+        store,
+        more=more,
+        stay=parents,
+        deadline=deadline,
+        hours=hours,
+        hosts=hosts,
     )
     others = starts.with_all_seeds([start for start in begun if start not in racing])
     going_on = [*outcome.ahead, *others]

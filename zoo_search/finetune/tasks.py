@@ -76,6 +76,9 @@ class Values:
     rate: float
     decay: float
 
+    def __str__(self) -> str:
+        return f"rate × {self.rate:g}, decay {self.decay:g}"
+
     def put_into(self, schedule: Schedule, protocol: Protocol) -> Schedule:
         """Return a schedule whose last protocol has them."""
         if protocol == "full":

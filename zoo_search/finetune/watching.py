@@ -39,8 +39,9 @@ def best_so_far(
     finished: Mapping[Protocol, ProtocolResult],
     protocol: Protocol,
     curve: Sequence[Epoch],
+    until: int,
 ) -> Kept | None:
-    """Return the best of all epochs of a training, and of the weights that are kept.
+    """Return the best of all epochs of a training, or its start if that is what is kept.
 
     That is what a training on its way is judged by: what it ends with is hardly worse, and one
     epoch more or less says little, the first ones of FULL-TUNING above all, in which the running
@@ -51,17 +52,20 @@ def best_so_far(
         finished: What the protocols before gave.
         protocol: That is in work.
         curve: Its epochs.
+        until: Epochs, of all protocols, that count.
     """
     if kept is None:
         return None
     curves = [*((name, result.curve) for name, result in finished.items()), (protocol, curve)]
+    points = [(name, point) for name, points in curves for point in points][:until]
     seen = [
         Kept(name, point.epoch, point.validation_accuracy, point.validation_loss)
-        for name, points in curves
-        for point in points
+        for name, point in points
         if point.validation_accuracy is not None and point.validation_loss is not None
     ]
-    return max([kept, *seen], key=lambda one: (one.validation_accuracy, -one.validation_loss))
+    if not kept.epoch:  # the start is in no curve
+        seen.append(kept)
+    return max(seen, key=lambda one: (one.validation_accuracy, -one.validation_loss))
 
 
 class Watcher:
@@ -137,7 +141,7 @@ class Reporter(Watcher):
         if self._until is not None and self._until <= done < self._task.epochs:
             self._keep(snapshot, 0.0)
             kept, curve = self._choice.kept, snapshot().curve
-            raise Paused(best_so_far(kept, self._finished, self._protocol, curve))
+            raise Paused(best_so_far(kept, self._finished, self._protocol, curve, done))
         self._keep(snapshot, self._epoch_seconds)
 
     def end(self, finished: Mapping[Protocol, ProtocolResult]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from dataclasses import asdict, dataclass, field
@@ -49,6 +50,10 @@ class Run:
         if seed is not None:
             config = config.model_copy(update={"seed": seed})
         if hours is not None:
+            if not 0 < hours < math.inf:
+                raise UserError(
+                    f"--hours: {hours:g} is no time to fill. Give hours above 0, such as 2."
+                )
             search = config.search.model_copy(update={"hours": hours})
             config = config.model_copy(update={"search": search})
         cluster.set_timeout(config.timeout)

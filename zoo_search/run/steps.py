@@ -113,7 +113,7 @@ def _make_winners(run: Run) -> Sequence[str]:
     )
     results = step.run(
         entries, run.zoo, run.dataset, run.job, run.store,
-        more=more, deadline=run.deadline(), hosts=run.hosts,
+        more=more, deadline=run.deadline(), hours=run.hours, hosts=run.hosts,
     )  # fmt: skip
     return ["winners.json", *(r.folder for r in results if r.folder is not None)]
 

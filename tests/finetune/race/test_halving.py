@@ -68,6 +68,8 @@ def simulated(
             told = [(values[Leg(key, stop)], place, key) for place, key in enumerate(left)]
             good = sorted((v.wrong, v.loss, place, key) for v, place, key in told if v is not None)
             keep = len(good) if stop == stops[-1] else max(winners, math.ceil(len(good) / 2))
+            if len(stops) > 1 and stop == stops[-2]:
+                keep = winners
             best = {key for *_, key in good[:keep]}
             left = [key for key in left if key in best]
         ended |= set(left)
@@ -97,12 +99,30 @@ def test_who_ends_is_the_same_in_any_order_of_answers(seed: int) -> None:
 
 
 def test_one_that_stays_takes_no_place_of_another() -> None:
-    field = [Runner("best", "k"), Runner("worst", "k", stays=True), Runner("middle", "k")]
-    wrong = {"best": 0.0, "middle": 0.5, "worst": 1.0}
-    values = {Leg(r.key, s): Judged(wrong[r.key], 0.0) for r in field for s in (1, 2)}
-    ended, _ = played(field, (1, 2), 1, values, 0)
-    assert [runner.key for runner in ended] == [*["best", "worst", "middle"][:2], "middle"]
-    assert [r.key for r in in_order(field, 2, values)] == ["best", "middle", "worst"]
+    """With one that stays and without, the others go on alike."""
+    names = ["best", "worst", "second", "third", "fourth"]
+    wrong = {"best": 0.0, "second": 0.25, "third": 0.5, "fourth": 0.75, "worst": 1.0}
+    stops = (1, 2, 4)
+    values = {Leg(name, s): Judged(wrong[name], 0.0) for name in names for s in stops}
+    ended = {}
+    for stays in (False, True):
+        field = [Runner(name, "k", stays=stays and name == "worst") for name in names]
+        others, made = played(field, stops, 1, values, 0)
+        ended[stays] = [runner.key for runner in others]
+        state = state_of(field, stops, 1, dict.fromkeys(made) | {leg: values[leg] for leg in made})
+        assert [runner.key for runner in state.stayed] == ["worst"] * stays
+        assert state.out == set(names) - {"best"} - ({"worst"} if stays else set())
+        assert (Leg("worst", 4) in made) is stays
+    assert ended[False] == ended[True] == ["best"]
+    assert [r.key for r in in_order(field, 2, values)] == sorted(names, key=lambda n: wrong[n])
+
+
+def test_rungs_that_fall_together_leave_no_more_winners() -> None:
+    field, stops = runners(k=16), rungs((1, 1), 16, 3)
+    assert stops == (1, 2)
+    values = {Leg(r.key, s): Judged(float(n), 0.0) for n, r in enumerate(field) for s in stops}
+    ended, _ = played(field, stops, 3, values, 0)
+    assert [runner.key for runner in ended] == ["k0", "k1", "k2"]
 
 
 @pytest.mark.parametrize("counts", [{"a": 16, "b": 5, "c": 3}, {"a": 1}, {"a": 7, "b": 2}])

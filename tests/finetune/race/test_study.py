@@ -248,3 +248,21 @@ def test_the_work_after_the_race_is_kept_free(setting: Setting, tmp_path: Path) 
         race = Race(field.racers, course, store)
         made.append(len(run(race, store, told=clock.pass_by)))
     assert made[1] < made[0] - 10
+
+
+def test_a_race_that_was_over_goes_through_the_same_rounds_again(
+    setting: Setting, tmp_path: Path
+) -> None:
+    """However much time there is: only more hours go on (race/ended.json)."""
+    field, store = Field(setting, reassembly=4, single=2, random=2), RunStore(tmp_path)
+    clock = Clock(60.0)
+    course = field.course(timed=True, time_for=clock.time_for)
+    race = Race(field.racers, course, store)
+    run(race, store, told=clock.pass_by)
+    assert race.rounds > 2
+    endless = {"timed": True, "time_for": lambda seconds: True}
+    again = Race(field.racers, field.course(**endless, rounds=race.rounds), store)
+    assert run(again, store, legs=1) == []
+    assert ends(again) == ends(race)
+    longer = Race(field.racers, field.course(**endless), store)
+    assert len(run(longer, store, legs=1)) == 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 FACTOR = 2
 """One of so many networks goes on; and comes so many times as far."""
@@ -58,10 +58,19 @@ class Runner:
 
 @dataclass(frozen=True)
 class State:
-    """Where a bracket is: legs of which nothing is known yet; none: who came to the end."""
+    """Where a bracket is.
+
+    Attributes:
+        open: Legs of which nothing is known yet; none: it is over.
+        ended: Who came to the end and was never left behind.
+        stayed: Who was left behind and trained to the end all the same.
+        out: Keys of those that are not to be trained any farther.
+    """
 
     open: tuple[Leg, ...]
-    ended: tuple[Runner, ...] = field(default=())
+    ended: tuple[Runner, ...] = ()
+    stayed: tuple[Runner, ...] = ()
+    out: frozenset[str] = frozenset()
 
 
 def rungs(epochs: Sequence[int], networks: int, winners: int) -> tuple[int, ...]:
@@ -90,31 +99,36 @@ def rungs(epochs: Sequence[int], networks: int, winners: int) -> tuple[int, ...]
 def state_of(runners: Sequence[Runner], stops: Sequence[int], winners: int, known: Known) -> State:
     """Return what a bracket needs next.
 
-    After each rung half of a kind goes on, but never fewer than ``winners``, by :class:`Judged`,
-    then in the order of ``runners``. What came to no end is out.
+    After each rung half of a kind goes on, but never fewer than ``winners``, and after the last one
+    on the way no more: by :class:`Judged`, then in the order of ``runners``. What came to no end is
+    out. One that stays is trained on when it is left behind, and takes nobody's place.
     """
     opened: list[Leg] = []
     ended: list[Runner] = []
+    stayed: list[Runner] = []
+    alive: set[str] = set()
     for kind in dict.fromkeys(runner.kind for runner in runners):
-        running = [runner for runner in runners if runner.kind == kind]
-        for stop in stops:
-            legs = [Leg(runner.key, stop) for runner in running]
-            missing = [leg for leg in legs if leg not in known]
+        running, behind = [r for r in runners if r.kind == kind], list[Runner]()
+        for number, stop in enumerate(stops):
+            missing = [leg for r in (*running, *behind) if (leg := Leg(r.key, stop)) not in known]
             if missing:
                 opened += missing
                 break
+            behind = in_order(behind, stop, known)
             running = [r for r in running if known[Leg(r.key, stop)] is not None]
-            if stop != stops[-1]:
-                running = _halved(running, stop, winners, known)
+            if number < len(stops) - 1:
+                count = max(winners, math.ceil(len(running) / FACTOR))
+                if number == len(stops) - 2:
+                    count = winners
+                first = {r.key for r in in_order(running, stop, known)[:count]}
+                behind += [r for r in running if r.stays and r.key not in first]
+                running = [r for r in running if r.key in first]
         else:
             ended += running
-    return State(tuple(dict.fromkeys(opened)), tuple(ended))
-
-
-def _halved(running: Sequence[Runner], stop: int, winners: int, known: Known) -> list[Runner]:
-    count = max(winners, math.ceil(len(running) / FACTOR))
-    first = {runner.key for runner in in_order(running, stop, known)[:count]}
-    return [runner for runner in running if runner.stays or runner.key in first]
+            stayed += behind
+        alive |= {runner.key for runner in (*running, *behind)}
+    out = frozenset({runner.key for runner in runners} - alive)
+    return State(tuple(dict.fromkeys(opened)), tuple(ended), tuple(stayed), out)
 
 
 def in_order(running: Iterable[Runner], stop: int, known: Known) -> list[Runner]:
@@ -130,9 +144,11 @@ def epochs_needed(
     epochs = legs = 0
     for number in numbers.values():
         before = 0
-        for stop in stops:
+        for place, stop in enumerate(stops):
             epochs += number * (stop - before)
             legs += number
             before = stop
             number = min(number, max(winners, math.ceil(number / FACTOR)))
+            if place == len(stops) - 2:
+                number = min(number, winners)
     return epochs, legs

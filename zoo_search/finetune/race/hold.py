@@ -8,18 +8,24 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from zoo_search.cluster.hosts import Hosts, borrowed
+from zoo_search.core.errors import UserError
+from zoo_search.core.identity import fingerprint
+from zoo_search.core.progress import console
 from zoo_search.finetune.advance import forget
 from zoo_search.finetune.entries import COMPARED, Entry, GivenUp, Raced, Role, Seen
+from zoo_search.finetune.race.halving import Leg
 from zoo_search.finetune.race.on_hosts import run_race
-from zoo_search.finetune.race.records import forget_others
+from zoo_search.finetune.race.records import FOLDER, forget_others
 from zoo_search.finetune.race.study import Course, Race, Racer
 from zoo_search.finetune.starts import Start, Starts
 from zoo_search.finetune.tasks import TrainingTask, Values
+from zoo_search.finetune.trained import folder_of
 
 if TYPE_CHECKING:
     from zoo_search.config import FinetuneConfig, JobConfig
     from zoo_search.core.store import RunStore
 
+_ENDED = f"{FOLDER}/ended.json"
 _FEW = 100
 """Validation images: the standard error of an accuracy of 95 % on them is 2 points."""
 _END = 60.0
@@ -50,6 +56,7 @@ def hold_race(
     more: Callable[[], Sequence[Entry]] = lambda: (),
     stay: Collection[str] = (),
     deadline: float | None = None,
+    hours: float | None = None,
     hosts: Hosts | None = None,
 ) -> Outcome:
     """Let networks race by the validation images of the first seed.
@@ -60,6 +67,7 @@ def hold_race(
         more: Gives further ones, for as long as there is time.
         stay: Names of those that are trained to the end in any case.
         deadline: On the clock of :func:`time.monotonic`: until then more is tried.
+        hours: That the run has in all.
         hosts: The processes that train; they end with the race.
 
     Raises:
@@ -74,11 +82,17 @@ def hold_race(
             for place, start in enumerate(_of(began, role))
             if place < config.winners or start.entry.name in stay
         ]
+        if hosts is not None:
+            hosts.close()
         return Outcome(_with_finalists(ahead, starts, finalists), (), ())
     known = {start.entry.name: start for start in began}
 
     def further() -> list[Racer]:
-        found = starts.first(more())
+        try:
+            found = starts.first(more())
+        except UserError as error:  # what has been won so far is not lost for it
+            console.print(f"  no further networks race: {error}")
+            return []
         known.update({start.entry.name: start for start in found})
         return [_racer(start, stay) for start in found]
 
@@ -86,8 +100,15 @@ def hold_race(
         network, first = known[racer.name].network, starts.seeds[0]
         return starts.task(network, first, 0, starts.protocols, values, racer.task.key)
 
+    # A race that was over goes through the same rounds again, unless it is given more time.
+    began_with = fingerprint([start.tasks[0].key for start in began])
+    before = store.read_json(_ENDED) if store.exists(_ENDED) else {}
+    same = before.get("began") == began_with and before["hours"] >= (hours or 0.0)
+    rounds = before["rounds"] if same else None
     macs = [start.tasks[0].macs for start in began]
-    finals = finalists * len(COMPARED) * (len(starts.seeds) - 1)
+    # Whole trainings after the race.
+    others = [*config.plain, *config.variants, *(COMPARED if config.retrain else ())]
+    finals = finalists * len(COMPARED) * (len(starts.seeds) - 1) + len(others) * len(starts.seeds)
     course = Course(
         config.winners,
         config.tries,
@@ -95,21 +116,37 @@ def hold_race(
         retry,
         more=further,
         reserve=finals * began[0].tasks[0].epochs * sum(macs) / len(macs),
+        rounds=rounds,
         timed=deadline is not None,
         time_for=lambda seconds: time.monotonic() + seconds + _END < (deadline or 0.0),
     )
     race = Race([_racer(start, stay) for start in began], course, store)
+    gone = set[str]()
+
+    def let_go(leg: Leg) -> None:
+        for key in race.out - gone:  # their checkpoints are of no use any more
+            forget(store, key)
+            gone.add(key)
+
+    race.told = let_go
     with borrowed(hosts) as own:
         run_race(race, len(began), store, config, job.name, own)
         own.close()  # their memory and their GPUs are for those of Ray Train
-    ahead = [
-        replace(known[one.racer.name], tasks=[one.task], values=one.values)
+    ended = {role: race.ended(role) for role in COMPARED}
+    going_on = [
+        one
         for role in COMPARED
-        for place, one in enumerate(race.ended(role))
+        for place, one in enumerate([*ended[role], *race.stayed(role)])
         if place < config.winners or one.racer.stays
     ]
+    ahead = [
+        replace(known[one.racer.name], tasks=[one.task], values=one.values) for one in going_on
+    ]
+    store.write_json(_ENDED, {"began": began_with, "hours": hours or 0.0, "rounds": race.rounds})
     for key in race.keys:
         forget(store, key)
+    for key in set(race.keys) - {one.task.key for one in going_on}:
+        store.remove(folder_of(key))
     forget_others(store, race.keys)
     told = [_told(racer, race, known) for racer in race.racers]
     given_up = [GivenUp(one.name, one.role, one.reason) for one in told if one.reason]

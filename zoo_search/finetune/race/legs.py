@@ -9,6 +9,7 @@ from dataclasses import asdict
 import ray
 import torch
 
+from zoo_search.core.errors import UserError, first_line
 from zoo_search.core.imports import import_timm
 from zoo_search.core.store import RunStore
 from zoo_search.finetune.advance import Terms, advance
@@ -36,7 +37,15 @@ class LegTrainer:
     def __call__(self, task: list[ray.ObjectRef[TrainingTask]], until: int) -> tuple[float, str]:
         """Train a task until so many epochs are done."""
         found = ray.get(task[0])
-        answer = train_leg(found, self._store, self._terms, self._device, until)
+        answer: Record | Failure
+        try:
+            answer = train_leg(found, self._store, self._terms, self._device, until)
+        except ray.exceptions.RayError:
+            raise  # another host can do it
+        except UserError as error:
+            answer = Failure(str(error), diverged=False)
+        except Exception as error:
+            answer = Failure(f"{type(error).__name__}: {first_line(error)}", diverged=False)
         accuracy = 0.0 if isinstance(answer, Failure) else answer.validation_accuracy
         return accuracy, json.dumps(asdict(answer))
 

@@ -6,7 +6,7 @@ Imports Ray Tune, so only what runs a race imports this module.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import ray
 
@@ -39,18 +39,30 @@ def run_race(
     if first is None:
         return
     found = cluster.connect()
-    single = config.model_copy(update={"workers": 1, "sync_bn": False})
-    layout = lay_out(found, tasks, single, batch=1, streams=race.task(first).streams)
+    streams = any(racer.task.streams for racer in race.racers)
+    batch = race.task(first).schedule.batch_size
+    lay_out(found, tasks, config, batch=batch, streams=streams)  # what is wrong with it shows now
+    alone = {"workers": 1, "gpus_per_worker": 1.0, "sync_bn": False}  # a host has a GPU or none
+    single = config.model_copy(update=alone)
+    layout = lay_out(found, tasks, single, batch=batch, streams=streams)
     race.lanes = layout.lanes
     pulse = cluster.pulse()
     terms = Terms.of(layout, store, single, run, pulse)
     role = Role.of(LegTrainer, (terms, "timm" in sys.modules))
     with progress("race", *race.expected) as bar:
         legs = _Legs(race, first, bar, cluster.Listener(pulse))
-        race.told = legs.note
+        race.told = _both(legs.note, race.told)
         run_experiment(
             legs, role, hosts, layout.lanes, name="race", gpu=layout.gpus > 0, on_look=legs.look
         )
+
+
+def _both(first: Callable[[Leg], None], second: Callable[[Leg], None]) -> Callable[[Leg], None]:
+    def call(leg: Leg) -> None:
+        first(leg)
+        second(leg)
+
+    return call
 
 
 class _Legs:
@@ -67,6 +79,7 @@ class _Legs:
         leg = self._first.pop() if self._first else self._race.ask()
         self._bar.resize(*self._race.expected)
         if leg is not None:
+            self._limit.progress()  # to assemble further networks takes its time
             self._under_way.add(leg)
         return leg
 

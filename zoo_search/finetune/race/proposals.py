@@ -30,9 +30,11 @@ def propose(tried: Sequence[tuple[Values, float]], count: int, seed: int) -> lis
     from the arguments alone. All networks of a race teach one model: what is learned is how far
     from the schedule's values the best ones lie, which few trainings of one network could not say.
     """
+    own = sum(values.rate == 1.0 for values, _ in tried)  # teach nothing of other values
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(
-        seed=seed + len(tried), n_startup_trials=_RANDOM, multivariate=True, constant_liar=True
+        seed=seed + len(tried), n_startup_trials=_RANDOM + own,
+        multivariate=True, constant_liar=True,
     )  # fmt: skip
     study = optuna.create_study(direction="maximize", sampler=sampler)
     for values, gain in tried:

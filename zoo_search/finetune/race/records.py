@@ -56,5 +56,6 @@ def read_record(store: RunStore, leg: Leg) -> Record | None:
 
 def forget_others(store: RunStore, keys: Iterable[str]) -> None:
     """Remove the records of all but these trainings."""
-    for key in set(store.list(FOLDER)) - set(keys):
-        store.remove(f"{FOLDER}/{key}")
+    for name in set(store.list(FOLDER)) - set(keys):
+        if not name.endswith(".json"):
+            store.remove(f"{FOLDER}/{name}")

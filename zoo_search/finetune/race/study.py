@@ -60,6 +60,7 @@ class Course:
         retry: Makes a racer's training with other values.
         more: Gives the networks of another bracket; none: there are no more.
         reserve: Work that comes after the race, in multiply-adds of an image times epochs.
+        rounds: At most so many; None: as many as there are.
         timed: Whether the race goes on while there is time.
         time_for: Says whether there are so many seconds left.
     """
@@ -70,6 +71,7 @@ class Course:
     retry: Callable[[Racer, Values], TrainingTask]
     more: Callable[[], Sequence[Racer]] = lambda: ()
     reserve: float = 0.0
+    rounds: int | None = None
     timed: bool = False
     time_for: Callable[[float], bool] = lambda seconds: False
 
@@ -93,6 +95,7 @@ class Race:
         self.told: Callable[[Leg], None] = lambda leg: None
         self.fault: str | None = None
         """What a user has to mend before the race can go on."""
+        self._more: list[Racer] = []  # assembled already, but there was no time for them
         self._waves = 0
         self._exhausted = False
         self._own_seconds = 0.0  # of legs that were told to this object
@@ -172,8 +175,30 @@ class Race:
         self._hear(asked, found)
         self.told(asked)
 
+    @property
+    def rounds(self) -> int:
+        """How many there were."""
+        return len(self._rounds)
+
+    @property
+    def out(self) -> frozenset[str]:
+        """Keys of trainings of the round that is under way which go no farther."""
+        return self._rounds[-1].state(self._known).out
+
+    def stayed(self, kind: str) -> list[Try]:
+        """Return those of a kind that were left behind and trained to the end all the same."""
+        return [
+            Try(racer, racer.task)
+            for each in self._rounds
+            if isinstance(each, _Bracket)
+            for racer in each.those(each.state(self._known).stayed)
+            if racer.kind == kind
+        ]
+
     def ended(self, kind: str) -> list[Try]:
         """Return the best training of each network of a kind that came to the end, the best first.
+
+        Those that were left behind on the way are not among them.
 
         Raises:
             UserError: If something has to be mended first.
@@ -213,39 +238,52 @@ class Race:
         last = self._rounds[-1]
         if isinstance(last, _Bracket):
             self.tries += [Try(racer, racer.task) for racer in last.ended(self._known)]
-        begun = self._waves + 1 < self._course.tries and self._begin_wave()
-        if not begun and self._course.timed:
-            racers = () if isinstance(last, _Bracket) else self._course.more()
-            begun = self._begin_more(racers) if racers else self._begin_wave(if_time=True)
+        if len(self._rounds) == self._course.rounds:
+            begun = False
+        else:
+            begun = self._waves + 1 < self._course.tries and self._begin_wave()
+            if not begun and self._course.timed:
+                begun = (not isinstance(last, _Bracket) and self._begin_more()) or self._begin_wave(
+                    if_time=True
+                )
         self._exhausted = not begun
         return begun
 
-    def _begin_more(self, racers: Sequence[Racer]) -> bool:
-        """Let further networks begin, if there is time or they have begun before."""
-        bracket = _Bracket(tuple(racers), self._stops, self._course.winners)
-        first = [Leg(racer.task.key, self._stops[0]) for racer in racers]
-        if not self._begun(first) and not self._time_for(bracket.size()[1]):
+    def _begin_more(self) -> bool:
+        """Let further networks begin, if there are any, and time, or they have begun before."""
+        if not self._more:
+            self._more = list(self._course.more())
+        if not self._more:
             return False
-        self._begin(racers)
+        bracket = _Bracket(tuple(self._more), self._stops, self._course.winners)
+        first = [Leg(racer.task.key, self._stops[0]) for racer in self._more]
+        longest = max(racer.task.macs * racer.task.epochs for racer in self._more)
+        if not self._begun(first) and not self._time_for(bracket.size()[1], longest):
+            return False
+        self._begin(self._more)
+        self._more = []
         return True
 
     def _begin_wave(self, *, if_time: bool = False) -> bool:
         """Try other values with the networks that are ahead."""
         kinds = dict.fromkeys(one.racer.kind for one in self.tries)
         ahead = [one for kind in kinds for one in self.ended(kind)[: self._course.winners]]
-        ahead = list({one.racer.task.key: one for one in ahead}.values())
         if not ahead:
             return False
+        racers = list({one.racer.task.key: one.racer for one in ahead}.values())
         from zoo_search.finetune.race.proposals import propose  # not without need: Optuna
 
-        values = propose(self._gains(), len(ahead), self._course.seed)
-        tries = [
-            Try(one.racer, self._course.retry(one.racer, value), value)
-            for one, value in zip(ahead, values, strict=True)
-        ]
+        values = propose(self._gains(), len(racers), self._course.seed)
+        retried = {
+            racer.task.key: (self._course.retry(racer, value), value)
+            for racer, value in zip(racers, values, strict=True)
+        }
+        # One network may race as two kinds.
+        tries = [Try(one.racer, *retried[one.racer.task.key]) for one in ahead]
         self._tasks |= {one.task.key: one.task for one in tries}
-        legs = [Leg(one.task.key, self._stops[-1]) for one in tries]
-        if if_time and not self._begun(legs) and not self._time_for(sum(map(self.work, legs))):
+        legs = [Leg(task.key, self._stops[-1]) for task, _ in retried.values()]
+        work = [self.work(leg) for leg in legs]
+        if if_time and not self._begun(legs) and not self._time_for(sum(work), max(work)):
             return False
         self._rounds.append(_Wave(tuple(tries), self._stops[-1]))
         self.tries += tries
@@ -269,16 +307,18 @@ class Race:
             found.append((values, own.wrong - (1.0 if mine is None else mine.wrong)))
         return found
 
-    def _time_for(self, work: float) -> bool:
+    def _time_for(self, work: float, longest: float) -> bool:
         """Say whether there is time for so much work, and for what comes after the race.
+
+        ``longest`` of it is for one worker alone.
 
         What earlier commands have spent on it counts.
         """
         done = sum(map(self.work, self.records))
         seconds = sum(record.seconds for record in self.records.values())
         spent = seconds - self._own_seconds
-        needed = (work + self._course.reserve) * seconds / max(done, 1.0)
-        return self._course.time_for((spent + needed) / self.lanes)
+        needed = max(work / self.lanes, longest) + self._course.reserve / self.lanes
+        return self._course.time_for(spent / self.lanes + needed * seconds / max(done, 1.0))
 
 
 @dataclass(frozen=True)
@@ -294,7 +334,10 @@ class _Bracket:
         return state_of(runners, self.stops, self.winners, known)
 
     def ended(self, known: Known) -> list[Racer]:
-        there = {(runner.key, runner.kind) for runner in self.state(known).ended}
+        return self.those(self.state(known).ended)
+
+    def those(self, runners: Sequence[Runner]) -> list[Racer]:
+        there = {(runner.key, runner.kind) for runner in runners}
         return [racer for racer in self.racers if (racer.task.key, racer.kind) in there]
 
     def size(self) -> tuple[int, float]:
