@@ -245,7 +245,7 @@ def test_every_winner_went_through_both_protocols(done: Any) -> None:
 def test_the_report_is_one_page_that_names_what_won(done: Any) -> None:
     page = done.store.read_text("report.html")
     assert summary(done.store).verdict in page
-    assert page.count("data:image/svg+xml;base64,") == 7
+    assert page.count("data:image/svg+xml;base64,") == 8
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "memory (bytes)</th>" in page
     assert f">{ranking(done.store).rows()[0]['memory']:.4g}</td>" in page
