@@ -48,7 +48,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(1500)
 def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
     needed = {"driver", "training worker", "worker", "raylet", "gcs_server"}
