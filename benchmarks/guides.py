@@ -33,6 +33,7 @@ from scipy.stats import kendalltau, rankdata
 from winners_data import register
 from winners_jobs import BUDGETS, TARGETS, job_of
 
+from zoo_search import cluster
 from zoo_search.config import load_job
 from zoo_search.core.files import cache_folder
 from zoo_search.core.store import RunStore
@@ -66,6 +67,7 @@ def measure(demo: Demo, name: str, recipes: Sequence[Recipe], out: Path, runs: P
     todo = [recipe for recipe in recipes if (name, recipe.key) not in known]
     if not todo:
         return
+    cluster.connect()
     scorer = Scorer(demo.task)
     starts, store = Starts(demo.zoo, demo.dataset, demo.job), RunStore(str(runs / name))
     tuning = Tuning(starts, demo.dataset, demo.job, store)
