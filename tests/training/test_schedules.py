@@ -11,7 +11,7 @@ import pytest
 import timm
 
 from zoo_search.config import FinetuneConfig, JobConfig, load_job
-from zoo_search.config.sections import ScheduleConfig
+from zoo_search.config.finetuning import ScheduleConfig
 from zoo_search.core.errors import UserError
 from zoo_search.finetune.tasks import schedule_of
 from zoo_search.training.schedules import (

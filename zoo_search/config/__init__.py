@@ -9,11 +9,11 @@ from zoo_search.config.entries import (
     VariantConfig,
     ZooEntry,
 )
+from zoo_search.config.finetuning import FinetuneConfig
 from zoo_search.config.read import JobSource, load_job, read_job
 from zoo_search.config.sections import (
     BudgetConfig,
     DatasetConfig,
-    FinetuneConfig,
     JobConfig,
     PartitionConfig,
     SearchConfig,

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from finetune.logs.small_logs import opened
 
-from zoo_search.config import load_job
-from zoo_search.config.sections import FinetuneConfig
+from zoo_search.config import FinetuneConfig, load_job
 from zoo_search.core.errors import UserError
 from zoo_search.core.store import RunStore
 from zoo_search.finetune.logs import check_logs
