@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -128,6 +130,17 @@ def test_candidates_that_a_real_proxy_cannot_score_keep_their_reason(images, tmp
     assert failed[0].user_attrs["conditions"]["naswot"]["batch_size"] == 8
 
 
+def killed_at(stops: Sequence[int], space: Any, method: str, path: Path) -> SearchStudy:
+    """A study of 30 trials that was killed after so many, each time with one under way."""
+    for stop in stops:
+        study = study_of(space, 30, method, path)
+        go_on(study, stop)
+        assert study.ask() is not None
+    last = study_of(space, 30, method, path)
+    go_on(last)
+    return last
+
+
 @pytest.mark.parametrize("method", SAMPLERS)
 def test_first_blocks_of_models_are_scored_on_top(zoo, free_partition, tmp_path: Path, method):
     """Of a study that was killed, too; they are no reassemblies."""
@@ -139,13 +152,7 @@ def test_first_blocks_of_models_are_scored_on_top(zoo, free_partition, tmp_path:
     assert set(kinds[4 * len(zoo) :]) == {"reassembly"}
     assert len(kinds) == 30 + 4 * len(zoo)
     assert all(len(c.recipe.models) > 1 for c in whole.candidates() if c.kind == "reassembly")
-    path = tmp_path / "study.journal"
-    for stop in (7, 21):
-        study = study_of(space, 30, method, path)
-        go_on(study, stop)
-        assert study.ask() is not None
-    last = study_of(space, 30, method, path)
-    go_on(last)
+    last = killed_at((7, 21), space, method, tmp_path / "study.journal")
     assert last.candidates() == whole.candidates()
 
 
@@ -157,12 +164,7 @@ def test_a_study_of_several_partitions_that_was_killed(zoo, tmp_path: Path, meth
     whole = study_of(space, 30, method)
     go_on(whole)
     path = tmp_path / "study.journal"
-    for stop in (5, 19):
-        study = study_of(space, 30, method, path)
-        go_on(study, stop)
-        assert study.ask() is not None
-    last = study_of(space, 30, method, path)
-    go_on(last)
+    last = killed_at((5, 19), space, method, path)
     assert last.candidates() == whole.candidates()
     keys = [candidate.recipe.key for candidate in last.candidates()]
     assert len(set(keys)) == len(keys) == 30 + len(zoo)

@@ -85,11 +85,7 @@ def race_picture(ways: Sequence[Way]) -> bytes:
     axes.set_xlabel("epochs of all protocols")
     axes.set_ylabel("validation accuracy (%)")
     axes.set_xticks(sorted({epochs for way in ways for epochs in way.epochs}))
-    axes.grid(color=FAINT, linewidth=0.5, alpha=0.6)
-    axes.legend(
-        frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8,
-        title="×: left behind\n●: trained to the end", title_fontsize=8,
-    )  # fmt: skip
+    _explain(axes, "×: left behind\n●: trained to the end")
     return render(figure)
 
 
@@ -126,12 +122,17 @@ def accuracy_picture(points: Sequence[Point]) -> bytes:
     axes.margins(x=0.16)
     axes.set_xlabel("cost in millions of multiply-adds (MACs)")
     axes.set_ylabel("test accuracy (%)")
+    _explain(axes, "filled: the best of its kind\non validation images")
+    return render(figure)
+
+
+def _explain(axes: Axes, marks: str) -> None:
+    """Draw a grid, and the legend of the roles beside it, with what the marks mean."""
     axes.grid(color=FAINT, linewidth=0.5, alpha=0.6)
     axes.legend(
         frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8,
-        title="filled: the best of its kind\non validation images", title_fontsize=8,
+        title=marks, title_fontsize=8,
     )  # fmt: skip
-    return render(figure)
 
 
 def networks_picture(networks: Sequence[Drawn], colours: Mapping[str, str]) -> bytes:
