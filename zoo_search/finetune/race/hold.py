@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from zoo_search.cluster.hosts import Hosts, borrowed
@@ -83,7 +84,7 @@ def hold_race(
             if place < config.winners or start.entry.name in stay
         ]
         if hosts is not None:
-            hosts.close()
+            hosts.close()  # their memory and their GPUs are for those of Ray Train
         return Outcome(_with_finalists(ahead, starts, finalists), (), ())
     known = {start.entry.name: start for start in began}
 
@@ -105,17 +106,13 @@ def hold_race(
     before = store.read_json(_ENDED) if store.exists(_ENDED) else {}
     same = before.get("began") == began_with and before["hours"] >= (hours or 0.0)
     rounds = before["rounds"] if same else None
-    macs = [start.tasks[0].macs for start in began]
-    # Whole trainings after the race.
-    others = [*config.plain, *config.variants, *(COMPARED if config.retrain else ())]
-    finals = finalists * len(COMPARED) * (len(starts.seeds) - 1) + len(others) * len(starts.seeds)
     course = Course(
         config.winners,
         config.tries,
         job.seed,
         retry,
         more=further,
-        reserve=finals * began[0].tasks[0].epochs * sum(macs) / len(macs),
+        reserve=_work_after(began, config, finalists),
         rounds=rounds,
         timed=deadline is not None,
         time_for=lambda seconds: time.monotonic() + seconds + _END < (deadline or 0.0),
@@ -128,10 +125,10 @@ def hold_race(
             forget(store, key)
             gone.add(key)
 
-    race.told = let_go
+    race.listeners.append(let_go)
     with borrowed(hosts) as own:
         run_race(race, len(began), store, config, job.name, own)
-        own.close()  # their memory and their GPUs are for those of Ray Train
+        own.close()
     ended = {role: race.ended(role) for role in COMPARED}
     going_on = [
         one
@@ -143,11 +140,7 @@ def hold_race(
         replace(known[one.racer.name], tasks=[one.task], values=one.values) for one in going_on
     ]
     store.write_json(_ENDED, {"began": began_with, "hours": hours or 0.0, "rounds": race.rounds})
-    for key in race.keys:
-        forget(store, key)
-    for key in set(race.keys) - {one.task.key for one in going_on}:
-        store.remove(folder_of(key))
-    forget_others(store, race.keys)
+    _tidy(store, race.keys, {one.task.key for one in going_on})
     told = [_told(racer, race, known) for racer in race.racers]
     given_up = [GivenUp(one.name, one.role, one.reason) for one in told if one.reason]
     return Outcome(_with_finalists(ahead, starts, finalists), given_up, told)
@@ -162,6 +155,28 @@ def finalists_of(config: FinetuneConfig, judges: int) -> int:
     if config.finalists is not None:
         return config.finalists
     return config.winners if 0 < judges < _FEW else 1
+
+
+def _work_after(began: Sequence[Start], config: FinetuneConfig, finalists: int) -> float:
+    """Return the work of the trainings after the race, in multiply-adds of an image times epochs.
+
+    That is of the finalists with the other seeds, and of what is trained with all of them.
+    """
+    others = [*config.plain, *config.variants, *(COMPARED if config.retrain else ())]
+    count = finalists * len(COMPARED) * (config.seeds - 1) + len(others) * config.seeds
+    return count * began[0].tasks[0].epochs * fmean(start.tasks[0].macs for start in began)
+
+
+def _tidy(store: RunStore, keys: Sequence[str], wanted: Collection[str]) -> None:
+    """Remove what no later step looks for: checkpoints, and weights of those that are left behind.
+
+    Records stay, of the trainings of this race.
+    """
+    for key in keys:
+        forget(store, key)
+        if key not in wanted:
+            store.remove(folder_of(key))
+    forget_others(store, keys)
 
 
 def _of(starts: Sequence[Start], role: Role) -> list[Start]:

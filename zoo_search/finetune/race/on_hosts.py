@@ -6,7 +6,7 @@ Imports Ray Tune, so only what runs a race imports this module.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import ray
 
@@ -51,18 +51,10 @@ def run_race(
     role = Role.of(LegTrainer, (terms, "timm" in sys.modules))
     with progress("race", *race.expected) as bar:
         legs = _Legs(race, first, bar, cluster.Listener(pulse))
-        race.told = _both(legs.note, race.told)
+        race.listeners.append(legs.note)
         run_experiment(
             legs, role, hosts, layout.lanes, name="race", gpu=layout.gpus > 0, on_look=legs.look
         )
-
-
-def _both(first: Callable[[Leg], None], second: Callable[[Leg], None]) -> Callable[[Leg], None]:
-    def call(leg: Leg) -> None:
-        first(leg)
-        second(leg)
-
-    return call
 
 
 class _Legs:

@@ -92,7 +92,8 @@ class Race:
         self._looked_for: set[Leg] = set()  # in the run directory
         self._rounds: list[_Bracket | _Wave] = []
         self.tries: list[Try] = []
-        self.told: Callable[[Leg], None] = lambda leg: None
+        self.listeners: list[Callable[[Leg], None]] = []
+        """Hear of each leg that has come to its end."""
         self.fault: str | None = None
         """What a user has to mend before the race can go on."""
         self._more: list[Racer] = []  # assembled already, but there was no time for them
@@ -173,7 +174,8 @@ class Race:
         if isinstance(found, Record):
             self._own_seconds += found.seconds
         self._hear(asked, found)
-        self.told(asked)
+        for listener in self.listeners:
+            listener(asked)
 
     @property
     def rounds(self) -> int:
@@ -238,14 +240,11 @@ class Race:
         last = self._rounds[-1]
         if isinstance(last, _Bracket):
             self.tries += [Try(racer, racer.task) for racer in last.ended(self._known)]
-        if len(self._rounds) == self._course.rounds:
-            begun = False
-        else:
-            begun = self._waves + 1 < self._course.tries and self._begin_wave()
-            if not begun and self._course.timed:
-                begun = (not isinstance(last, _Bracket) and self._begin_more()) or self._begin_wave(
-                    if_time=True
-                )
+        begun = len(self._rounds) != self._course.rounds and (
+            (self._waves + 1 < self._course.tries and self._begin_wave())
+            or (self._course.timed and isinstance(last, _Wave) and self._begin_more())
+            or (self._course.timed and self._begin_wave(if_time=True))
+        )
         self._exhausted = not begun
         return begun
 
@@ -280,11 +279,11 @@ class Race:
         }
         # One network may race as two kinds.
         tries = [Try(one.racer, *retried[one.racer.task.key]) for one in ahead]
-        self._tasks |= {one.task.key: one.task for one in tries}
         legs = [Leg(task.key, self._stops[-1]) for task, _ in retried.values()]
-        work = [self.work(leg) for leg in legs]
+        work = [own_work(task) for task, _ in retried.values()]
         if if_time and not self._begun(legs) and not self._time_for(sum(work), max(work)):
             return False
+        self._tasks |= {one.task.key: one.task for one in tries}
         self._rounds.append(_Wave(tuple(tries), self._stops[-1]))
         self.tries += tries
         self._waves += 1
@@ -310,9 +309,7 @@ class Race:
     def _time_for(self, work: float, longest: float) -> bool:
         """Say whether there is time for so much work, and for what comes after the race.
 
-        ``longest`` of it is for one worker alone.
-
-        What earlier commands have spent on it counts.
+        ``longest`` of it is for one worker alone. What earlier commands have spent counts.
         """
         done = sum(map(self.work, self.records))
         seconds = sum(record.seconds for record in self.records.values())
