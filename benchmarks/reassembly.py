@@ -1,13 +1,12 @@
 """How good and how fast reassembly is; ratios within one run.
 
 Part 1: agreement of stitched Lite0-Lite1 networks with Lite1, without training. Part 2: candidates
-per second. Part 3: samplers against the exhaustive best. Part 4: which proxy to trust.
+per second. Part 3: samplers against the exhaustive best. Which proxy to trust: ``guides.py``.
 
     python benchmarks/reassembly.py --part 1,2 --out reassembly.json
     python benchmarks/reassembly.py --part 3 --scores scores.jsonl
-    python benchmarks/reassembly.py --part 4 --trained trained.jsonl
 
-Parts 3 and 4 keep what took long in a file, and go on with it.
+Part 3 keeps what took long in a file, and goes on with it.
 """
 
 from __future__ import annotations
@@ -18,14 +17,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from reassembly_proxies import proxies
 from reassembly_scoring import scoring
 from reassembly_search import search
 from reassembly_stitching import stitching
 
 from zoo_search.reassembly.samplers import SAMPLERS
 
-PARTS = {1: stitching, 2: scoring, 3: search, 4: proxies}
+PARTS = {1: stitching, 2: scoring, 3: search}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -34,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--part", default="1,2", help="which parts, such as 1,2")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch")
     parser.add_argument("--out", type=Path, help="where the figures go, as JSON")
-    parser.add_argument("--job", type=Path, default=Path("jobs/digits.yaml"), help="parts 2 to 4")
+    parser.add_argument("--job", type=Path, default=Path("jobs/digits.yaml"), help="parts 2 and 3")
     parser.add_argument("--crops", type=int, default=256, help="part 1: crops to fit on")
     parser.add_argument("--test-crops", type=int, default=512, help="part 1: held-out crops")
     parser.add_argument("--candidates", type=int, default=200, help="part 2")
@@ -45,8 +43,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=10, help="part 3")
     parser.add_argument("--samplers", nargs="+", default=list(SAMPLERS), choices=SAMPLERS)
     parser.add_argument("--evaluations", nargs="+", type=int, default=[60, 120, 250, 500])
-    parser.add_argument("--recipes", type=int, default=28, help="part 4: recipes to fine-tune")
-    parser.add_argument("--trained", type=Path, default=Path("trained.jsonl"), help="part 4")
     args = parser.parse_args(arguments)
     torch.set_num_threads(args.threads)
     found = {part: PARTS[part](args) for part in map(int, args.part.split(","))}
