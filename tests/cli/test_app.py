@@ -52,7 +52,7 @@ def test_the_commands_and_their_options_are_these() -> None:
         "transfer": ["--job", "--json", "--matching", "--operator", "--out", "--png", "source",
                      "target"],
         "export": ["--onnx", "--torch", "winner"],
-        "dashboard": ["--port", "directory"],
+        "dashboard": ["--port", "--storage", "--writable", "directory"],
         "submit": ["--address", "--dir", "job"],
         "doctor": ["--address", "--json"],
         "zoo": [], "data": [],

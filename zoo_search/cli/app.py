@@ -37,11 +37,17 @@ def export(
 def dashboard(
     directory: Annotated[str, typer.Argument(help="Run directory, such as runs/digits.")],
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 0,
+    storage: Annotated[
+        str | None, typer.Option(help="The Optuna storage, where search.storage named one.")
+    ] = None,
+    writable: Annotated[
+        bool, typer.Option("--writable", help="Let the page change and delete studies.")
+    ] = False,
 ) -> None:
     """The ranking of the candidates, and score against GMACs, in a browser (optuna-dashboard)."""
     from zoo_search.cli.dashboard import serve
 
-    serve(directory, port)
+    serve(directory, port, storage, writable=writable)
 
 
 app = typer.Typer(
@@ -83,7 +89,7 @@ def main() -> None:
     except UserError as error:
         console.print("error:", style="bold red", end=" ")
         mine = getattr(error, "cause", error)  # Ray wraps what a worker raised in a stack trace
-        console.print(str(mine), soft_wrap=True, markup=False)
+        console.print(str(mine), soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
         console.print("\nstopped; finished steps are kept, the same command goes on from there")

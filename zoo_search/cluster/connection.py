@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import secrets
 import socket
 import sys
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+_TOKEN = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+# On macOS and Windows Ray is at 127.0.0.1 unless this is "1"; elsewhere, if it is "0".
+_BEYOND_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,10 @@ def connect(
 ) -> Resources:
     """Join the cluster at ``address`` or ``RAY_ADDRESS``, else start a local one; idempotent.
 
+    A local one listens on 127.0.0.1 alone, and answers nobody without its token: whoever reaches a
+    port of Ray can run code. The token is a random one of this process, unless ``RAY_AUTH_TOKEN``
+    or ``RAY_AUTH_TOKEN_PATH`` gives one; where Ray was imported before, the one that Ray makes.
+
     Args:
         address: ``HOST:PORT``, ``ray://HOST:PORT``, ``auto`` or ``local``; None: ``RAY_ADDRESS``.
         num_cpus: CPUs of a local cluster; default: all of this machine's.
@@ -77,11 +85,13 @@ def connect(
     global _address
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+    wanted = address or os.environ.get("RAY_ADDRESS") or "local"
+    if not connected():
+        _keep_to_this_machine(wanted == "local")
     import ray
 
     if ray.is_initialized():
         return resources()
-    wanted = address or os.environ.get("RAY_ADDRESS") or "local"
     if wanted == "local":
         _start(num_cpus)
     else:
@@ -94,6 +104,22 @@ def connect(
     for name in ("ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
     return resources()
+
+
+def _keep_to_this_machine(local: bool) -> None:
+    """Let a local cluster listen on loopback, with a token; others are reached as they are."""
+    if local and "ray" not in sys.modules and not any(map(os.environ.get, _TOKEN)):
+        # Ray reads these when it is imported.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    if _BEYOND_LOOPBACK in os.environ and os.environ[_BEYOND_LOOPBACK] != "0":
+        return  # the user's choice
+    os.environ.pop(_BEYOND_LOOPBACK, None)
+    if local:
+        os.environ[_BEYOND_LOOPBACK] = "0"
+    constants = sys.modules.get("ray._private.ray_constants")
+    if constants is not None:  # imported before, it does not look again
+        vars(constants)["ENABLE_RAY_CLUSTER"] = not local
 
 
 def _start(num_cpus: int | None) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from zoo_search.core.errors import some
 from zoo_search.core.progress import console
+from zoo_search.core.redaction import redacted
 from zoo_search.export.folder import save_folder
 from zoo_search.finetune.entries import (
     COMPARED,
@@ -147,7 +148,7 @@ class Tuning:
                     **result.to_dict(),
                     "dataset": self._dataset.name,
                     "state_sha256": state_sha256(network.net.state_dict()),
-                    "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+                    "command": redacted(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
                 },
             )
             write_predictions(place, test.ids, test.labels, told)

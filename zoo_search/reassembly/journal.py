@@ -82,8 +82,8 @@ def _mend(path: Path) -> None:
                 file.truncate(whole)
 
 
-def url_storage(url: str) -> optuna.storages.BaseStorage:
-    """Return the Optuna storage at a URL.
+def url_storage(url: str, place: str = "search.storage") -> optuna.storages.BaseStorage:
+    """Return the Optuna storage at a URL; ``place`` says where the URL was given.
 
     Raises:
         UserError: If it cannot be opened.
@@ -95,7 +95,7 @@ def url_storage(url: str) -> optuna.storages.BaseStorage:
         return optuna.storages.get_storage(url)
     except (SQLAlchemyError, ImportError, ValueError, OSError, RuntimeError) as error:
         raise UserError(
-            f"The Optuna storage in 'search.storage' cannot be opened ({first_line(error)}). Give "
+            f"The Optuna storage in '{place}' cannot be opened ({first_line(error)}). Give "
             "a URL such as sqlite:///study.db or mysql://USER@HOST/NAME whose driver is "
             "installed, or leave the key away: then a journal file in the run directory is used."
         ) from None

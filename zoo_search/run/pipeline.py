@@ -43,7 +43,7 @@ def run(
     """
     require(until, STEPS, f"There is no step '{until}'.")
     opened = Run.open(job, directory, address, seed, hours)
-    opened.store.write_text("job.yaml", opened.job.to_yaml())
+    opened.store.write_text("job.yaml", opened.job.to_yaml(secrets=False))
     start = time.monotonic()  # what the preparation takes counts as the first step's
     try:
         with working("zoo: loading"):

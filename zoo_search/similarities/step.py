@@ -15,6 +15,7 @@ from zoo_search.config import DatasetConfig, SimilarityConfig
 from zoo_search.core.errors import UserError
 from zoo_search.core.identity import fingerprint
 from zoo_search.core.progress import console, progress
+from zoo_search.core.redaction import redacted_values
 from zoo_search.core.store import RunStore
 from zoo_search.data.base import Subset
 from zoo_search.similarities.api import chunks
@@ -107,7 +108,9 @@ def compute(
     table, products = _table(zoo, headers, config, store)
     table.metadata |= {"dataset": subset.fingerprint, "seed": seed}
     if source is not None:
-        table.metadata["source"] = source.model_dump(mode="json", exclude_defaults=True)
+        table.metadata["source"] = redacted_values(
+            source.model_dump(mode="json", exclude_defaults=True)
+        )
     store.write_bytes(ARTIFACT, table.to_bytes())
     gram_folder.clean(store, zoo, len(batches))
     return Made(table, dict(forwards), products)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from zoo_search.config import DatasetConfig
 from zoo_search.core.errors import UserError, nearest
-from zoo_search.core.files import read
 from zoo_search.data.decode import Raw
 from zoo_search.data.sources.files import extra_package, open_tree
 from zoo_search.data.sources.held_out import HELD_OUT, held_out
@@ -26,13 +26,17 @@ _PARTS = ("train", "test")
 class LibraryReader(Reader):
     """Reads ``SPLIT/POSITION`` from indexable data sets, one a split.
 
-    Each item is (image, label), or a mapping with the encoded image under ``column``.
+    Each item is (image, label), or a mapping with the encoded image under ``column``, or the path
+    of its file, which has to lie in one of the ``folders``: a row may name any file or address.
     """
 
     def __init__(
-        self, parts: Mapping[str, SupportsLenAndGetItem[Any]], column: str | None = None
+        self,
+        parts: Mapping[str, SupportsLenAndGetItem[Any]],
+        column: str | None = None,
+        folders: Sequence[Path] = (),
     ) -> None:
-        self.parts, self.column = dict(parts), column
+        self.parts, self.column, self._folders = dict(parts), column, tuple(folders)
 
     def read(self, ids: Sequence[str]) -> Iterator[tuple[str, Raw | Unreadable]]:
         """Yield the image of each id; what the library cannot read comes as unreadable."""
@@ -43,7 +47,24 @@ class LibraryReader(Reader):
             except Exception as error:  # the library decodes here, and decoders raise anything
                 yield name, Unreadable(f"{type(error).__name__}: {error}")
                 continue
-            yield name, item[0] if self.column is None else _encoded(item[self.column])
+            yield name, item[0] if self.column is None else self._encoded(item[self.column])
+
+    def _encoded(self, value: object) -> bytes | Unreadable:
+        """Return the bytes of an undecoded image of the ``datasets`` library."""
+        if isinstance(value, dict) and value.get("bytes"):
+            return bytes(value["bytes"])
+        if not isinstance(value, dict) or not value.get("path"):
+            return Unreadable("the image is null")
+        named = str(value["path"])
+        place = Path(named).resolve()  # links are followed before it is compared
+        if "://" in named or not any(place.is_relative_to(folder) for folder in self._folders):
+            return Unreadable(f"it is said to be at {named}, which is not in the data set's folder")
+        if not place.is_file():
+            return Unreadable(f"there is no file {named}")
+        try:
+            return place.read_bytes()
+        except OSError as error:
+            return Unreadable(f"{type(error).__name__}: {error}")
 
 
 def torchvision(config: DatasetConfig) -> Listing:
@@ -163,7 +184,12 @@ def hf(config: DatasetConfig) -> Listing:
     targets = {split: list(part[label]) for split, part in chosen.items()}
     raw = datasets.Image(decode=False)
     parts = {split: part.cast_column(image, raw) for split, part in chosen.items()}
-    return _listing(parts, targets, classes, content, image)
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    caches = datasets.config.HF_DATASETS_CACHE, HF_HUB_CACHE
+    places = [config.path] if config.path else list(map(str, caches))
+    folders = [Path(place).expanduser().resolve() for place in places]
+    return _listing(parts, targets, classes, content, image, folders)
 
 
 def _listing(
@@ -172,6 +198,7 @@ def _listing(
     classes: Sequence[str] | None,
     content: str,
     column: str | None,
+    folders: Sequence[Path] = (),
 ) -> Listing:
     labels = [label for part in targets.values() for label in part]
     positions = [label for label in labels if isinstance(label, int)]
@@ -184,17 +211,5 @@ def _listing(
         labels=positions,
         splits=split if "test" in parts else None,
         content=content,
-        reader=LibraryReader(parts, column),
+        reader=LibraryReader(parts, column, folders),
     )
-
-
-def _encoded(value: object) -> bytes | Unreadable:
-    """Return the bytes of an undecoded image of the ``datasets`` library."""
-    if isinstance(value, dict) and value.get("bytes"):
-        return bytes(value["bytes"])
-    if isinstance(value, dict) and value.get("path"):
-        try:
-            return read(str(value["path"]))
-        except OSError as error:
-            return Unreadable(f"{type(error).__name__}: {error}")
-    return Unreadable("the image is null")

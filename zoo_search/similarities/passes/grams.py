@@ -153,7 +153,8 @@ def read(store: RunStore, header: Header) -> tuple[Tensor, Tensor]:
 
 def folder_of(model: str) -> str:
     """Return the name of a model's folder in the run directory."""
-    return f"{FOLDER}/{quote(model, safe='')}"
+    # quote leaves dots as they are, and ".." would be the folder above.
+    return f"{FOLDER}/{quote(model, safe='').replace('.', '%2E', model.startswith('.'))}"
 
 
 def header_in(metadata: Mapping[bytes, bytes] | None) -> Header:
