@@ -51,7 +51,7 @@ def test_the_commands_and_their_options_are_these() -> None:
         "rank": ["--address", "--json", "--proxy", "--seed", "job"],
         "transfer": ["--job", "--json", "--matching", "--operator", "--out", "--png", "source",
                      "target"],
-        "export": ["--onnx", "--torch", "winner"],
+        "export": ["--onnx", "--out", "--torch", "winner"],
         "dashboard": ["--port", "--storage", "--writable", "directory"],
         "submit": ["--address", "--dir", "job"],
         "doctor": ["--address", "--json"],

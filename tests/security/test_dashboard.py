@@ -93,7 +93,8 @@ def test_a_run_directory_names_no_storage_that_is_opened(tmp_path: Path) -> None
     brought = tmp_path / "brought"
     brought.mkdir()
     (brought / "job.yaml").write_text(
-        f"name: x\nzoo: {{a: {{arch: resnet10t}}}}\ndataset: digits\nsearch: {{storage: '{storage}'}}\n"
+        "name: x\nzoo: {a: {arch: resnet10t}}\ndataset: digits\n"
+        f"search: {{storage: '{storage}'}}\n"
     )
     done = subprocess.run(
         [sys.executable, "-m", "zoo_search", "dashboard", str(brought)],

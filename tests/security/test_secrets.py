@@ -110,7 +110,7 @@ def signed() -> Iterator[str]:
             if found and self.command == "GET":
                 self.wfile.write(data)
 
-        do_HEAD = do_GET
+        do_HEAD = do_GET  # noqa: N815
 
         def log_message(self, *args: object) -> None:
             pass
@@ -138,7 +138,7 @@ def command(folder: Path, address: str, *words: str) -> subprocess.CompletedProc
 
 
 def leaks(folder: Path, *told: str) -> list[str]:
-    """Return where a secret can be read: files below a folder, but for the user's own, and texts."""
+    """Return where a secret can be read: files below a folder, not the user's own, and texts."""
     files = [p for p in folder.rglob("*") if p.is_file() and p.name != "own.yaml"]
     found = {str(p.relative_to(folder)): p.read_bytes() for p in files}
     found |= {f"text {number}": text.encode() for number, text in enumerate(told)}

@@ -24,13 +24,16 @@ def export(
     winner: Annotated[
         Path, typer.Argument(help="Folder of a winner, such as runs/digits/winners/0.")
     ],
-    onnx: Annotated[bool, typer.Option("--onnx", help="Write model.onnx into the folder.")] = False,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Write model.onnx.")] = False,
     torch: Annotated[bool, typer.Option("--torch", help="Write model.pt2 (torch.export).")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder [exports/NUMBER of the run; else the winner's own].")
+    ] = None,
 ) -> None:
     """Export a winner for other runtimes."""
     from zoo_search.export.runtimes import export_all
 
-    for path in export_all(winner, onnx=onnx, torch_export=torch):
+    for path in export_all(winner, onnx=onnx, torch_export=torch, out=out):
         print(path)
 
 

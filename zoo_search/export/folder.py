@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from zoo_search.core.errors import UserError
+from zoo_search.core.errors import UserError, some
 from zoo_search.core.files import atomic_path
 from zoo_search.core.version import __version__
 from zoo_search.export.config import (
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from zoo_search.zoo.models import ZooModel
 
 _STATE, _RECIPE, _CARD = "model.safetensors", "recipe.yaml", "README.md"
+FILES = frozenset({_STATE, _RECIPE, _CARD, CONFIG, "model.onnx", "model.pt2"})
+"""Names of ours in such a folder; earlier versions exported into it."""
 
 
 def save_folder(
@@ -50,8 +52,11 @@ def save_folder(
 ) -> None:
     """Write what :func:`zoo_search.assemble` gave for a recipe, trained or not, as a folder.
 
-    The folder replaces what is there, and appears whole or not at all. The classes are in the order
-    of the logits; the metadata are for ``config.json`` and the model card.
+    It takes the place of an exported network that is there, and appears whole or not at all. The
+    classes are in the order of the logits; the metadata are for ``config.json`` and the model card.
+
+    Raises:
+        UserError: If the folder holds anything else: nothing is removed that is not ours.
     """
     from safetensors.torch import save_file
 
@@ -75,13 +80,25 @@ def save_folder(
         ],
         "metadata": metadata,
     }
-    with atomic_path(Path(folder)) as place:
+    _check_place(Path(folder))
+    with atomic_path(Path(folder), FILES) as place:
         place.mkdir()
         save_file(state, place / _STATE, metadata={"format": "pt"})
         (place / _RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
         text = json.dumps(config, indent=1, allow_nan=False) + "\n"
         (place / CONFIG).write_text(text, encoding="utf-8")
         (place / _CARD).write_text(model_card(config), encoding="utf-8")
+
+
+def _check_place(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file. Give the path of a new or empty folder.")
+    there = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    if there and not {CONFIG, _STATE} <= set(there):
+        raise UserError(
+            f"{folder} is no exported network and holds {some(there, ', ', ' and')}. Give the path "
+            "of a new or empty folder, or of an exported network that is to be replaced."
+        )
 
 
 def load(folder: str | Path) -> ReassembledNet:

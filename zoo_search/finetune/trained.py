@@ -19,6 +19,7 @@ from safetensors.torch import load, save_file
 from torch import Tensor
 
 from zoo_search.core.errors import UserError
+from zoo_search.export.folder import FILES
 from zoo_search.finetune.entries import PROTOCOLS, ProtocolResult, Result
 from zoo_search.training.order import Ints
 from zoo_search.training.schedules import Protocol
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 _STATE, _PREDICTED = "model.safetensors", "predicted.safetensors"
 _FAILED = "finetune/failed"
 PREDICTIONS = "predictions.parquet"
+FILES_OF_A_WINNER = frozenset({*FILES, PREDICTIONS})
+"""Names of what runs write into the folder of a winner; whatever else lies there is the user's."""
 _FIELDS = [field.name for field in fields(Result)]
 
 
