@@ -106,7 +106,7 @@ def setting(target: str, budget: str, args: argparse.Namespace) -> Row:
     changes = read_changes(args.set)
     job = job_of(target, budget, args.seeds, args.data, changes)
     place = args.runs / job["name"]
-    (place / "extra").mkdir(parents=True, exist_ok=True)
+    place.mkdir(parents=True, exist_ok=True)
     (place / "setting.yaml").write_text(yaml.safe_dump(job, sort_keys=False), encoding="utf-8")
     spent = Spent(place / "spent.json")
     done = run(job, directory=str(place / "run"), say=_say)

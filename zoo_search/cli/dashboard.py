@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
+from pathlib import Path
 from socketserver import ThreadingMixIn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -49,7 +50,9 @@ def serve(
 
     with contextlib.ExitStack() as stack:
         if storage_url is None:
-            storage = journal_storage(stack.enter_context(store.local_copy("study.journal")))
+            journal = stack.enter_context(store.local_copy("study.journal"))
+            _check(journal)
+            storage = journal_storage(journal)
         else:
             storage = url_storage(storage_url, "--storage")
         try:
@@ -97,6 +100,18 @@ def guarded(app: _App, address: str, *, writable: bool) -> _App:
         return [text]
 
     return answer
+
+
+def _check(journal: Path) -> None:
+    from zoo_search.reassembly.journal import damaged_line
+
+    number = damaged_line(journal)
+    # The last line of a search that is under way may not have its end yet.
+    if number is not None and number <= journal.read_bytes().count(b"\n"):
+        raise UserError(
+            f"Line {number} of {journal} is damaged, so the study cannot be shown. Run "
+            "'zoo-search reassemble JOB.yaml' again: it makes the journal anew."
+        )
 
 
 def _no_study(store: RunStore) -> str:

@@ -64,6 +64,9 @@ def run(
     space = open_space(partitions, zoo, num_classes, job.budget, store, config.prefixes)
     facts = measure_costs(space, zoo, job.seed, store)
     keeper = stitch_files(store, zoo, subset.fingerprint, config.fit_images)
+    damaged = keeper.sweep()
+    if damaged:
+        console.print(f"  {damaged} fitted stitches are damaged: removed, and fitted anew")
     task = ScoringTask(dict(Parents(zoo)), images, labels, num_classes, scoring, keeper)
     made_from = _made_from(partitions, zoo, subset, job)
     with _local_journal(store) as (journal, keep):
