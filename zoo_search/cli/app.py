@@ -12,7 +12,7 @@ import typer
 
 from zoo_search.cli import data, steps, zoo
 from zoo_search.cli.doctor import doctor
-from zoo_search.cli.options import say
+from zoo_search.cli.options import Trust, say
 from zoo_search.cli.partition import partition
 from zoo_search.cli.submit import submit
 from zoo_search.cli.transfer import transfer
@@ -26,11 +26,12 @@ def export(
     ],
     onnx: Annotated[bool, typer.Option("--onnx", help="Write model.onnx into the folder.")] = False,
     torch: Annotated[bool, typer.Option("--torch", help="Write model.pt2 (torch.export).")] = False,
+    trust: Trust = False,
 ) -> None:
     """Export a winner for other runtimes."""
     from zoo_search.export.runtimes import export_all
 
-    for path in export_all(winner, onnx=onnx, torch_export=torch):
+    for path in export_all(winner, onnx=onnx, torch_export=torch, trust=trust):
         print(path)
 
 

@@ -90,7 +90,7 @@ def _encode(reader: Reader, side: int | None, ids: Sequence[str]) -> list[Encode
             done.append(Encoded(name, bad=raw.reason))
             continue
         try:
-            done.append(Encoded(name, *encoded(raw, side)))
+            done.append(Encoded(name, *encoded(raw, side, reader.max_pixels)))
         except DecodeError as error:
             done.append(Encoded(name, bad=str(error)))
     return done

@@ -37,7 +37,7 @@ def decode_group(
             yield name, raw
             continue
         try:
-            yield name, decode(raw, view)
+            yield name, decode(raw, view, reader.max_pixels)
         except DecodeError as error:
             yield name, Unreadable(str(error))
 

@@ -29,6 +29,8 @@ def list_images(config: DatasetConfig) -> Listing:
     """
     listing = _known_splits(config, SOURCES.get(config.name, "dataset.name")(config))
     _check_classes(config, listing, np.asarray(listing.labels, dtype=np.int64))
+    if listing.reader.max_pixels != config.max_pixels:
+        listing.reader.max_pixels = config.max_pixels
     return listing
 
 

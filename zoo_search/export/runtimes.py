@@ -14,15 +14,20 @@ from zoo_search.export.folder import load
 from zoo_search.networks.network import ReassembledNet
 
 
-def export_all(folder: str | Path, *, onnx: bool = False, torch_export: bool = False) -> list[Path]:
+def export_all(
+    folder: str | Path, *, onnx: bool = False, torch_export: bool = False, trust: bool = False
+) -> list[Path]:
     """Export a winner into its own folder: ``model.onnx``, ``model.pt2`` or both.
 
+    With ``trust`` the folder may name code (:func:`zoo_search.load`).
+
     Raises:
-        UserError: If nothing is asked for, the folder is none, or a package is missing.
+        UserError: If nothing is asked for, the folder is none, or a package is missing; without
+            ``trust``, if the folder names code.
     """
     if not (onnx or torch_export):
         raise UserError("Nothing to export to. Give --onnx, --torch or both.")
-    place, net = Path(folder), load(folder)
+    place, net = Path(folder), load(folder, trust=trust)
     written = []
     if onnx:
         written.append(place / "model.onnx")
