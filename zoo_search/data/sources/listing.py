@@ -39,6 +39,11 @@ class Reader(Protocol):
         return chunks(ids)
 
 
+def max_pixels_of(reader: Reader) -> int:
+    """Return the limit of a reader, the default for one that is written without it."""
+    return getattr(reader, "max_pixels", MAX_PIXELS)
+
+
 @dataclass(frozen=True)
 class Listing:
     """Every image of a source.
