@@ -12,7 +12,7 @@ import typer
 
 from zoo_search.cli import data, steps, zoo
 from zoo_search.cli.doctor import doctor
-from zoo_search.cli.options import say
+from zoo_search.cli.options import Trust, say
 from zoo_search.cli.partition import partition
 from zoo_search.cli.submit import submit
 from zoo_search.cli.transfer import transfer
@@ -29,11 +29,12 @@ def export(
     out: Annotated[
         Path | None, typer.Option(help="Folder [exports/NUMBER of the run; else the winner's own].")
     ] = None,
+    trust: Trust = False,
 ) -> None:
     """Export a winner for other runtimes."""
     from zoo_search.export.runtimes import export_all
 
-    for path in export_all(winner, onnx=onnx, torch_export=torch, out=out):
+    for path in export_all(winner, onnx=onnx, torch_export=torch, out=out, trust=trust):
         print(path)
 
 

@@ -50,6 +50,9 @@ class DatasetConfig(Section):
     """Default: the seed of the run."""
     max_bad: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Share of files that may fail to decode; they are counted, named and skipped."""
+    max_pixels: Annotated[int, Field(ge=1, le=178_956_970), LATE] = 100_000_000
+    """An image with more pixels counts as one that fails to decode; the highest that may stand here
+    is where PIL itself refuses."""
 
 
 class SimilarityConfig(Section):

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -101,24 +101,34 @@ def _check_place(folder: Path) -> None:
         )
 
 
-def load(folder: str | Path) -> ReassembledNet:
+def load(folder: str | Path, *, trust: bool = False) -> ReassembledNet:
     """Give a network back from its folder, in eval mode, on the CPU, without its zoo.
 
     The parents' architectures are built without weights and traced again; ``net.transform`` is the
     preprocessing (``net.transform.image(picture)`` makes an input of one), and ``classes`` in
     ``config.json`` names the logits.
 
+    The folder may be anybody's: it calls no code but timm's, with plain arguments. Only with
+    ``trust`` it may name functions of other modules, and any arguments, for its architectures.
+
     Raises:
         UserError: If the folder is none, of a newer format, or does not fit the installed
-            versions of its architectures.
+            versions of its architectures; without ``trust``, if it names code.
     """
     from safetensors.torch import load_file
 
     place = Path(folder)
     config = read_config(place)
+    for name in (_RECIPE, _STATE):
+        if not (place / name).is_file():  # a pipe would never end
+            raise UserError(
+                f"{place} is no whole exported network: it has no file {name}. Copy the folder "
+                "again."
+            )
     recipe = Recipe.from_any(place / _RECIPE)
     parents = {
-        name: _parent(name, config["parents"][name], config["preprocess"]) for name in recipe.models
+        name: _parent(name, config, f"{place / CONFIG}, parent '{name}',", trust=trust)
+        for name in recipe.models
     }
     classes = len(config["classes"])
     with torch.random.fork_rng(devices=[]):
@@ -135,14 +145,17 @@ def load(folder: str | Path) -> ReassembledNet:
     return net.eval()
 
 
-def _parent(name: str, facts: ParentFacts, preprocess: Mapping[str, Any]) -> Parent:
+def _parent(name: str, config: FolderConfig, where: str, *, trust: bool) -> Parent:
     """Build a parent's architecture without weights and trace it."""
     from zoo_search.data.preprocess import Preprocess
     from zoo_search.linegraph import trace
     from zoo_search.zoo.build import build
+    from zoo_search.zoo.trust import architecture_of
 
+    facts, preprocess = config["parents"][name], config["preprocess"]
+    arch, kwargs = architecture_of(facts, where, trust=trust)
     channels, height, width = facts["input_size"]
-    module = build(facts["arch"], facts["kwargs"], f"zoo.{name}", height)
+    module = build(arch, kwargs, f"zoo.{name}", height)
     lists = {key: tuple(value) for key, value in preprocess.items() if isinstance(value, list)}
     transform = Preprocess(**{**preprocess, **lists})
     return Parent(trace(module, (channels, height, width), name), transform)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from zoo_search.core.errors import UserError
 from zoo_search.hooks.report import HookReport
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 _LOADING = """```python
 import zoo_search as zs
 
-net = zs.load("path/of/this/folder")
+net = zs.load("path/of/this/folder"TRUST)
 logits = net(net.transform.image(picture).unsqueeze(0))  # a PIL image of any size
 ```"""
 
@@ -46,11 +47,23 @@ def model_card(config: FolderConfig) -> str:
         *_start(facts),
         *_results(facts),
         "## How to load",
-        _LOADING,
+        _LOADING.replace("TRUST", ", trust=True" if _names_code(config) else ""),
         f"Images: {_preprocess(config)}. Classes, in the order of the logits: see `config.json`.",
         f"Made with zoo-search {config['zoo_search']}.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _names_code(config: FolderConfig) -> bool:
+    """Say whether only who trusts the folder can load it."""
+    from zoo_search.zoo.trust import architecture_of
+
+    try:
+        for facts in config["parents"].values():
+            architecture_of({**facts}, "", trust=False)
+    except UserError:
+        return True
+    return False
 
 
 def _intro(config: FolderConfig) -> str:

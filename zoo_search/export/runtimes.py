@@ -21,6 +21,7 @@ def export_all(
     onnx: bool = False,
     torch_export: bool = False,
     out: str | Path | None = None,
+    trust: bool = False,
 ) -> list[Path]:
     """Export a network: ``model.onnx``, ``model.pt2`` or both.
 
@@ -31,13 +32,15 @@ def export_all(
         out: Folder for the files; by default ``exports/NUMBER`` of the run directory for a winner
             of a run, whose own folder is what the run has made and nothing else, and the network's
             own folder for any other.
+        trust: Whether the folder may name code (:func:`zoo_search.load`).
 
     Raises:
-        UserError: If nothing is asked for, the folder is none, or a package is missing.
+        UserError: If nothing is asked for, the folder is none, or a package is missing; without
+            ``trust``, if the folder names code.
     """
     if not (onnx or torch_export):
         raise UserError("Nothing to export to. Give --onnx, --torch or both.")
-    net = load(folder)
+    net = load(folder, trust=trust)
     place = _place_for(Path(folder)) if out is None else Path(out)
     written = []
     if onnx:

@@ -144,16 +144,17 @@ def read(store: RunStore, header: Header) -> tuple[Tensor, Tensor]:
         UserError: If it is not the one that the header describes.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
+
+    from zoo_search.core.parquet import open_parquet
 
     name = path_of(header.model, header.batch)
     try:
-        table = pq.ParquetFile(
-            pa.BufferReader(store.read_bytes(name)), page_checksum_verification=True
-        ).read()
+        table = open_parquet(store.read_bytes(name), store.path(name)).read()
         found = header_in(table.schema.metadata)
         gram = table["gram"].combine_chunks()
-        norm = np.from_dlpack(table["norm"].combine_chunks())
+        norm = np.from_dlpack(table["norm"].cast(pa.float64()).combine_chunks())
+        if gram.type != pa.binary(found.width * DTYPES[found.dtype]):
+            raise ValueError(f"its vectors are of the type {gram.type}")
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise DamagedError(
             f"{store.path(name)} is damaged ({first_line(error)}). Remove it and run the step "
