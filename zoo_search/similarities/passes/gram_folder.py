@@ -78,7 +78,7 @@ def _header_of(store: RunStore, model: str, batch: int) -> Header | None:
     try:
         with store.open(name, "rb") as stream:
             return grams.header_in(open_parquet(stream, store.path(name)).schema_arrow.metadata)
-    except (pa.ArrowException, OSError, KeyError, ValueError):
+    except (pa.ArrowException, OSError, KeyError, ValueError, UserError):
         return None
 
 
