@@ -67,7 +67,6 @@ def measure(demo: Demo, name: str, recipes: Sequence[Recipe], out: Path, runs: P
     todo = [recipe for recipe in recipes if (name, recipe.key) not in known]
     if not todo:
         return
-    cluster.connect()
     scorer = Scorer(demo.task)
     starts, store = Starts(demo.zoo, demo.dataset, demo.job), RunStore(str(runs / name))
     tuning = Tuning(starts, demo.dataset, demo.job, store)
@@ -202,6 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--data", type=Path, default=cache_folder("winners"))
     parser.add_argument("--runs", type=Path, default=Path("runs/guides"))
+    parser.add_argument("--cpus", type=int, help="that Ray uses; default: all")
     parser.add_argument("--out", type=Path, default=Path("guides.jsonl"))
     parser.add_argument("--summary", type=Path, nargs="+", help="such files; nothing is trained")
     args = parser.parse_args(arguments)
@@ -221,6 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         space = demo.space(4)
         drawn = [r for r in space.sample(args.recipes + len(space.zoo)) if r not in space.zoo]
         recipes = [*space.zoo, *drawn][: args.recipes]
+        cluster.connect(num_cpus=args.cpus)
         measure(demo, job.name, recipes, args.out, args.runs)
     summary(read(args.summary or [args.out]))
 

@@ -40,7 +40,7 @@ def open_parquet(source: bytes | IO[bytes], name: str) -> pq.ParquetFile:
     for message in _schemas_in(_footer(stream), name):
         _refuse_message(message, name)
     stream.seek(0)
-    # Columns that Parquet itself calls JSON or UUID come as the bytes that they are, and a page that
+    # Columns that Parquet itself calls JSON or UUID come as the bytes that they are. A page that
     # has a checksum is compared with it.
     file = pq.ParquetFile(stream, arrow_extensions_enabled=False, page_checksum_verification=True)
     refuse_extensions(file.schema_arrow, name)
