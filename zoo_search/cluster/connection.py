@@ -5,12 +5,14 @@ A local cluster that was started here ends with the process; one that was joined
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 import os
 import secrets
 import socket
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from zoo_search.core.errors import UserError, first_line
@@ -86,8 +88,10 @@ def connect(
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     wanted = address or os.environ.get("RAY_ADDRESS") or "local"
-    if not connected():
-        _keep_to_this_machine(wanted == "local")
+    if wanted == "local" and "ray" not in sys.modules and not any(map(os.environ.get, _TOKEN)):
+        # Ray reads these when it is imported.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     import ray
 
     if ray.is_initialized():
@@ -106,20 +110,26 @@ def connect(
     return resources()
 
 
-def _keep_to_this_machine(local: bool) -> None:
-    """Let a local cluster listen on loopback, with a token; others are reached as they are."""
-    if local and "ray" not in sys.modules and not any(map(os.environ.get, _TOKEN)):
-        # Ray reads these when it is imported.
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    if _BEYOND_LOOPBACK in os.environ and os.environ[_BEYOND_LOOPBACK] != "0":
-        return  # the user's choice
-    os.environ.pop(_BEYOND_LOOPBACK, None)
-    if local:
-        os.environ[_BEYOND_LOOPBACK] = "0"
-    constants = sys.modules.get("ray._private.ray_constants")
-    if constants is not None:  # imported before, it does not look again
-        vars(constants)["ENABLE_RAY_CLUSTER"] = not local
+@contextlib.contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Let the cluster that starts inside the block listen on 127.0.0.1, unless the user chose else.
+
+    Its processes take the setting from the environment; this one has read it already. Afterwards
+    both are as before, for whatever else starts or joins a cluster.
+    """
+    from ray._private import ray_constants
+
+    if _BEYOND_LOOPBACK in os.environ:
+        yield
+        return
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    os.environ[_BEYOND_LOOPBACK] = "0"
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+        del os.environ[_BEYOND_LOOPBACK]
 
 
 def _start(num_cpus: int | None) -> None:
@@ -128,7 +138,8 @@ def _start(num_cpus: int | None) -> None:
 
     for tries_left in range(_STARTS - 1, -1, -1):
         try:
-            _init("local", num_cpus, dashboard=False)
+            with _on_loopback():
+                _init("local", num_cpus, dashboard=False)
             return
         except Exception as error:  # Ray raises no narrower type
             ray.shutdown()
