@@ -155,9 +155,15 @@ def test_on_object_storage_the_living_are_respected_and_the_dead_are_not() -> No
         assert store.exists(OWNER)  # who was sent away takes nothing along
         said = store.read_json(OWNER)
     assert not store.exists(OWNER)
-    store.write_json(OWNER, said | {"beat": time.time() - 301, "token": "dead"})
-    with alone(store):
-        assert store.read_json(OWNER)["token"] != "dead"
+    elsewhere = said | {"host": "elsewhere", "token": "dead"}
+    store.write_json(OWNER, elsewhere | {"beat": time.time() - 299})
+    with pytest.raises(UserError, match="on elsewhere"), alone(store):
+        pass
+    gone = said | {"process": 2**22 + 1, "token": "dead"}  # of this machine, with a fresh beat
+    for dead in (elsewhere | {"beat": time.time() - 301}, gone, said | {"born": 0.0}):
+        store.write_json(OWNER, dead)
+        with alone(store):
+            assert store.read_json(OWNER)["token"] != "dead"
 
 
 def test_of_many_that_begin_at_once_on_object_storage_one_at_most_works() -> None:

@@ -16,6 +16,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
 from zoo_search.core.errors import UserError, some
 from zoo_search.core.files import ASIDE
 from zoo_search.core.store import MANIFEST, RunStore
@@ -26,7 +28,6 @@ MARK = "zoo-search.json"
 OWNER = "lock.json"
 """Says which process works in a run directory: host, process, since when."""
 _FORMAT = 1
-_LOCK = ".lock"
 _BEAT = 30.0  # seconds between signs of life on object storage
 _SILENT = 300.0  # seconds without one, after which a process there counts as dead
 LOCK_SETTLE = 1.0  # seconds after which what two processes wrote at once is one of both
@@ -46,6 +47,8 @@ def claim(store: RunStore) -> None:
         return
     if MANIFEST in names:
         store.manifest()  # of a run by a version that wrote no mark
+        if store.is_local and not os.access(store.path(""), os.W_OK):
+            return
     elif names:
         raise UserError(
             f"The run directory {store.url} holds other things: {some(names, ', ', ' and')}. "
@@ -126,15 +129,12 @@ def _check(store: RunStore) -> None:
 def _locked(store: RunStore) -> Iterator[None]:
     import fcntl
 
-    place = Path(store.path(_LOCK))
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(place, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        if error.errno not in _REFUSALS:
-            raise
+    place = Path(store.path(MARK))
+    if not place.exists():  # a run of an earlier version, where nobody may write
         yield
         return
+    # Network drives want a lock that excludes to be one for writing.
+    file = os.open(place, os.O_RDWR if os.access(place, os.W_OK) else os.O_RDONLY)
     try:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -166,7 +166,7 @@ def _signed(store: RunStore) -> Iterator[None]:
                 sign()
 
     found = _owner(store)
-    if found is not None and time.time() - float(str(found.get("beat", 0))) < _SILENT:
+    if found is not None and _lives(found):
         raise _taken(store)
     sign()
     time.sleep(LOCK_SETTLE)
@@ -185,7 +185,19 @@ def _signed(store: RunStore) -> Iterator[None]:
 
 def _me() -> dict[str, object]:
     since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return {"host": socket.gethostname(), "process": os.getpid(), "since": since}
+    born = psutil.Process().create_time()
+    return {"host": socket.gethostname(), "process": os.getpid(), "born": born, "since": since}
+
+
+def _lives(owner: dict[str, object]) -> bool:
+    """Say whether a process on object storage may be at work; on this machine it can be seen."""
+    if owner.get("host") == socket.gethostname():
+        try:
+            born = psutil.Process(int(str(owner["process"]))).create_time()
+            return abs(born - float(str(owner["born"]))) < 1
+        except (psutil.Error, KeyError, ValueError):
+            return False
+    return time.time() - float(str(owner.get("beat", 0))) < _SILENT
 
 
 def _owner(store: RunStore) -> dict[str, object] | None:
