@@ -7,10 +7,12 @@ UV     := 0.13.8
 BIN    := .venv/bin
 EXTRAS := demo,dashboard,export,hf,wandb,mlflow,dev
 READY  := .venv/.ready
+# A second environment, with the lowest versions that pyproject.toml allows.
+LOWEST ?= .venv-lowest
 # A process a core; tests/conftest.py says which tests go together.
 SHARED := -n auto --dist loadscope --no-loadscope-reorder
 
-.PHONY: demo test test-slow test-cluster test-exhaustive lint format clean
+.PHONY: demo test test-slow test-cluster test-exhaustive test-lowest lint format clean
 
 demo: $(READY)
 	$(BIN)/zoo-search run jobs/digits.yaml
@@ -27,6 +29,10 @@ test-cluster: $(READY)
 # All cases of what CI samples: architectures at their own size, metrics, the compiler.
 test-exhaustive: $(READY)
 	$(BIN)/python -m pytest -m exhaustive $(SHARED) --timeout=900
+
+# What is promised of foreign files holds with the lowest versions of what reads them, too.
+test-lowest: $(LOWEST)/.ready
+	$(LOWEST)/bin/python -m pytest tests/security -m "not cluster and not exhaustive" --timeout=900
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -47,5 +53,10 @@ $(READY): pyproject.toml constraints.txt
 	  $(BIN)/python -m pip install -c constraints.txt -e '.[$(EXTRAS)]'
 	touch $@
 
+$(LOWEST)/.ready: pyproject.toml | $(READY)
+	test -x $(LOWEST)/bin/python || $(BIN)/python -m venv $(LOWEST)
+	$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct -e '.[demo,hf,dev]'
+	touch $@
+
 clean:
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv $(LOWEST) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -109,7 +109,7 @@ def setting(target: str, budget: str, args: argparse.Namespace) -> Row:
     place.mkdir(parents=True, exist_ok=True)
     (place / "setting.yaml").write_text(yaml.safe_dump(job, sort_keys=False), encoding="utf-8")
     spent = Spent(place / "spent.json")
-    done = run(job, directory=str(place), say=_say)
+    done = run(job, directory=str(place / "run"), say=_say)
     first = spent.write()
     compared = Comparison(done, say=_say).row()
     return {

@@ -12,7 +12,7 @@ import typer
 
 from zoo_search.cli import data, steps, zoo
 from zoo_search.cli.doctor import doctor
-from zoo_search.cli.options import say
+from zoo_search.cli.options import Trust, say
 from zoo_search.cli.partition import partition
 from zoo_search.cli.submit import submit
 from zoo_search.cli.transfer import transfer
@@ -24,24 +24,34 @@ def export(
     winner: Annotated[
         Path, typer.Argument(help="Folder of a winner, such as runs/digits/winners/0.")
     ],
-    onnx: Annotated[bool, typer.Option("--onnx", help="Write model.onnx into the folder.")] = False,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Write model.onnx.")] = False,
     torch: Annotated[bool, typer.Option("--torch", help="Write model.pt2 (torch.export).")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder [exports/NUMBER of the run; else the winner's own].")
+    ] = None,
+    trust: Trust = False,
 ) -> None:
     """Export a winner for other runtimes."""
     from zoo_search.export.runtimes import export_all
 
-    for path in export_all(winner, onnx=onnx, torch_export=torch):
+    for path in export_all(winner, onnx=onnx, torch_export=torch, out=out, trust=trust):
         print(path)
 
 
 def dashboard(
     directory: Annotated[str, typer.Argument(help="Run directory, such as runs/digits.")],
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 0,
+    storage: Annotated[
+        str | None, typer.Option(help="The Optuna storage, where search.storage named one.")
+    ] = None,
+    writable: Annotated[
+        bool, typer.Option("--writable", help="Let the page change and delete studies.")
+    ] = False,
 ) -> None:
     """The ranking of the candidates, and score against GMACs, in a browser (optuna-dashboard)."""
     from zoo_search.cli.dashboard import serve
 
-    serve(directory, port)
+    serve(directory, port, storage, writable=writable)
 
 
 app = typer.Typer(
@@ -83,7 +93,7 @@ def main() -> None:
     except UserError as error:
         console.print("error:", style="bold red", end=" ")
         mine = getattr(error, "cause", error)  # Ray wraps what a worker raised in a stack trace
-        console.print(str(mine), soft_wrap=True, markup=False)
+        console.print(str(mine), soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
         console.print("\nstopped; finished steps are kept, the same command goes on from there")

@@ -29,6 +29,10 @@ Hours = Annotated[
     float | None,
     typer.Option(help="Wall clock to fill with the race; overrules search.hours."),
 ]
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", help="Let files and folders name code that builds their networks."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the table as JSON.")]
 
 

@@ -10,13 +10,14 @@ import rich.table
 from rich.console import Console
 from rich.text import Text
 
+from zoo_search.core.redaction import redacted, redacted_values
 from zoo_search.core.tables import Table
 
 
 def show(table: Table, as_json: bool = False) -> None:
     """Print a table, or all fields of its rows as a JSON list on standard output."""
     if as_json:
-        json.dump(list(table.rows), sys.stdout, indent=1)
+        json.dump(redacted_values(list(table.rows)), sys.stdout, indent=1)
         print()
         return
     shown = rich.table.Table(
@@ -26,9 +27,9 @@ def show(table: Table, as_json: bool = False) -> None:
         shown.add_column(Text(column.heading), justify="right" if column.right else "left")
     for row in table.rows:
         shown.add_row(*(Text(_words(row.get(column.field))) for column in table.columns))
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=max(160, console.width))
+        console = Console(highlight=False, markup=False, emoji=False, width=max(160, console.width))
     console.print(shown)
 
 
@@ -39,4 +40,4 @@ def _words(value: object) -> str:
         return f"{value:.4g}"
     if isinstance(value, Sequence) and not isinstance(value, str):
         return "×".join(map(str, value))
-    return str(value)
+    return redacted(str(value))

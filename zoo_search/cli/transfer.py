@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zoo_search.cli.options import AsJson, write_picture
+from zoo_search.cli.options import AsJson, Trust, write_picture
 from zoo_search.cli.tables import show
 from zoo_search.core.errors import UserError
 from zoo_search.core.tables import Table, number, text
@@ -35,13 +35,14 @@ def transfer(
         str, typer.Option(help="How values are copied: clip, clip_norm, full or magnitude.")
     ] = "clip",
     png: Annotated[Path | None, typer.Option(help="Draw the matching here (.png).")] = None,
+    trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
     """Weights for TARGET from SOURCE, a network of another architecture (DPIAT)."""
     from zoo_search.dpiat import copy_matched, match_layers
     from zoo_search.export.named import Words, write_weights
 
-    words = Words(job)
+    words = Words(job, trust=trust)
     _check_output("--out", out, ".safetensors", words, (source, target))
     if png is not None:
         _check_output("--png", png, ".png", words, ())

@@ -5,11 +5,14 @@ A local cluster that was started here ends with the process; one that was joined
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 import os
+import secrets
 import socket
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from zoo_search.core.errors import UserError, first_line
@@ -23,6 +26,9 @@ _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+_TOKEN = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+# On macOS and Windows Ray is at 127.0.0.1 unless this is "1"; elsewhere, if it is "0".
+_BEYOND_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,10 @@ def connect(
 ) -> Resources:
     """Join the cluster at ``address`` or ``RAY_ADDRESS``, else start a local one; idempotent.
 
+    A local one listens on 127.0.0.1 alone, and answers nobody without its token: whoever reaches a
+    port of Ray can run code. The token is a random one of this process, unless ``RAY_AUTH_TOKEN``
+    or ``RAY_AUTH_TOKEN_PATH`` gives one; where Ray was imported before, the one that Ray makes.
+
     Args:
         address: ``HOST:PORT``, ``ray://HOST:PORT``, ``auto`` or ``local``; None: ``RAY_ADDRESS``.
         num_cpus: CPUs of a local cluster; default: all of this machine's.
@@ -77,11 +87,15 @@ def connect(
     global _address
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+    wanted = address or os.environ.get("RAY_ADDRESS") or "local"
+    if wanted == "local" and "ray" not in sys.modules and not any(map(os.environ.get, _TOKEN)):
+        # Ray reads these when it is imported.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     import ray
 
     if ray.is_initialized():
         return resources()
-    wanted = address or os.environ.get("RAY_ADDRESS") or "local"
     if wanted == "local":
         _start(num_cpus)
     else:
@@ -96,13 +110,36 @@ def connect(
     return resources()
 
 
+@contextlib.contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Let the cluster that starts inside the block listen on 127.0.0.1, unless the user chose else.
+
+    Its processes take the setting from the environment; this one has read it already. Afterwards
+    both are as before, for whatever else starts or joins a cluster.
+    """
+    from ray._private import ray_constants
+
+    if _BEYOND_LOOPBACK in os.environ:
+        yield
+        return
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    os.environ[_BEYOND_LOOPBACK] = "0"
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+        del os.environ[_BEYOND_LOOPBACK]
+
+
 def _start(num_cpus: int | None) -> None:
     """Start a cluster on this machine, again if it was too busy: Ray gives its processes 30 s."""
     import ray
 
     for tries_left in range(_STARTS - 1, -1, -1):
         try:
-            _init("local", num_cpus, dashboard=False)
+            with _on_loopback():
+                _init("local", num_cpus, dashboard=False)
             return
         except Exception as error:  # Ray raises no narrower type
             ray.shutdown()

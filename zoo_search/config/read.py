@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from zoo_search.config.section import Section
 from zoo_search.config.sections import JobConfig
 from zoo_search.core.errors import Note, UserError, nearest
+from zoo_search.core.redaction import HIDDEN, is_redacted
 
 if typing.TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -49,11 +50,17 @@ def load_job(source: JobSource) -> JobConfig:
             f"The run file {path} cannot be read ({reason}). Give the path of a "
             "YAML file; jobs/digits.yaml is an example."
         ) from None
+    if is_redacted(text):
+        raise UserError(
+            f"{path} holds an address whose key or signature was hidden ({HIDDEN}), as in the "
+            "job.yaml of a run directory, which others may read. Give the run file that the run "
+            "was started with."
+        )
     return _read(text, str(path))
 
 
 def read_job(store: RunStore) -> JobConfig:
-    """Return the configuration that a run directory keeps, in ``job.yaml``.
+    """Return the configuration that a run directory keeps, in ``job.yaml``, without its secrets.
 
     Keys that an earlier version wrote under other names are read without a word.
     """

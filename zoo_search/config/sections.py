@@ -20,6 +20,7 @@ from zoo_search.config.entries import HookConfig, Hooks, ZooEntry
 from zoo_search.config.finetuning import FinetuneConfig
 from zoo_search.config.section import LATE, UNHASHED, Renamed, Section
 from zoo_search.core.errors import nearest
+from zoo_search.core.redaction import redacted_values
 from zoo_search.core.timeout import TIMEOUT
 
 
@@ -49,6 +50,9 @@ class DatasetConfig(Section):
     """Default: the seed of the run."""
     max_bad: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Share of files that may fail to decode; they are counted, named and skipped."""
+    max_pixels: Annotated[int, Field(ge=1, le=178_956_970), LATE] = 100_000_000
+    """An image with more pixels counts as one that fails to decode; the highest that may stand here
+    is where PIL itself refuses."""
 
 
 class SimilarityConfig(Section):
@@ -201,6 +205,26 @@ def _require(place: str, word: str, allowed: list[str], what: str) -> None:
         )
 
 
+LONGEST_NAME = 100
+
+
+def problem_of_name(name: str) -> str | None:
+    """Return what is wrong with the name of a network, which folders and lines are called by."""
+    if not name or name != name.strip():
+        return "is empty, or begins or ends with a blank"
+    if name.startswith("."):
+        return "begins with a dot"
+    if "@" in name:
+        return "holds an @, which marks models of changed winners"
+    if "/" in name or "\\" in name:
+        return "holds a slash"
+    if not name.isprintable():
+        return "holds a line break or another sign that cannot be printed"
+    if len(name) > LONGEST_NAME:
+        return f"has {len(name)} signs"
+    return None
+
+
 class JobConfig(Section):
     """A whole run."""
 
@@ -252,8 +276,13 @@ class JobConfig(Section):
                         f"finetune.{section}.{name}: {taken[name]} has this name; choose another"
                     )
             taken |= dict.fromkeys(plain, "a plain model")
-        for name in [n for n in (*self.zoo, *plain, *variants) if "@" in n]:
-            raise ValueError(f"the name '{name}' holds an @, which marks models of changed winners")
+        for name in (*self.zoo, *plain, *variants):
+            problem = problem_of_name(name)
+            if problem:
+                raise ValueError(
+                    f"the name {name!r} {problem}. Allowed: 1 to {LONGEST_NAME} letters, digits, "
+                    "blanks inside and signs, but none of / \\ @, and no dot at its start"
+                )
         for name, entry in plain.items():
             if (entry.weights or "").startswith("pretrained_on:"):
                 raise ValueError(
@@ -282,7 +311,13 @@ class JobConfig(Section):
             "model of the zoo has weights and this name",
         )
 
-    def to_yaml(self, *, first_names: bool = False) -> str:
-        """Return the whole configuration as YAML, or as :meth:`identity` names its fields."""
+    def to_yaml(self, *, first_names: bool = False, secrets: bool = True) -> str:
+        """Return the whole configuration as YAML, or as :meth:`identity` names its fields.
+
+        Without ``secrets``, keys and signatures in addresses are hidden
+        (:func:`~zoo_search.core.redaction.redacted`), as in what others may read.
+        """
         dumped = self.identity(unhashed=True) if first_names else self.model_dump(mode="json")
+        if not secrets:
+            dumped = redacted_values(dumped)
         return yaml.safe_dump(dumped, sort_keys=False, width=100)

@@ -5,9 +5,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Iterable, Sequence
 
+from zoo_search.core.redaction import redacted
+
 
 class UserError(Exception):
-    """What went wrong, where, what is allowed, and what to do, in one paragraph."""
+    """What went wrong, where, what is allowed, and what to do, in one paragraph.
+
+    Keys and signatures in addresses are hidden, whatever quotes them.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redacted(message))
 
 
 class Note(FutureWarning):

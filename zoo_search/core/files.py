@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -24,6 +24,10 @@ Place = str | os.PathLike[str]
 """A local path or an fsspec URI."""
 
 
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+
+
 def cache_folder(kind: str) -> Path:
     """Return where things of a kind are kept for all runs: ``$ZOO_SEARCH_CACHE/<kind>``.
 
@@ -34,18 +38,26 @@ def cache_folder(kind: str) -> Path:
 
 
 @contextlib.contextmanager
-def atomic_path(target: Path) -> Iterator[Path]:
+def atomic_path(target: Path, own: Collection[str] | None = None) -> Iterator[Path]:
     """Give a path aside; the file or folder made there is renamed to ``target`` when all went well.
 
     So whoever looks at ``target`` finds all of it, old or new, or nothing. Its folder is made if
     it is not there.
+
+    Args:
+        target: A file, or a folder that is replaced with all that it holds.
+        own: Names of what may lie in the folder that is replaced; anything else is not ours, and is
+            taken over. None: all of it is.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = target.with_name(f"{ASIDE}{uuid.uuid4().hex}-{target.name}")
     try:
         yield aside
+        _set_modes(aside)
         # A rename replaces a file in one step, but no folder that holds something.
         if aside.is_dir() and target.exists():
+            for other in others_in(target, own):
+                other.rename(aside / other.name)
             shutil.rmtree(target)
         aside.replace(target)
     finally:
@@ -53,6 +65,19 @@ def atomic_path(target: Path) -> Iterator[Path]:
             shutil.rmtree(aside, ignore_errors=True)
         else:
             aside.unlink(missing_ok=True)
+
+
+def others_in(folder: Path, own: Collection[str] | None) -> list[Path]:
+    """Return what lies in a folder under none of these names; nothing, where all is ours."""
+    return [] if own is None else [path for path in folder.iterdir() if path.name not in own]
+
+
+def _set_modes(path: Path) -> None:
+    """Give files the mode that new files have: some libraries write them for their owner alone."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    for file in files:
+        if file.is_file():
+            file.chmod(0o666 & ~_UMASK)
 
 
 def read(place: Place) -> bytes:

@@ -12,12 +12,25 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.text import Text
 
-console = Console(stderr=True, highlight=False)
+from zoo_search.core.redaction import redacted
+
+
+class _Plain(Console):
+    """Prints names as they are, whatever brackets they hold, and addresses without their keys."""
+
+    def print(self, *objects: object, **named: Any) -> None:
+        """Print as rich does."""
+        shown = (redacted(each) if isinstance(each, str) else each for each in objects)
+        super().print(*shown, **named)
+
+
+console = _Plain(stderr=True, highlight=False, markup=False, emoji=False)
 _SECONDS_BETWEEN_LINES = 5.0
 _RECENT = 30.0
 
@@ -108,7 +121,7 @@ class Bar:
             left = self._left(now)
             if left is not None and not self.complete:
                 words.append(f"about {left:.0f} s left")
-            return f"{', '.join(words)}  {self._what(now)}".rstrip()
+            return redacted(f"{', '.join(words)}  {self._what(now)}".rstrip())
 
     def _what(self, now: float) -> str:
         if not self._under_way:
@@ -213,7 +226,7 @@ class _Terminal:
         if self._shown:
             self._shown[-1][1].stop()
         left = BarColumn(bar_width=30) if bar.counts else SpinnerColumn()
-        columns = (TextColumn("  {task.description}"), left, _Where())
+        columns = (TextColumn("  {task.description}", markup=False), left, _Where())
         drawn = Progress(*columns, console=console, transient=not bar.counts)
         task = drawn.add_task(bar.title, total=1.0, bar=bar)
         bar.changed = lambda: drawn.update(task, completed=bar.share)

@@ -14,7 +14,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any, Literal, TypedDict
@@ -51,6 +51,7 @@ class RunStore:
         self.fs, self._root = file_system(url, what)
         self.is_local = is_local(url)
         self.url = self._root if self.is_local else os.fspath(url)
+        self._written: dict[str, str] = {}  # sha256 of what this object has written last, by name
 
     def __repr__(self) -> str:
         return f"RunStore({self.url!r})"
@@ -82,32 +83,47 @@ class RunStore:
         )
         return sorted(n for n in names if n != _WHOLE and not n.startswith(ASIDE))
 
-    def remove(self, name: str) -> None:
-        """Remove an artifact if it is there."""
-        if self.fs.exists(self._inner(name)):
-            self.fs.rm(self._inner(name), recursive=True)
+    def remove(self, name: str, own: Collection[str] | None = None) -> None:
+        """Remove an artifact if it is there; of a folder only what is called by its ``own`` names.
+
+        Without such names, all of it.
+        """
+        self._written.pop(name, None)
+        inner = self._inner(name)
+        if not self.fs.exists(inner):
+            return
+        if own is not None and self.fs.isdir(inner) and set(self.list(name)) - set(own):
+            for each in {*own, _WHOLE}:
+                if self.fs.exists(f"{inner}/{each}"):
+                    self.fs.rm(f"{inner}/{each}", recursive=True)
+            return
+        self.fs.rm(inner, recursive=True)
 
     def open(
         self, name: str, mode: Literal["rb", "wb"] = "rb"
     ) -> AbstractContextManager[IO[bytes]]:
         """Open an artifact; what is written appears only when the block ends well."""
         if mode == "wb":
+            self._written.pop(name, None)
             return open_whole(self.fs, self._inner(name), local=self.is_local)
         found: AbstractContextManager[IO[bytes]] = self.fs.open(self._inner(name), mode)
         return found
 
     @contextlib.contextmanager
-    def local_folder(self, name: str) -> Iterator[Path]:
-        """Give an empty local folder; it becomes the artifact ``name`` when the block ends."""
+    def local_folder(self, name: str, own: Collection[str] | None = None) -> Iterator[Path]:
+        """Give an empty local folder; it becomes the artifact ``name`` when the block ends.
+
+        Of what lay there under other names than ``own``, if they are given, nothing is lost.
+        """
         target = self._inner(name)
         if self.is_local:
-            with atomic_path(Path(target)) as aside:
+            with atomic_path(Path(target), own) as aside:
                 aside.mkdir()
                 yield aside
             return
         with tempfile.TemporaryDirectory() as folder:
             yield Path(folder)
-            self.remove(name)
+            self.remove(name, own)
             self.fs.makedirs(target, exist_ok=True)
             self.fs.put(f"{folder}/", f"{target}/", recursive=True)
             self.fs.pipe_file(f"{target}/{_WHOLE}", b"")
@@ -127,6 +143,7 @@ class RunStore:
         """Write an artifact at once."""
         with self.open(name, "wb") as stream:
             stream.write(data)
+        self._written[name] = hashlib.sha256(data).hexdigest()
 
     def read_bytes(self, name: str) -> bytes:
         """Read an artifact whole."""
@@ -165,14 +182,30 @@ class RunStore:
         """Return what is recorded of each step; empty for a new run."""
         if not self.exists(MANIFEST):
             return {}
+        place = self.path(MANIFEST)
         try:
             record = self.read_json(MANIFEST)
-        except ValueError:
+            number = int(record["format"])
+            steps: dict[str, StepRecord] = {
+                str(step): {
+                    "made_from": str(each["made_from"]),
+                    "artifacts": {str(n): str(d) for n, d in each["artifacts"].items()},
+                    "seconds": float(each["seconds"]),
+                    "finished": str(each["finished"]),
+                }
+                for step, each in record["steps"].items()
+            }
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise UserError(
-                f"{self.path(MANIFEST)} is not valid JSON. Remove it: the steps will run again."
+                f"{place} is not the record of a run's steps, or it is damaged. If the directory "
+                "is a run's, remove this file: the steps will run again."
             ) from None
-        steps: dict[str, StepRecord] = record["steps"] if record.get("format") == _FORMAT else {}
-        return steps
+        if number > _FORMAT:
+            raise UserError(
+                f"{place} has the format {number}, and this version knows formats up to "
+                f"{_FORMAT}. Use the version that wrote it, or give another directory with --dir."
+            )
+        return steps if number == _FORMAT else {}
 
     def is_current(self, step: str, made_from: str) -> bool:
         """Say whether ``step`` was made from exactly this and what it wrote is unchanged."""
@@ -191,7 +224,8 @@ class RunStore:
         steps = self.manifest()
         steps[step] = {
             "made_from": made_from,
-            "artifacts": {name: self.digest(name) for name in artifacts},
+            # What was written here is known; what came between would not be what was made.
+            "artifacts": {name: self._written.get(name) or self.digest(name) for name in artifacts},
             "seconds": round(seconds, 2),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }

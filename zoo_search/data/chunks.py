@@ -13,7 +13,7 @@ from zoo_search.core.errors import UserError
 from zoo_search.data.decode import DecodeError, Pixels, Raw, decode, to_rgb
 from zoo_search.data.loading import quiet_pil
 from zoo_search.data.selection import Counter, Ints
-from zoo_search.data.sources.listing import Reader, Unreadable
+from zoo_search.data.sources.listing import Reader, Unreadable, max_pixels_of
 from zoo_search.data.view import View
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def read_chunk(
         names: list[str] = here.ids.take(pa.array(positions)).to_pylist()
         at, found = dict(zip(names, positions.tolist(), strict=True)), {}
         for name, raw in here.reader.read(names):
-            pixels = _pixels(raw, view, change, f"{draw} {name}")
+            pixels = _pixels(raw, view, max_pixels_of(here.reader), change, f"{draw} {name}")
             if not isinstance(pixels, Unreadable):
                 found[at[name]] = pixels
             elif counter is not None:  # waited for: its refusal ends the run of the data set
@@ -129,11 +129,13 @@ def read_chunk(
 
 
 def _pixels(
-    raw: Raw | Unreadable, view: View, change: Change | None, draw: str
+    raw: Raw | Unreadable, view: View, max_pixels: int, change: Change | None, draw: str
 ) -> Pixels | Unreadable:
     if isinstance(raw, Unreadable):
         return raw
     try:
-        return decode(raw, view) if change is None else change(to_rgb(raw), draw)
+        if change is None:
+            return decode(raw, view, max_pixels)
+        return change(to_rgb(raw, max_pixels), draw)
     except DecodeError as error:
         return Unreadable(str(error))

@@ -6,6 +6,7 @@ Pure functions over PIL and NumPy. The resize is the one that timm evaluates wit
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 
@@ -19,6 +20,16 @@ Raw = bytes | np.ndarray | Image.Image
 """What a reader hands over: a file's bytes, an array [H, W], [H, W, C], or a PIL image."""
 Pixels = npt.NDArray[np.uint8]
 
+MAX_PIXELS = 100_000_000
+"""Of a stored image, unless ``dataset.max_pixels`` says otherwise: a file of a few kilobytes can
+ask for gigabytes."""
+
+_FORMATS = (
+    "PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF", "TGA",
+)  # fmt: skip
+# By PIL's names: what the endings of image files promise (``sources.folder.EXTENSIONS``). PIL knows
+# thirty more; some start other programs (EPS), others are read by nobody who looks for mistakes.
+
 _LONGEST = 16  # a strip is cut to this many times its short side before it is enlarged
 
 
@@ -26,20 +37,21 @@ class DecodeError(Exception):
     """The bytes are no image that can be decoded; the message gives the reason."""
 
 
-def decode(raw: Raw, view: View) -> Pixels:
+def decode(raw: Raw, view: View, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Return the pixels of one stored image at one size, ``uint8`` [3, H, W] in RGB.
 
     It is a file's bytes, an array (``bool``, ``uint8`` or ``uint16``; [H, W] or [H, W, C] with 1, 3
     or 4 channels), or a PIL image.
 
     Raises:
-        DecodeError: If the bytes or the array are no image of a known kind.
+        DecodeError: If the bytes or the array are no image of a known kind, or it has more pixels
+            than ``max_pixels``.
     """
-    image = resize_crop(to_rgb(raw), view)
+    image = resize_crop(to_rgb(raw, max_pixels), view)
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
 
-def to_rgb(raw: Raw) -> Image.Image:
+def to_rgb(raw: Raw, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Return an upright PIL image in mode RGB.
 
     The EXIF orientation is applied. Transparency (RGBA, LA, palettes, tRNS) is composited on
@@ -47,11 +59,11 @@ def to_rgb(raw: Raw) -> Image.Image:
     16-bit, which is how PIL stores some 16-bit files. Of an animation the first frame is taken.
 
     Raises:
-        DecodeError: If it cannot be decoded. Floating-point images are refused, because they do
-            not say which value is white.
+        DecodeError: If it cannot be decoded, or has more pixels than ``max_pixels``. Floating-point
+            images are refused, because they do not say which value is white.
     """
     try:
-        image = _open(raw)
+        image = _open(raw, max_pixels)
         image.load()
         return _rgb(_upright(image))
     except DecodeError:
@@ -102,14 +114,35 @@ def _shorten(image: Image.Image) -> Image.Image:
     return image.crop((left, top, left + min(width, longest), top + min(height, longest)))
 
 
-def _open(raw: Raw) -> Image.Image:
-    if isinstance(raw, Image.Image):
-        return raw
+@functools.cache
+def formats() -> tuple[str, ...]:
+    """Return the formats that are read, by PIL's names, as far as this PIL knows them."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def check_pixels(image: Image.Image, max_pixels: int) -> None:
+    """Refuse a picture by the size that its header says; nothing is decoded yet.
+
+    Raises:
+        DecodeError: If it has more pixels than ``max_pixels``.
+    """
+    width, height = image.size
+    if width * height > max_pixels:
+        raise DecodeError(
+            f"{width} x {height} pixels are more than dataset.max_pixels: {max_pixels:,}"
+        )
+
+
+def _open(raw: Raw, max_pixels: int) -> Image.Image:
     if isinstance(raw, np.ndarray):
         return _from_array(raw)
-    if not len(raw):
-        raise DecodeError("the file is empty")
-    return Image.open(io.BytesIO(raw))
+    if not isinstance(raw, Image.Image):
+        if not len(raw):
+            raise DecodeError("the file is empty")
+        raw = Image.open(io.BytesIO(raw), formats=formats())
+    check_pixels(raw, max_pixels)
+    return raw
 
 
 def _from_array(array: npt.NDArray[np.generic]) -> Image.Image:
@@ -153,5 +186,6 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 def _to_8_bit(values: npt.NDArray[np.generic]) -> Pixels:
     """Scale 0..65535 to 0..255, rounded to the nearest."""
-    wide = np.clip(values.astype(np.int64), 0, 65535)
-    return ((wide + 128) // 257).astype(np.uint8)
+    wide = np.clip(values, 0, 65535).astype(np.uint32)
+    scaled: Pixels = ((wide + 128) // 257).astype(np.uint8)
+    return scaled

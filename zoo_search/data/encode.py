@@ -6,7 +6,7 @@ import io
 
 from PIL import Image
 
-from zoo_search.data.decode import Raw, shrink, to_rgb
+from zoo_search.data.decode import MAX_PIXELS, Raw, formats, shrink, to_rgb
 
 QUALITY = 95
 """Of JPEG files."""
@@ -15,10 +15,10 @@ _ENDINGS = {
     "JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp", "PPM": "ppm", "GIF": "gif",
     "BMP": "bmp", "TIFF": "tif", "JPEG2000": "jp2", "AVIF": "avif", "TGA": "tga",
 }  # fmt: skip
-"""Endings by PIL's names of formats; what has another format is stored as PNG."""
+"""Endings by PIL's names of the formats that are read."""
 
 
-def encoded(raw: Raw, side: int | None = None) -> tuple[bytes, str]:
+def encoded(raw: Raw, side: int | None = None, max_pixels: int = MAX_PIXELS) -> tuple[bytes, str]:
     """Return an image as the bytes of a file, and their ending, without the dot.
 
     Bytes stay as they are; arrays and PIL images become PNG, of the pixels that
@@ -27,9 +27,9 @@ def encoded(raw: Raw, side: int | None = None) -> tuple[bytes, str]:
     JPEG.
 
     Raises:
-        DecodeError: If it cannot be decoded.
+        DecodeError: If it cannot be decoded, or has more pixels than ``max_pixels``.
     """
-    image = to_rgb(raw)
+    image = to_rgb(raw, max_pixels)
     ending = _ending(raw) if isinstance(raw, bytes) else None
     small = image if side is None else shrink(image, side)
     if isinstance(raw, bytes) and small is image and ending is not None:
@@ -44,7 +44,7 @@ def encoded(raw: Raw, side: int | None = None) -> tuple[bytes, str]:
     return buffer.getvalue(), "png"
 
 
-def _ending(data: bytes) -> str | None:
-    """Return the ending of a file's bytes by their format; None if there is none of ours."""
-    with Image.open(io.BytesIO(data)) as image:
-        return _ENDINGS.get(image.format or "")
+def _ending(data: bytes) -> str:
+    """Return the ending of a file's bytes by their format."""
+    with Image.open(io.BytesIO(data), formats=formats()) as image:
+        return _ENDINGS[str(image.format)]

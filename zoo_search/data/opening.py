@@ -16,6 +16,7 @@ from zoo_search.data import splits
 from zoo_search.data.base import VisionDataset
 from zoo_search.data.selection import Ints
 from zoo_search.data.sources import SOURCES, Listing
+from zoo_search.data.sources.listing import max_pixels_of
 
 
 def list_images(config: DatasetConfig) -> Listing:
@@ -29,6 +30,8 @@ def list_images(config: DatasetConfig) -> Listing:
     """
     listing = _known_splits(config, SOURCES.get(config.name, "dataset.name")(config))
     _check_classes(config, listing, np.asarray(listing.labels, dtype=np.int64))
+    if max_pixels_of(listing.reader) != config.max_pixels:
+        listing.reader.max_pixels = config.max_pixels
     return listing
 
 

@@ -132,7 +132,7 @@ class Packing:
     def _take_all(self) -> bool:
         if INDEX not in self._there:
             return False
-        found = index_of(self._store.read_bytes(INDEX))
+        found = index_of(self._store.read_bytes(INDEX), f"OUT: {self._store.path(INDEX)}")
         there = {name: size for name, size in self._there.items() if _SHARD.fullmatch(name)}
         if found is None or found[1]["shards"] != there:
             return False
@@ -177,7 +177,8 @@ class Packing:
             name = f"{split}-{number:06d}.tar"
             if name not in self._there or _part(name) not in self._there:
                 break
-            found = index_of(self._store.read_bytes(_part(name)))
+            part = _part(name)
+            found = index_of(self._store.read_bytes(part), f"OUT: {self._store.path(part)}")
             if found is None or found[1]["shards"] != {name: self._there[name]}:
                 break
             table, facts = found

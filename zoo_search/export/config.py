@@ -71,8 +71,12 @@ def read_config(folder: Path) -> FolderConfig:
         UserError: If the folder is no exported network, or of another format.
     """
     try:
+        if not (folder / CONFIG).is_file():  # a pipe would never end
+            raise FileNotFoundError("there is no such file")
         config: FolderConfig = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        if not isinstance(config, dict):
+            raise ValueError("it holds no mapping")
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"{folder} is no exported network: its {CONFIG} cannot be read ({error}). Give a "
             "folder such as runs/digits/winners/0."

@@ -10,12 +10,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from zoo_search.core.errors import UserError
+from zoo_search.core.errors import UserError, some
 from zoo_search.core.files import atomic_path
 from zoo_search.core.version import __version__
 from zoo_search.export.config import (
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from zoo_search.zoo.models import ZooModel
 
 _STATE, _RECIPE, _CARD = "model.safetensors", "recipe.yaml", "README.md"
+FILES = frozenset({_STATE, _RECIPE, _CARD, CONFIG, "model.onnx", "model.pt2"})
+"""Names of ours in such a folder; earlier versions exported into it."""
 
 
 def save_folder(
@@ -50,8 +52,11 @@ def save_folder(
 ) -> None:
     """Write what :func:`zoo_search.assemble` gave for a recipe, trained or not, as a folder.
 
-    The folder replaces what is there, and appears whole or not at all. The classes are in the order
-    of the logits; the metadata are for ``config.json`` and the model card.
+    It takes the place of an exported network that is there, and appears whole or not at all. The
+    classes are in the order of the logits; the metadata are for ``config.json`` and the model card.
+
+    Raises:
+        UserError: If the folder holds anything else: nothing is removed that is not ours.
     """
     from safetensors.torch import save_file
 
@@ -75,7 +80,8 @@ def save_folder(
         ],
         "metadata": metadata,
     }
-    with atomic_path(Path(folder)) as place:
+    _check_place(Path(folder))
+    with atomic_path(Path(folder), FILES) as place:
         place.mkdir()
         save_file(state, place / _STATE, metadata={"format": "pt"})
         (place / _RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
@@ -84,24 +90,45 @@ def save_folder(
         (place / _CARD).write_text(model_card(config), encoding="utf-8")
 
 
-def load(folder: str | Path) -> ReassembledNet:
+def _check_place(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file. Give the path of a new or empty folder.")
+    there = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    if there and not {CONFIG, _STATE} <= set(there):
+        raise UserError(
+            f"{folder} is no exported network and holds {some(there, ', ', ' and')}. Give the path "
+            "of a new or empty folder, or of an exported network that is to be replaced."
+        )
+
+
+def load(folder: str | Path, *, trust: bool = False) -> ReassembledNet:
     """Give a network back from its folder, in eval mode, on the CPU, without its zoo.
 
     The parents' architectures are built without weights and traced again; ``net.transform`` is the
     preprocessing (``net.transform.image(picture)`` makes an input of one), and ``classes`` in
     ``config.json`` names the logits.
 
+    The folder may be anybody's: it calls no code but timm's, with plain arguments. Only with
+    ``trust`` it may name functions of other modules, and any arguments, for its architectures.
+
     Raises:
         UserError: If the folder is none, of a newer format, or does not fit the installed
-            versions of its architectures.
+            versions of its architectures; without ``trust``, if it names code.
     """
     from safetensors.torch import load_file
 
     place = Path(folder)
     config = read_config(place)
+    for name in (_RECIPE, _STATE):
+        if not (place / name).is_file():  # a pipe would never end
+            raise UserError(
+                f"{place} is no whole exported network: it has no file {name}. Copy the folder "
+                "again."
+            )
     recipe = Recipe.from_any(place / _RECIPE)
     parents = {
-        name: _parent(name, config["parents"][name], config["preprocess"]) for name in recipe.models
+        name: _parent(name, config, f"{place / CONFIG}, parent '{name}',", trust=trust)
+        for name in recipe.models
     }
     classes = len(config["classes"])
     with torch.random.fork_rng(devices=[]):
@@ -118,14 +145,17 @@ def load(folder: str | Path) -> ReassembledNet:
     return net.eval()
 
 
-def _parent(name: str, facts: ParentFacts, preprocess: Mapping[str, Any]) -> Parent:
+def _parent(name: str, config: FolderConfig, where: str, *, trust: bool) -> Parent:
     """Build a parent's architecture without weights and trace it."""
     from zoo_search.data.preprocess import Preprocess
     from zoo_search.linegraph import trace
     from zoo_search.zoo.build import build
+    from zoo_search.zoo.trust import architecture_of
 
+    facts, preprocess = config["parents"][name], config["preprocess"]
+    arch, kwargs = architecture_of(facts, where, trust=trust)
     channels, height, width = facts["input_size"]
-    module = build(facts["arch"], facts["kwargs"], f"zoo.{name}", height)
+    module = build(arch, kwargs, f"zoo.{name}", height)
     lists = {key: tuple(value) for key, value in preprocess.items() if isinstance(value, list)}
     transform = Preprocess(**{**preprocess, **lists})
     return Parent(trace(module, (channels, height, width), name), transform)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from zoo_search.core.errors import UserError
 from zoo_search.hooks.report import HookReport
 
 if TYPE_CHECKING:
@@ -13,17 +16,17 @@ if TYPE_CHECKING:
 _LOADING = """```python
 import zoo_search as zs
 
-net = zs.load("path/of/this/folder")
+net = zs.load("path/of/this/folder"TRUST)
 logits = net(net.transform.image(picture).unsqueeze(0))  # a PIL image of any size
 ```"""
 
 
 def model_card(config: FolderConfig) -> str:
-    """Return the card as Markdown."""
+    """Return the card as Markdown; names and licences stand in it as they are (:func:`plain`)."""
     facts, blocks = config["metadata"], config["recipe"]["blocks"]
     between = "; between blocks that are no neighbours of one model stands a stitching layer"
     parts = [
-        f"# {facts.get('name', 'A reassembled network')}",
+        f"# {plain(facts.get('name', 'A reassembled network'))}",
         _intro(config),
         "## Blocks",
         _table(
@@ -44,11 +47,23 @@ def model_card(config: FolderConfig) -> str:
         *_start(facts),
         *_results(facts),
         "## How to load",
-        _LOADING,
+        _LOADING.replace("TRUST", ", trust=True" if _names_code(config) else ""),
         f"Images: {_preprocess(config)}. Classes, in the order of the logits: see `config.json`.",
         f"Made with zoo-search {config['zoo_search']}.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _names_code(config: FolderConfig) -> bool:
+    """Say whether only who trusts the folder can load it."""
+    from zoo_search.zoo.trust import architecture_of
+
+    try:
+        for facts in config["parents"].values():
+            architecture_of({**facts}, "", trust=False)
+    except UserError:
+        return True
+    return False
 
 
 def _intro(config: FolderConfig) -> str:
@@ -56,7 +71,7 @@ def _intro(config: FolderConfig) -> str:
     size = ""
     if "params" in facts:
         size = f", {facts['params'] / 1e6:.2f} M parameters, {facts['macs'] / 1e6:.1f} M MACs"
-    target = f", trained on {facts['dataset']}" if facts.get("protocols") else ""
+    target = f", trained on {plain(facts['dataset'])}" if facts.get("protocols") else ""
     return (
         f"An image classifier with {len(config['classes'])} classes: {_kind(config)}{target}{size}."
     )
@@ -65,17 +80,17 @@ def _intro(config: FolderConfig) -> str:
 def _kind(config: FolderConfig) -> str:
     parents, facts = config["parents"], config["metadata"]
     if facts.get("role") == "variant":
-        return f"a changed form of the network '{facts['of']}'"
+        return f"a changed form of the network '{plain(facts['of'])}'"
     if len(parents) > 1:
         return "reassembled from blocks of several models"
     (parent,) = parents.values()
-    return f"the architecture {parent['arch']}"
+    return f"the architecture {plain(parent['arch'])}"
 
 
 def _start(facts: Metadata) -> list[str]:
-    lines = [f"- {HookReport.from_dict(report).line}" for report in facts.get("init", ())]
+    lines = [f"- {plain(HookReport.from_dict(report).line)}" for report in facts.get("init", ())]
     if facts.get("of"):
-        lines.insert(0, f"- a changed form of the network '{facts['of']}'")
+        lines.insert(0, f"- a changed form of the network '{plain(facts['of'])}'")
     return ["## How it started", "\n".join(lines)] if lines else []
 
 
@@ -103,7 +118,7 @@ def _results(facts: Metadata) -> list[str]:
         scores = [(name, f"{value:.6g}") for name, value in facts["scores"].items()]
         parts += ["Training-free scores:", _table(("proxy", "score"), scores)]
     if facts.get("command"):
-        parts += ["Made by:", f"```\n{facts['command']}\n```"]
+        parts += ["Made by:", _code(facts["command"])]
     return parts
 
 
@@ -119,4 +134,19 @@ def _preprocess(config: FolderConfig) -> str:
 
 def _table(header: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> str:
     lines = [header, tuple("---" for _ in header), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+    return "\n".join(f"| {' | '.join(plain(cell) for cell in line)} |" for line in lines)
+
+
+_MARKS = re.compile(r"([\\`*\[\]#|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
+
+
+def plain(value: object) -> str:
+    """Return a text that shows as it is in Markdown, on one line, whatever signs it holds."""
+    line = " ".join(str(value).split())
+    return _MARKS.sub(r"\\\1", html.escape(line, quote=False))
+
+
+def _code(text: str) -> str:
+    """Return a text as a block of code, between more backticks than it holds itself."""
+    fence = "`" * max((3, *(len(run) + 1 for run in re.findall("`+", text))))
+    return f"{fence}\n{text}\n{fence}"

@@ -31,12 +31,15 @@ Built = Mapping[str, object]
 class Words:
     """Finds networks by words; ``job`` is the run file whose zoo they may name.
 
+    With ``trust``, files and folders may name code that builds their networks.
+
     Raises:
-        UserError: If it cannot be read.
+        UserError: If the run file cannot be read.
     """
 
-    def __init__(self, job: Path | None = None) -> None:
+    def __init__(self, job: Path | None = None, *, trust: bool = False) -> None:
         self.config: JobConfig = load_job(_BARE if job is None else job)
+        self.trust = trust
         self._zoo = {} if job is None else self.config.zoo
 
     def file_of(self, word: str) -> Path:
@@ -52,18 +55,19 @@ class Words:
         random values. Networks from files and folders have their own either way.
 
         Raises:
-            UserError: If there is no such network, or its weights are missing.
+            UserError: If there is no such network, its weights are missing, or, without ``trust``,
+                a file or folder names code.
         """
         entry, own = self._zoo.get(word), False
         if entry is None and (Path(word) / "config.json").is_file():
             from zoo_search.export.folder import load
 
-            return load(word), None
+            return load(word, trust=self.trust), None
         if entry is None:
             arch, at, file = word.partition("@")
             own = bool(at) or Path(word).is_file()
             if own:
-                entry = ZooEntry(arch=arch, weights=file) if at else _described(Path(word))
+                entry = ZooEntry(arch=arch, weights=file) if at else self._described(Path(word))
             else:
                 entry = self._timm_entry(word)
         if fill or own:
@@ -74,6 +78,14 @@ class Words:
                 entry.arch, entry.kwargs, f"zoo.{word}", self.config.input_size, self.config.seed
             )
         return module, entry.model_dump(mode="json", include={"arch", "kwargs"})
+
+    def _described(self, path: Path) -> ZooEntry:
+        """Return the entry in the header of a weights file."""
+        from zoo_search.zoo.trust import architecture_of
+
+        said = _header_of(path)
+        arch, kwargs = architecture_of(said, f"The header of {path}", trust=self.trust)
+        return ZooEntry(arch=arch, kwargs=kwargs, weights=str(path))
 
     def _timm_entry(self, word: str) -> ZooEntry:
         """Return the entry of a timm name, or say what the word could have been."""
@@ -105,8 +117,8 @@ def write_weights(path: Path, network: nn.Module, built: Built | None) -> None:
     write(path, save(state, header))
 
 
-def _described(path: Path) -> ZooEntry:
-    """Return the entry in the header of a weights file."""
+def _header_of(path: Path) -> Mapping[str, object]:
+    """Return what the header of a weights file says of its architecture."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -114,9 +126,13 @@ def _described(path: Path) -> ZooEntry:
             header = (file.metadata() or {}).get(_KEY)
     except SafetensorError as error:
         raise UserError(f"{path} is not a safetensors file ({error}).") from error
+    cure = f"Write the timm name before it: ARCH@{path}."
     if header is None:
-        raise UserError(
-            f"{path} does not say which architecture its weights belong to. Write the timm name "
-            f"before it: ARCH@{path}."
-        )
-    return ZooEntry(**json.loads(header), weights=str(path))
+        raise UserError(f"{path} does not say which architecture its weights belong to. {cure}")
+    try:
+        said = json.loads(header)
+    except (ValueError, RecursionError):
+        said = None
+    if not isinstance(said, dict):
+        raise UserError(f"The header of {path} is damaged: it holds no JSON mapping. {cure}")
+    return said

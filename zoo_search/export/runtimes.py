@@ -10,19 +10,38 @@ from torch import Tensor
 
 from zoo_search.core.errors import UserError
 from zoo_search.core.files import atomic_path
+from zoo_search.core.store import MANIFEST
 from zoo_search.export.folder import load
 from zoo_search.networks.network import ReassembledNet
 
 
-def export_all(folder: str | Path, *, onnx: bool = False, torch_export: bool = False) -> list[Path]:
-    """Export a winner into its own folder: ``model.onnx``, ``model.pt2`` or both.
+def export_all(
+    folder: str | Path,
+    *,
+    onnx: bool = False,
+    torch_export: bool = False,
+    out: str | Path | None = None,
+    trust: bool = False,
+) -> list[Path]:
+    """Export a network: ``model.onnx``, ``model.pt2`` or both.
+
+    Args:
+        folder: Of the network.
+        onnx: Whether to write ``model.onnx``.
+        torch_export: Whether to write ``model.pt2``.
+        out: Folder for the files; by default ``exports/NUMBER`` of the run directory for a winner
+            of a run, whose own folder is what the run has made and nothing else, and the network's
+            own folder for any other.
+        trust: Whether the folder may name code (:func:`zoo_search.load`).
 
     Raises:
-        UserError: If nothing is asked for, the folder is none, or a package is missing.
+        UserError: If nothing is asked for, the folder is none, or a package is missing; without
+            ``trust``, if the folder names code.
     """
     if not (onnx or torch_export):
         raise UserError("Nothing to export to. Give --onnx, --torch or both.")
-    place, net = Path(folder), load(folder)
+    net = load(folder, trust=trust)
+    place = _place_for(Path(folder)) if out is None else Path(out)
     written = []
     if onnx:
         written.append(place / "model.onnx")
@@ -31,6 +50,14 @@ def export_all(folder: str | Path, *, onnx: bool = False, torch_export: bool = F
         written.append(place / "model.pt2")
         export_torch(net, written[-1])
     return written
+
+
+def _place_for(folder: Path) -> Path:
+    folder = folder.resolve()
+    run = folder.parent.parent
+    if folder.parent.name == "winners" and (run / MANIFEST).is_file():
+        return run / "exports" / folder.name
+    return folder
 
 
 def export_onnx(source: ReassembledNet, path: Path) -> None:

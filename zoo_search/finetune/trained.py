@@ -19,6 +19,8 @@ from safetensors.torch import load, save_file
 from torch import Tensor
 
 from zoo_search.core.errors import UserError
+from zoo_search.core.parquet import open_parquet
+from zoo_search.export.folder import FILES
 from zoo_search.finetune.entries import PROTOCOLS, ProtocolResult, Result
 from zoo_search.training.order import Ints
 from zoo_search.training.schedules import Protocol
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 _STATE, _PREDICTED = "model.safetensors", "predicted.safetensors"
 _FAILED = "finetune/failed"
 PREDICTIONS = "predictions.parquet"
+FILES_OF_A_WINNER = frozenset({*FILES, PREDICTIONS})
+"""Names of what runs write into the folder of a winner; whatever else lies there is the user's."""
 _FIELDS = [field.name for field in fields(Result)]
 
 
@@ -184,8 +188,15 @@ def read_predictions(store: RunStore, folder: str) -> pa.Table:
     """Read ``predictions.parquet`` of a winner: ``id``, ``label`` and ``seed_…`` for each training.
 
     Classes are positions; -1 stands for an image that could not be decoded.
+
+    Raises:
+        UserError: If a column is of an extension type.
+        pa.ArrowException: If it is no Parquet, or a column has other values.
     """
-    return pq.read_table(pa.BufferReader(store.read_bytes(f"{folder}/{PREDICTIONS}")))
+    name = f"{folder}/{PREDICTIONS}"
+    table = open_parquet(store.read_bytes(name), store.path(name)).read()
+    types = {name: pa.string() if name == "id" else pa.int32() for name in table.column_names}
+    return table.cast(pa.schema(types))
 
 
 def right_of(store: RunStore, results: Sequence[Result]) -> dict[str, npt.NDArray[np.bool_]]:
@@ -221,7 +232,7 @@ def _result(store: RunStore, folder: str) -> Result | None:
         read_predictions(store, folder)
         known: Mapping[str, Any] = facts
         return Result.from_dict({key: known[key] for key in _FIELDS})
-    except (OSError, ValueError, KeyError, pa.ArrowInvalid):
+    except (OSError, ValueError, KeyError, pa.ArrowException):
         return None
 
 

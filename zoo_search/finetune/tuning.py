@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from zoo_search.core.errors import some
 from zoo_search.core.progress import console
+from zoo_search.core.redaction import redacted
 from zoo_search.export.folder import save_folder
 from zoo_search.finetune.entries import (
     COMPARED,
@@ -27,6 +28,7 @@ from zoo_search.finetune.networks import Network
 from zoo_search.finetune.starts import Start, Starts
 from zoo_search.finetune.tasks import TrainingTask
 from zoo_search.finetune.trained import (
+    FILES_OF_A_WINNER,
     Failure,
     Trained,
     earlier_winners,
@@ -136,7 +138,7 @@ class Tuning:
             t.seed: self._whole(t, lambda trained: len(trained.predicted) == len(test)).predicted
             for t in result.told
         }
-        with self._store.local_folder(folder) as place:
+        with self._store.local_folder(folder, FILES_OF_A_WINNER) as place:
             save_folder(
                 network.net,
                 place,
@@ -147,7 +149,7 @@ class Tuning:
                     **result.to_dict(),
                     "dataset": self._dataset.name,
                     "state_sha256": state_sha256(network.net.state_dict()),
-                    "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+                    "command": redacted(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
                 },
             )
             write_predictions(place, test.ids, test.labels, told)
@@ -170,7 +172,8 @@ class Tuning:
         ).write(self._store)
         numbers = {str(number) for number in range(len(results))}
         for surplus in set(self._store.list("winners")) - numbers:
-            self._store.remove(f"winners/{surplus}")
+            if surplus.isdecimal():
+                self._store.remove(f"winners/{surplus}", FILES_OF_A_WINNER)
 
     def _train(self, groups: Sequence[Sequence[TrainingTask]]) -> dict[str, Failure]:
         """Train what no earlier run has; return what diverged, by the key of its task."""

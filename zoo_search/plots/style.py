@@ -22,6 +22,7 @@ _STYLE: dict[str, Any] = {
     "xtick.color": INK,
     "ytick.color": INK,
     "svg.hashsalt": "zoo-search",
+    "text.parse_math": False,  # names may hold $
 }
 
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from zoo_search.core.errors import UserError
 from zoo_search.networks.recipe import Recipe
 
 _COLUMNS = {
@@ -90,15 +91,34 @@ def encode(candidate: Candidate) -> dict[str, Any]:
 
 
 def decode(data: Mapping[str, Any]) -> Candidate:
-    """Read what :func:`encode` gave; what a candidate does not hold is passed over."""
+    """Read what :func:`encode` gave; what a candidate does not hold is passed over.
+
+    Raises:
+        UserError: If its recipe is none.
+    """
     values = {
         **data,
-        "recipe": Recipe.from_any(data["recipe"]),
+        "recipe": recipe_in(data["recipe"]),
         "init": tuple(data["init"]),
         "latency": data.get("latency_ms"),
     }
     names = {field.name for field in fields(Candidate)}
     return Candidate(**{name: value for name, value in values.items() if name in names})
+
+
+def recipe_in(data: object) -> Recipe:
+    """Read a recipe that stands in a file; a text there names no other file.
+
+    Raises:
+        UserError: If it is no recipe.
+    """
+    if not isinstance(data, Mapping):
+        raise UserError(
+            f"The recipe of a candidate is {data!r}, which is no mapping with the key 'blocks'. "
+            "The run directory is damaged: remove its candidates.parquet and its study, and run "
+            "the step again."
+        )
+    return Recipe.from_any(data)
 
 
 def best_first(candidates: Sequence[Candidate], proxy: str) -> list[Candidate]:
@@ -132,10 +152,26 @@ def to_table(
 
 
 def from_table(table: pa.Table) -> list[Candidate]:
-    """Read candidates back from the table that :func:`to_table` gives."""
-    proxies: list[str] = json.loads(table.schema.metadata[b"zoo_search"])["proxies"]
+    """Read candidates back from the table that :func:`to_table` gives.
+
+    Raises:
+        UserError: If it is another table.
+    """
+    try:
+        told = json.loads(table.schema.metadata[b"zoo_search"])["proxies"]
+        proxies = [str(proxy) for proxy in told]
+        # Of known types, before any value becomes one of Python's.
+        types = _COLUMNS | {n: kind for n, kind in _MEASURED.items() if n in table.column_names}
+        types |= {proxy_column(proxy): "float64" for proxy in proxies}
+        schema = pa.schema({name: getattr(pa, kind)() for name, kind in types.items()})
+        rows = table.select(list(types)).cast(schema).to_pylist()
+    except (TypeError, KeyError, ValueError, pa.ArrowException) as error:
+        raise UserError(
+            "The table of candidates is not one that zoo-search wrote, or it is damaged "
+            f"({error}). Remove it, and run 'zoo-search reassemble' again."
+        ) from None
     candidates = []
-    for row in table.to_pylist():
+    for row in rows:
         scores = {proxy: row[proxy_column(proxy)] for proxy in proxies}
         kept = {name: x for name, x in scores.items() if x is not None and math.isfinite(x)}
         texts = {name: json.loads(row[name]) for name in _TEXTS}

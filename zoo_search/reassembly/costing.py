@@ -78,9 +78,7 @@ def measure_costs(
     """
     facts: dict[str, Any] = {}
     if space.left_out:
-        console.print(
-            f"  left out by 'budget.licenses': {left_out_in_words(space.left_out)}", markup=False
-        )
+        console.print(f"  left out by 'budget.licenses': {left_out_in_words(space.left_out)}")
         facts["left_out"] = space.left_out
     if "latency" in space.costs.measure:
         latency, classes = space.costs.latency, space.costs.num_classes
@@ -101,7 +99,6 @@ def measure_costs(
         console.print(
             f"  latency of {settings['batch']} image(s) on {settings['device']}, block by block "
             f"and added up: {error}",
-            markup=False,
         )
         facts["latency"] = {
             **settings, "error_median": error.median, "error_worst": error.worst,

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zoo_search.core.errors import UserError, first_line
+from zoo_search.core.identity import sha256
+from zoo_search.core.progress import console
 
 if TYPE_CHECKING:
     import optuna
 
 NAME = "zoo-search"
+_CHECK = "check"
 _LOCK_SECONDS = 10  # a lock that old was left by a process that was killed
 
 
@@ -60,19 +64,50 @@ def open_study(place: StudyPlace) -> optuna.Study:
 
 
 def journal_storage(path: Path) -> optuna.storages.BaseStorage:
-    """Return the storage of a journal file; a lock that was left is taken over after 10 seconds."""
+    """Return the storage of a journal file; a lock that was left is taken over after 10 seconds.
+
+    Each line that is written holds the hash of the rest of it (:func:`damaged_line`).
+    """
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
+    class Checked(JournalFileBackend):
+        def append_logs(self, logs: list[dict[str, Any]]) -> None:
+            super().append_logs([{**log, _CHECK: _hash(log)} for log in logs])
+
     path = path.absolute()  # Optuna's lock is a link to the path as given
     lock = JournalFileSymlinkLock(str(path), grace_period=_LOCK_SECONDS)
-    return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+    return JournalStorage(Checked(str(path), lock_obj=lock))
+
+
+def damaged_line(path: Path) -> int | None:
+    """Return the number of the first line that is not what was written; None: there is none.
+
+    Versions that wrote no hash are believed, but for what is no JSON at all.
+    """
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                log = json.loads(line)
+                said = log.pop(_CHECK, None)
+                whole = "op_code" in log and said in (None, _hash(log))
+            except (ValueError, AttributeError, TypeError):
+                whole = False
+            if not whole:
+                return number
+    return None
+
+
+def _hash(log: dict[str, Any]) -> str:
+    # As it comes back from the file, where numbers as keys are texts; a NaN is allowed there.
+    return sha256(json.dumps(json.loads(json.dumps(log)), sort_keys=True))[:16]
 
 
 def _mend(path: Path) -> None:
     """Cut off a last line without its end, which a process was killed in the middle of.
 
-    Optuna would append to it, and could then read no line after it.
+    Optuna would append to it, and could then read no line after it. A journal with a line that is
+    damaged is removed: what comes after a line depends on it.
     """
     if path.exists():
         data = path.read_bytes()
@@ -80,10 +115,14 @@ def _mend(path: Path) -> None:
         if whole < len(data):
             with path.open("r+b") as file:
                 file.truncate(whole)
+        number = damaged_line(path)
+        if number is not None:
+            console.print(f"  line {number} of {path} is damaged: the search begins anew")
+            path.unlink()
 
 
-def url_storage(url: str) -> optuna.storages.BaseStorage:
-    """Return the Optuna storage at a URL.
+def url_storage(url: str, place: str = "search.storage") -> optuna.storages.BaseStorage:
+    """Return the Optuna storage at a URL; ``place`` says where the URL was given.
 
     Raises:
         UserError: If it cannot be opened.
@@ -95,7 +134,7 @@ def url_storage(url: str) -> optuna.storages.BaseStorage:
         return optuna.storages.get_storage(url)
     except (SQLAlchemyError, ImportError, ValueError, OSError, RuntimeError) as error:
         raise UserError(
-            f"The Optuna storage in 'search.storage' cannot be opened ({first_line(error)}). Give "
+            f"The Optuna storage in '{place}' cannot be opened ({first_line(error)}). Give "
             "a URL such as sqlite:///study.db or mysql://USER@HOST/NAME whose driver is "
             "installed, or leave the key away: then a journal file in the run directory is used."
         ) from None

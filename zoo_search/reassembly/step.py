@@ -10,9 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+from zoo_search.core.errors import UserError
 from zoo_search.core.identity import fingerprint
+from zoo_search.core.parquet import open_parquet
 from zoo_search.core.progress import console
 from zoo_search.hooks import as_hooks, hooks_identity
 from zoo_search.networks.parents import Parents
@@ -64,6 +67,9 @@ def run(
     space = open_space(partitions, zoo, num_classes, job.budget, store, config.prefixes)
     facts = measure_costs(space, zoo, job.seed, store)
     keeper = stitch_files(store, zoo, subset.fingerprint, config.fit_images)
+    damaged = keeper.sweep()
+    if damaged:
+        console.print(f"  {damaged} fitted stitches are damaged: removed, and fitted anew")
     task = ScoringTask(dict(Parents(zoo)), images, labels, num_classes, scoring, keeper)
     made_from = _made_from(partitions, zoo, subset, job)
     with _local_journal(store) as (journal, keep):
@@ -92,8 +98,18 @@ def run(
 
 
 def read(store: RunStore) -> list[Candidate]:
-    """Read the candidates of a run."""
-    return from_table(pq.read_table(io.BytesIO(store.read_bytes(CANDIDATES))))
+    """Read the candidates of a run.
+
+    Raises:
+        UserError: If the file is not one of ours.
+    """
+    name = store.path(CANDIDATES)
+    try:
+        return from_table(open_parquet(store.read_bytes(CANDIDATES), name).read())
+    except pa.ArrowException as error:
+        raise UserError(
+            f"{name} is damaged ({error}). Remove it, and run 'zoo-search reassemble' again."
+        ) from None
 
 
 @contextmanager

@@ -12,7 +12,15 @@ from datetime import timedelta
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from zoo_search.networks.recipe import Recipe
-from zoo_search.reassembly.candidates import Candidate, Kind, Outcome, State, decode, encode
+from zoo_search.reassembly.candidates import (
+    Candidate,
+    Kind,
+    Outcome,
+    State,
+    decode,
+    encode,
+    recipe_in,
+)
 from zoo_search.reassembly.journal import StudyPlace, open_study
 from zoo_search.reassembly.samplers import SAMPLERS
 from zoo_search.reassembly.samplers.categories import choices_of
@@ -71,7 +79,7 @@ class SearchStudy:
             self._taken[recipe.key] = recipe
             score = trial.values[0] if trial.values else None
             self._sampler.tell(recipe, score, space.cost(recipe))
-        asked = [Recipe.from_any(r) for r in self._study.user_attrs.get("asked", [])]
+        asked = [recipe_in(r) for r in self._study.user_attrs.get("asked", [])]
         first = {r.key: r for r in (*singles, *asked) if r.key not in self._taken}
         self._first = list(first.values())
         self._numbers: int = max((t.user_attrs["number"] for t in done), default=-1) + 1

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zoo_search.config import read_job
+from zoo_search.core.redaction import redacted
 from zoo_search.core.store import RunStore
 from zoo_search.finetune.entries import Raced, Result, Role, Winners, best, best_first
 from zoo_search.finetune.trained import right_of
@@ -67,7 +68,7 @@ def _facts(store: RunStore) -> dict[str, object]:
     }
     return {
         "job": job,
-        "job_yaml": store.read_text("job.yaml"),
+        "job_yaml": redacted(store.read_text("job.yaml")),
         "verdict": verdict(results, right, told.test_images, told.given_up),
         "lines": [
             {
@@ -95,7 +96,7 @@ def _facts(store: RunStore) -> dict[str, object]:
             for partition in partitions
         ],
         "steps": store.manifest(),
-        "folder": store.url,
+        "folder": redacted(store.url),
         "pictures": {name: _as_url(svg) for name, svg in pictures.items()},
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from zoo_search.config import JobSource
 from zoo_search.core.errors import require
 from zoo_search.core.identity import fingerprint
 from zoo_search.core.progress import working
+from zoo_search.run.directory import alone, claim, sweep, writable
 from zoo_search.run.run import Run
 from zoo_search.run.steps import STEPS
 
@@ -39,21 +41,35 @@ def run(
         say: Called with one line at the start and the end of each step.
 
     Raises:
-        UserError: What a user can mend, in any step.
+        UserError: What a user can mend, in any step; and if the directory is none of a run's, or
+            another process works in it.
     """
     require(until, STEPS, f"There is no step '{until}'.")
     opened = Run.open(job, directory, address, seed, hours)
-    opened.store.write_text("job.yaml", opened.job.to_yaml())
-    start = time.monotonic()  # what the preparation takes counts as the first step's
-    try:
-        with working("zoo: loading"):
-            opened.prepare()
-        for name in list(STEPS)[: list(STEPS).index(until) + 1]:
-            _ensure(opened, name, start, say)
-            start = time.monotonic()
-    finally:
-        opened.release_hosts()
+    store = opened.store
+    with contextlib.ExitStack() as held:
+        held.enter_context(writable(store))
+        claim(store)  # before anything is written there
+        held.enter_context(alone(store))
+        sweep(store)
+        _keep_job(opened)
+        start = time.monotonic()  # what the preparation takes counts as the first step's
+        try:
+            with working("zoo: loading"):
+                opened.prepare()
+            for name in list(STEPS)[: list(STEPS).index(until) + 1]:
+                _ensure(opened, name, start, say)
+                start = time.monotonic()
+        finally:
+            opened.release_hosts()
     return opened
+
+
+def _keep_job(run: Run) -> None:
+    """Write the configuration, if it is not there; a finished run may lie where nobody writes."""
+    text = run.job.to_yaml(secrets=False)
+    if not run.store.exists("job.yaml") or run.store.read_text("job.yaml") != text:
+        run.store.write_text("job.yaml", text)
 
 
 def _ensure(run: Run, name: str, start: float, say: Callable[[str], None]) -> None:
@@ -70,7 +86,8 @@ def _ensure(run: Run, name: str, start: float, say: Callable[[str], None]) -> No
     run.store.record(name, made_from, artifacts, seconds=seconds)
     if step.scratch is not None:
         run.store.remove(step.scratch)
-    say(f"{name}: made in {seconds:.1f} s ({', '.join(artifacts)})")
+    shown = dict.fromkeys(each.rpartition("/")[0] or each for each in artifacts)
+    say(f"{name}: made in {seconds:.1f} s ({', '.join(shown)})")
 
 
 def rank_zoo(

@@ -106,6 +106,7 @@ def _make_candidates(run: Run) -> Sequence[str]:
 
 def _make_winners(run: Run) -> Sequence[str]:
     from zoo_search.finetune import selection, step
+    from zoo_search.finetune.trained import FILES_OF_A_WINNER
 
     run.connect()
     entries, more = selection.select_entries(
@@ -115,7 +116,15 @@ def _make_winners(run: Run) -> Sequence[str]:
         entries, run.zoo, run.dataset, run.job, run.store,
         more=more, deadline=run.deadline(), hours=run.hours, hosts=run.hosts,
     )  # fmt: skip
-    return ["winners.json", *(r.folder for r in results if r.folder is not None)]
+    folders = [result.folder for result in results if result.folder is not None]
+    # Files, not folders: what users put beside them makes nothing out of date.
+    files = (
+        f"{folder}/{name}"
+        for folder in folders
+        for name in run.store.list(folder)
+        if name in FILES_OF_A_WINNER
+    )
+    return ["winners.json", *files]
 
 
 def _make_report(run: Run) -> Sequence[str]:

@@ -15,6 +15,7 @@ from zoo_search.config import DatasetConfig, SimilarityConfig
 from zoo_search.core.errors import UserError
 from zoo_search.core.identity import fingerprint
 from zoo_search.core.progress import console, progress
+from zoo_search.core.redaction import redacted_values
 from zoo_search.core.store import RunStore
 from zoo_search.data.base import Subset
 from zoo_search.similarities.api import chunks
@@ -86,28 +87,47 @@ def compute(
     headers = gram_folder.find(store, made_from, len(batches))
     if config.metric not in METRICS.ours:
         cluster.ship(metric.embed)
-    jobs = {
-        name: ModelJob(model.graph, model.transform, made_from[name], missing)
-        for name, model in zoo.items()
-        if (missing := frozenset(range(len(batches))) - headers[name].keys())
-    }
-    kept = [name for name in zoo if name not in jobs]
+    kept = [name for name in zoo if len(headers[name]) == len(batches)]
     if kept:
         console.print(f"  similarity: skipped {', '.join(kept)} (Gram matrices are up to date)")
     forwards: Counter[str] = Counter()
-    if jobs:
-        cuts = sum(len(model.graph.cuts) for model in zoo.values())
-        with borrowed(hosts) as mine:
-            for header in write_gram_files(
-                jobs, subset, batches, config, metric, store, cuts, mine
-            ):
-                headers[header.model][header.batch] = header
-                forwards[header.model] += 1
-    gram_folder.check_same(headers)
-    table, products = _table(zoo, headers, config, store)
+    cuts = sum(len(model.graph.cuts) for model in zoo.values())
+
+    def complete() -> None:
+        """Make the files that are missing."""
+        jobs = {
+            name: ModelJob(model.graph, model.transform, made_from[name], missing)
+            for name, model in zoo.items()
+            if (missing := frozenset(range(len(batches))) - headers[name].keys())
+        }
+        if jobs:
+            with borrowed(hosts) as mine:
+                for header in write_gram_files(
+                    jobs, subset, batches, config, metric, store, cuts, mine
+                ):
+                    headers[header.model][header.batch] = header
+                    forwards[header.model] += 1
+        gram_folder.check_same(headers)
+
+    complete()
+    while True:
+        try:
+            table, products = _table(zoo, headers, config, store)
+            break
+        except grams.DamagedError as damaged:
+            found = damaged.header
+            if found is None or forwards[found.model] > 2 * len(batches):
+                raise  # a disk that keeps nothing
+            path = grams.path_of(found.model, found.batch)
+            console.print(f"  {store.path(path)} is damaged: removed, and made anew")
+            store.remove(path)
+            del headers[found.model][found.batch]
+            complete()
     table.metadata |= {"dataset": subset.fingerprint, "seed": seed}
     if source is not None:
-        table.metadata["source"] = source.model_dump(mode="json", exclude_defaults=True)
+        table.metadata["source"] = redacted_values(
+            source.model_dump(mode="json", exclude_defaults=True)
+        )
     store.write_bytes(ARTIFACT, table.to_bytes())
     gram_folder.clean(store, zoo, len(batches))
     return Made(table, dict(forwards), products)

@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _KEY = b"zoo_search"
-_COLUMNS = ("model_a", "cut_a", "model_b", "cut_b", "value")
+_COLUMNS = {
+    "model_a": "string", "cut_a": "int32", "model_b": "string", "cut_b": "int32",
+    "value": "float32",
+}  # fmt: skip
 
 Values = npt.NDArray[np.float32]
 
@@ -184,11 +187,12 @@ class SimilarityTable:
             UserError: If the bytes are broken or no similarity table of this format.
         """
         import pyarrow as pa
-        import pyarrow.parquet as pq
+
+        from zoo_search.core.parquet import open_parquet
 
         try:
             # Not read_table, which imports pandas and the data sets of Arrow for one plain file.
-            rows = pq.ParquetFile(pa.BufferReader(data)).read()
+            rows = open_parquet(data, name).read()
         except (pa.ArrowException, OSError) as error:
             raise _broken(name, f"it is no readable Parquet file ({error})") from None
         missing = [column for column in _COLUMNS if column not in rows.column_names]
@@ -208,6 +212,8 @@ class SimilarityTable:
                 )
                 for model, facts in header.pop("models").items()
             }
+            types = pa.schema({column: getattr(pa, kind)() for column, kind in _COLUMNS.items()})
+            rows = rows.select(list(_COLUMNS)).cast(types)
             return cls(models, _dense(rows, models, name), header)
         except (ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
             raise _broken(name, f"its metadata and its rows do not fit ({error})") from None

@@ -15,6 +15,12 @@ from zoo_search.core.imports import PREFIX, import_named, import_timm
 Kwargs = Mapping[str, Any]
 """Keyword arguments of an architecture, as the run file says them."""
 
+OPENING = frozenset({
+    "cache_dir", "checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay",
+    "pretrained_filter_fn", "pretrained_model_args", "pretrained_strict",
+})  # fmt: skip
+"""Arguments by which timm itself would fetch, open or change weights, past ``sha256``."""
+
 
 class TimmFacts(TypedDict, total=False):
     """What timm knows of an architecture's weights, as far as it is asked for here."""
@@ -112,6 +118,12 @@ def _from_timm(
         raise UserError(
             f"{place}.arch: timm has no weights '{tag}' for '{name}'.{nearest(tag, known)} "
             f"Allowed after the dot: {', '.join(known) or 'nothing'}."
+        )
+    if weights := sorted(OPENING.intersection(kwargs)):
+        raise UserError(
+            f"{place}.kwargs: {', '.join(weights)} would let timm open weights by itself, past "
+            f"every check. Name them as {place}.weights, which 'sha256' can hold, and leave "
+            f"{'these' if len(weights) > 1 else 'this'} out."
         )
     asked = {**kwargs, **_size_kwargs(arch, kwargs, place, input_size)}
     overlay: dict[str, object] | None = None

@@ -10,6 +10,7 @@ from torch import nn
 
 from zoo_search.config import HookRole, JobConfig, JobSource, PlainEntry, ZooEntry, load_job
 from zoo_search.core.identity import name_seed
+from zoo_search.core.redaction import redacted
 from zoo_search.data.preprocess import Preprocess, preprocess_for
 from zoo_search.hooks import Context, Piece, as_hooks, check_filled, start
 from zoo_search.zoo.build import build, family_of, own_size, pretrained_cfg_of
@@ -107,6 +108,6 @@ def _model(
         family=family_of(entry.arch),
         license=entry.license or source.license,
         weights_hash=state_sha256(module.state_dict()),
-        source=source.words,
+        source=redacted(source.words),
         file=source.path.resolve() if source.path.is_file() else None,
     )

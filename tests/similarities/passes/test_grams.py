@@ -43,7 +43,8 @@ def test_a_file_comes_back_bit_for_bit_or_in_half_precision(tmp_path: Path, metr
     assert (close - rows).abs().max() < 1e-3
     assert torch.equal(norms_half, norms)
     sizes = [len(store.read_bytes(grams.path_of("a", batch))) for batch in (4, 5)]
-    assert sizes[0] - sizes[1] == rows.numel() * 2
+    # Checksums are written in as few bytes as they need.
+    assert abs(sizes[0] - sizes[1] - rows.numel() * 2) <= 8
 
 
 def test_a_file_that_is_replaced_or_broken_while_read_is_an_error(tmp_path: Path) -> None:
@@ -54,5 +55,5 @@ def test_a_file_that_is_replaced_or_broken_while_read_is_an_error(tmp_path: Path
     with pytest.raises(UserError, match="was replaced"):
         grams.read(store, header)
     store.write_bytes(grams.path_of("a", 0), b"PAR1")
-    with pytest.raises(UserError, match=r"000000\.parquet cannot be read"):
+    with pytest.raises(UserError, match=r"000000\.parquet is damaged"):
         grams.read(store, header)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import os
 import platform
+import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import IO, TYPE_CHECKING, NamedTuple
+
+from fsspec.implementations.local import LocalFileSystem
 
 from zoo_search.config import DatasetConfig
 from zoo_search.core.errors import UserError
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
 _WHOLE = 256 * 2**20  # up to here every byte goes into the content hash
 _SAMPLED, _EDGE = 1024, 64 * 2**10
 _AT_ONCE, _TRIES = 32, 3
+_SPECIAL = "no regular file but a pipe, a socket or a device"
 _GONE = (FileNotFoundError, PermissionError, IsADirectoryError)
 
 
@@ -112,9 +117,31 @@ class FileTree:
         return f"{self.root}/{name}"
 
     def open(self, name: str) -> IO[bytes]:
-        """Open a file for reading."""
+        """Open a file for reading.
+
+        Raises:
+            UserError: If it is a pipe, a socket or a device, which might never end.
+        """
+        if self.is_special(name):
+            raise UserError(
+                f"dataset.path: {self.path(name)} is {_SPECIAL}. Only regular files are read, and "
+                "links to them. Remove it."
+            )
         stream: IO[bytes] = self.fs.open(self.path(name), "rb")
         return stream
+
+    def is_special(self, name: str) -> bool:
+        """Say whether a name is, through links, neither a file nor a folder.
+
+        Only of this machine's own file systems can it be so; a name that is not there is none.
+        """
+        if not isinstance(self.fs, LocalFileSystem):
+            return False
+        try:
+            mode = os.stat(self.path(name)).st_mode  # noqa: PTH116  # ten times as fast as Path's
+        except OSError:
+            return False
+        return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
     def folders(self, inside: str = "") -> list[str]:
         """Return the names of the folders in a folder, sorted, hidden ones left out."""
@@ -129,6 +156,11 @@ class FileTree:
         start = len(self.root.rstrip("/")) + 1
         return {path[start:]: int(found[path]["size"] or 0) for path in sorted(found)}
 
+    def read_whole(self, name: str) -> bytes:
+        """Return what a file holds; as :meth:`open`."""
+        with self.open(name) as stream:
+            return stream.read()
+
     def read(self, names: Sequence[str]) -> Iterator[tuple[str, bytes | Unreadable]]:
         """Yield (name, bytes) of whole files; as :meth:`read_parts`."""
         return self.read_parts([Part(name, name) for name in names])
@@ -136,13 +168,18 @@ class FileTree:
     def read_parts(self, parts: Sequence[Part]) -> Iterator[tuple[str, bytes | Unreadable]]:
         """Yield (key, bytes) of parts of files, 32 of them in flight on a remote store.
 
-        A part of a file that is gone or forbidden comes as :class:`Unreadable`.
+        A part of a file that is gone, forbidden or no regular file comes as :class:`Unreadable`.
 
         Raises:
             UserError: If the storage fails three times in a row on the same file.
         """
         for i in range(0, len(parts), _AT_ONCE):
-            some = parts[i : i + _AT_ONCE]
+            some = []
+            for part in parts[i : i + _AT_ONCE]:
+                if self.is_special(part.name):
+                    yield part.key, Unreadable(_SPECIAL)
+                else:
+                    some.append(part)
             results = self.fs.cat_ranges(
                 [self.path(part.name) for part in some],
                 [part.start for part in some],
@@ -185,6 +222,8 @@ class FileTree:
         digest.update("".join(f"{name}\0{files[name]}\0" for name in names).encode())
         # Every step-th name, the step rounded up: at most 1024 names, none twice.
         for name in names[:: -(-len(names) // _SAMPLED)]:
+            if self.is_special(name):
+                continue
             path, size = self.path(name), files[name]
             digest.update(self.fs.cat_file(path, start=0, end=min(size, _EDGE)))
             digest.update(self.fs.cat_file(path, start=max(0, size - _EDGE), end=size))

@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from zoo_search.config import DatasetConfig
-from zoo_search.core.errors import UserError, nearest
-from zoo_search.core.files import read
+from zoo_search.core.errors import UserError, first_line, nearest, some
+from zoo_search.core.parquet import check_arrow_stream, refuse_extensions
 from zoo_search.data.decode import Raw
-from zoo_search.data.sources.files import extra_package, open_tree
+from zoo_search.data.sources.files import FileTree, extra_package, open_tree
+from zoo_search.data.sources.guarded import guarded_pil
 from zoo_search.data.sources.held_out import HELD_OUT, held_out
 from zoo_search.data.sources.listing import Label, Listing, Reader, Unreadable, numbered
 
@@ -21,29 +23,52 @@ if TYPE_CHECKING:
     from _typeshed import SupportsLenAndGetItem
 
 _PARTS = ("train", "test")
+_UNPICKLED = ("LSUN", "LSUNClass")  # these load a pickle that lies beside the images, unchecked
 
 
 class LibraryReader(Reader):
     """Reads ``SPLIT/POSITION`` from indexable data sets, one a split.
 
-    Each item is (image, label), or a mapping with the encoded image under ``column``.
+    Each item is (image, label), or a mapping with the encoded image under ``column``, or the path
+    of its file, which has to lie in one of the ``folders``: a row may name any file or address.
     """
 
     def __init__(
-        self, parts: Mapping[str, SupportsLenAndGetItem[Any]], column: str | None = None
+        self,
+        parts: Mapping[str, SupportsLenAndGetItem[Any]],
+        column: str | None = None,
+        folders: Sequence[Path] = (),
     ) -> None:
-        self.parts, self.column = dict(parts), column
+        self.parts, self.column, self._folders = dict(parts), column, tuple(folders)
 
     def read(self, ids: Sequence[str]) -> Iterator[tuple[str, Raw | Unreadable]]:
         """Yield the image of each id; what the library cannot read comes as unreadable."""
         for name in ids:
             split, _, position = name.rpartition("/")
             try:
-                item = self.parts[split][int(position)]
+                with guarded_pil(self.max_pixels):
+                    item = self.parts[split][int(position)]
             except Exception as error:  # the library decodes here, and decoders raise anything
                 yield name, Unreadable(f"{type(error).__name__}: {error}")
                 continue
-            yield name, item[0] if self.column is None else _encoded(item[self.column])
+            yield name, item[0] if self.column is None else self._encoded(item[self.column])
+
+    def _encoded(self, value: object) -> bytes | Unreadable:
+        """Return the bytes of an undecoded image of the ``datasets`` library."""
+        if isinstance(value, dict) and value.get("bytes"):
+            return bytes(value["bytes"])
+        if not isinstance(value, dict) or not value.get("path"):
+            return Unreadable("the image is null")
+        named = str(value["path"])
+        place = Path(named).resolve()  # links are followed before it is compared
+        if "://" in named or not any(place.is_relative_to(folder) for folder in self._folders):
+            return Unreadable(f"it is said to be at {named}, which is not in the data set's folder")
+        if not place.is_file():
+            return Unreadable(f"there is no file {named}")
+        try:
+            return place.read_bytes()
+        except OSError as error:
+            return Unreadable(f"{type(error).__name__}: {error}")
 
 
 def torchvision(config: DatasetConfig) -> Listing:
@@ -67,7 +92,18 @@ def torchvision(config: DatasetConfig) -> Listing:
             "Allowed are the classes of torchvision.datasets, written as there, such as "
             "torchvision:CIFAR10."
         )
+    if name in _UNPICKLED:
+        raise UserError(
+            f"dataset.name: torchvision's {name} unpickles a file in its folder, which may run "
+            "code. Unpack its images into a folder for each class, and read them with name: folder."
+        )
     tree = open_tree(config)
+    special = [file for file in tree.sizes() if tree.is_special(file)]
+    if special:  # torchvision would wait for them
+        raise UserError(
+            f"dataset.path: in {config.path}, {some(special, ', ', ' and')} is no regular file but "
+            "a pipe, a socket or a device. Remove it."
+        )
     parts = _torchvision_parts(name, tree.root)
     classes = getattr(parts["train"], "classes", None)
     held = [getattr(part, "data", None) for part in parts.values()]
@@ -78,7 +114,7 @@ def torchvision(config: DatasetConfig) -> Listing:
         content = digest.hexdigest()
     else:
         content = tree.content_hash(tree.sizes())
-    targets = {split: _targets(part) for split, part in parts.items()}
+    targets = {split: _targets(part, split, config) for split, part in parts.items()}
     return _listing(parts, targets, classes, content, None)
 
 
@@ -113,13 +149,28 @@ def _torchvision_parts(name: str, root: str) -> dict[str, SupportsLenAndGetItem[
         ) from None
 
 
-def _targets(part: SupportsLenAndGetItem[Any]) -> list[Label]:
-    """Return the labels of a torchvision data set, by decoding it where it keeps no list."""
+def _targets(part: SupportsLenAndGetItem[Any], split: str, config: DatasetConfig) -> list[Label]:
+    """Return the labels of a torchvision data set, by decoding it where it keeps no list.
+
+    Raises:
+        UserError: If an image cannot be decoded for that.
+    """
     for attribute in ("targets", "labels", "_labels"):
         held = getattr(part, attribute, None)
         if held is not None and len(held) == len(part):
             return list(np.asarray(held).tolist())
-    return [part[i][1] for i in range(len(part))]
+    found: list[Label] = []
+    with guarded_pil(config.max_pixels):
+        for i in range(len(part)):
+            try:
+                found.append(part[i][1])
+            except Exception as error:  # the library decodes here, and decoders raise anything
+                raise UserError(
+                    f"dataset.name: the image {split}/{i} of '{config.name}' cannot be decoded "
+                    f"({first_line(error)}), and torchvision gives its label only with it. Repair "
+                    "or remove its file."
+                ) from None
+    return found
 
 
 def hf(config: DatasetConfig) -> Listing:
@@ -131,11 +182,13 @@ def hf(config: DatasetConfig) -> Listing:
     splits.
 
     Raises:
-        UserError: If the library is not installed, or the data set is not found or has no image
-            and label columns.
+        UserError: If the library is not installed, the data set is not found or has no image
+            and label columns, or a column is of an extension type of Arrow's.
     """
     datasets = extra_package("datasets", "hf", config)
     name = config.name.partition(":")[2]
+    if config.path:
+        _check_on_disk(open_tree(config))
     try:
         found = datasets.load_from_disk(config.path) if config.path else datasets.load_dataset(name)
     except Exception as error:  # network, hub and file errors of many kinds
@@ -144,6 +197,8 @@ def hf(config: DatasetConfig) -> Listing:
             "the name and the network, or give dataset.path a folder written by save_to_disk."
         ) from None
     available = dict(found) if isinstance(found, datasets.DatasetDict) else {"train": found}
+    for split, part in available.items():
+        refuse_extensions(part.data.schema, f"dataset.name: {config.name}, split {split},")
     if "train" not in available:
         raise UserError(f"'{config.name}' has no train split, only: {', '.join(available)}.")
     features = available["train"].features
@@ -163,7 +218,24 @@ def hf(config: DatasetConfig) -> Listing:
     targets = {split: list(part[label]) for split, part in chosen.items()}
     raw = datasets.Image(decode=False)
     parts = {split: part.cast_column(image, raw) for split, part in chosen.items()}
-    return _listing(parts, targets, classes, content, image)
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    caches = datasets.config.HF_DATASETS_CACHE, HF_HUB_CACHE
+    places = [config.path] if config.path else list(map(str, caches))
+    folders = [Path(place).expanduser().resolve() for place in places]
+    return _listing(parts, targets, classes, content, image, folders)
+
+
+def _check_on_disk(tree: FileTree) -> None:
+    """Look at the schema of each file of a folder before the library opens it.
+
+    Raises:
+        UserError: As :func:`zoo_search.core.parquet.check_arrow_stream`.
+    """
+    for name in tree.sizes():
+        if name.endswith(".arrow"):
+            with tree.open(name) as stream:
+                check_arrow_stream(stream, f"dataset.path: {name}")
 
 
 def _listing(
@@ -172,6 +244,7 @@ def _listing(
     classes: Sequence[str] | None,
     content: str,
     column: str | None,
+    folders: Sequence[Path] = (),
 ) -> Listing:
     labels = [label for part in targets.values() for label in part]
     positions = [label for label in labels if isinstance(label, int)]
@@ -184,17 +257,5 @@ def _listing(
         labels=positions,
         splits=split if "test" in parts else None,
         content=content,
-        reader=LibraryReader(parts, column),
+        reader=LibraryReader(parts, column, folders),
     )
-
-
-def _encoded(value: object) -> bytes | Unreadable:
-    """Return the bytes of an undecoded image of the ``datasets`` library."""
-    if isinstance(value, dict) and value.get("bytes"):
-        return bytes(value["bytes"])
-    if isinstance(value, dict) and value.get("path"):
-        try:
-            return read(str(value["path"]))
-        except OSError as error:
-            return Unreadable(f"{type(error).__name__}: {error}")
-    return Unreadable("the image is null")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 
 from zoo_search.core.errors import UserError
-from zoo_search.data.decode import Raw
+from zoo_search.data.decode import MAX_PIXELS, Raw
 
 Label = int | str
 """What a source calls a class by; all labels of a source are of one of the two types."""
@@ -28,6 +28,8 @@ class Reader(Protocol):
 
     in_memory: bool = False
     """The images are decoded arrays, so that none can turn out to be bad."""
+    max_pixels: int = MAX_PIXELS
+    """An image with more is bad; ``dataset.max_pixels`` sets it."""
 
     def read(self, ids: Sequence[str]) -> Iterator[tuple[str, Raw | Unreadable]]:
         """Yield (id, raw) for each id once, lazily; the order is free."""
@@ -35,6 +37,11 @@ class Reader(Protocol):
     def groups(self, ids: Sequence[str]) -> list[list[str]]:
         """Cut the ids into lists that are cheap to read together; here any are, up to 256."""
         return chunks(ids)
+
+
+def max_pixels_of(reader: Reader) -> int:
+    """Return the limit of a reader, the default for one that is written without it."""
+    return getattr(reader, "max_pixels", MAX_PIXELS)
 
 
 @dataclass(frozen=True)

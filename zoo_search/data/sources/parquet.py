@@ -1,15 +1,21 @@
-"""Parquet files with a column of encoded images and a column of labels."""
+"""Parquet files with a column of encoded images and a column of labels.
+
+Each file is looked at where it is read, on the workers as well, since it may be somebody else's
+(:mod:`zoo_search.core.parquet`), and its values are cast before they become Python's.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute
 
 from zoo_search.config import DatasetConfig
 from zoo_search.core.errors import UserError
+from zoo_search.core.parquet import open_parquet
 from zoo_search.data.decode import Raw
 from zoo_search.data.sources.files import FileTree, open_files
 from zoo_search.data.sources.held_out import by_split, split_in
@@ -39,12 +45,16 @@ class ParquetReader(Reader):
         for (name, group), wanted in self._by_row_group(ids).items():
             row = self.starts[name][group]
             with self.tree.open(name) as handle:
-                table = pq.ParquetFile(handle)
+                table = open_parquet(handle, f"dataset.path: {name}")
                 for batch in table.iter_batches(_BATCH, row_groups=[group], columns=[self.column]):
-                    images = batch.column(0)
+                    images = _encoded(batch.column(0), name)
                     for i in range(batch.num_rows):
                         if row + i in wanted:
-                            yield wanted[row + i], _bytes_of(images[i].as_py())
+                            data = images[i].as_py()
+                            yield (
+                                wanted[row + i],
+                                Unreadable("the image is null") if data is None else data,
+                            )
                     row += batch.num_rows
 
     def groups(self, ids: Sequence[str]) -> list[list[str]]:
@@ -78,7 +88,8 @@ def parquet(config: DatasetConfig) -> Listing:
     :meth:`zoo_search.data.sources.files.FileTree.content_hash` of the files.
 
     Raises:
-        UserError: If nothing is there, a file is no Parquet, or columns or labels are missing.
+        UserError: If nothing is there, a file is no Parquet, columns or labels are missing, or a
+            column is of an extension type.
     """
     tree, found = open_files(config, ".parquet")
     ids: list[str] = []
@@ -89,8 +100,8 @@ def parquet(config: DatasetConfig) -> Listing:
     for name in found:
         with tree.open(name) as handle:
             try:
-                table = pq.ParquetFile(handle)
-            except pa.ArrowException as error:
+                table = open_parquet(handle, f"dataset.path: {name}")
+            except (pa.ArrowException, OSError) as error:
                 raise UserError(
                     f"dataset.path: {name} is not a Parquet file ({error}). Remove it or write it "
                     "again."
@@ -102,9 +113,9 @@ def parquet(config: DatasetConfig) -> Listing:
             sizes = [table.metadata.row_group(g).num_rows for g in range(table.num_row_groups)]
         starts[name] = [sum(sizes[:g]) for g in range(len(sizes))]
         ids += [f"{name}:{row:08d}" for row in range(read.num_rows)]
-        labels += read[label].to_pylist()
+        labels += _plain(read[label], label, name)
         in_path = [split_in(name)] * read.num_rows
-        split += read["split"].to_pylist() if extra else in_path
+        split += _plain(read["split"], "split", name) if extra else in_path
     if len(columns) > 1:
         raise UserError(
             f"dataset.path: the files in {config.path} name their image column differently: "
@@ -141,15 +152,44 @@ def _columns(schema: pa.Schema, name: str) -> tuple[str, str]:
 
 def _is_binary(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
-        return bool(kind.get_field_index("bytes") >= 0)
+        at = kind.get_field_index("bytes")
+        return bool(at >= 0 and _is_binary(kind.field(at).type))
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _encoded(images: pa.Array, name: str) -> pa.Array:
+    """Return an image column as ``large_binary``, of structs their ``bytes``.
+
+    Raises:
+        UserError: If it is neither: the file is not the one that was listed.
+    """
+    if not _is_binary(images.type):
+        raise UserError(
+            f"dataset.path: {name} was replaced while it was in use: its images are of the type "
+            f"{images.type} now. Run the command again."
+        )
+    while pa.types.is_struct(images.type):
+        images = pa.compute.struct_field(images, "bytes")
+    return images.cast(pa.large_binary())
+
+
+def _plain(column: pa.ChunkedArray, called: str, name: str) -> list[Any]:
+    """Return the labels or splits of a column: integers or strings, or None for what is missing.
+
+    Raises:
+        UserError: If it holds anything else.
+    """
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if pa.types.is_integer(kind):
+        return list(column.cast(pa.int64()).to_pylist())
+    if pa.types.is_null(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return list(column.cast(pa.large_string()).to_pylist())
+    raise UserError(
+        f"dataset.path: the column '{called}' of {name} holds values of the type {kind}. Allowed "
+        "are integers and strings. Write it again."
+    )
 
 
 def _file_and_row(key: str) -> tuple[str, int]:
     name, _, row = key.rpartition(":")
     return name, int(row)
-
-
-def _bytes_of(value: object) -> bytes | Unreadable:
-    data = value.get("bytes") if isinstance(value, dict) else value
-    return data if isinstance(data, bytes) else Unreadable("the image is null")

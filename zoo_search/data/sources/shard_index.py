@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zoo_search.core.errors import Note, UserError
+from zoo_search.core.parquet import open_parquet
 from zoo_search.data.sources.files import FileTree
 
 INDEX, MANIFEST, CLASSES = "index.parquet", "pack.json", "classes.txt"
@@ -44,17 +45,20 @@ def index_bytes(table: pa.Table, shards: Mapping[str, int], **facts: object) -> 
     return buffer.getvalue()
 
 
-def index_of(data: bytes) -> tuple[pa.Table, dict[str, Any]] | None:
+def index_of(data: bytes, name: str) -> tuple[pa.Table, dict[str, Any]] | None:
     """Return an index and what is kept with it; None if the bytes are no index of ours.
 
     That is ``shards``, which are sizes by name, and the facts.
+
+    Raises:
+        UserError: If a column is of an extension type; ``name`` is what the file is called.
     """
     try:
-        table = pq.read_table(io.BytesIO(data))
-        facts = json.loads((table.schema.metadata or {})[_KEY])
-        ours = facts["format"] == _FORMAT and table.schema.equals(SCHEMA)
-        return (table, dict(facts, shards=dict(facts["shards"]))) if ours else None
-    except (pa.ArrowException, KeyError, ValueError, TypeError):
+        file = open_parquet(data, name)
+        facts = json.loads((file.schema_arrow.metadata or {})[_KEY])
+        ours = facts["format"] == _FORMAT and file.schema_arrow.equals(SCHEMA)
+        return (file.read(), dict(facts, shards=dict(facts["shards"]))) if ours else None
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError):
         return None
 
 
@@ -66,7 +70,7 @@ def find_index(tree: FileTree, shards: Mapping[str, int]) -> pa.Table | None:
     """
     if tree.fs.exists(tree.path(MANIFEST)):
         try:
-            whole = json.loads(tree.fs.cat_file(tree.path(MANIFEST)))["whole"]
+            whole = json.loads(tree.read_whole(MANIFEST))["whole"]
         except (ValueError, KeyError, TypeError):
             whole = True  # another program's file
         if not whole:
@@ -76,7 +80,7 @@ def find_index(tree: FileTree, shards: Mapping[str, int]) -> pa.Table | None:
             )
     if not tree.fs.exists(tree.path(INDEX)):
         return None
-    found = index_of(tree.fs.cat_file(tree.path(INDEX)))
+    found = index_of(tree.read_whole(INDEX), f"dataset.path: {tree.path(INDEX)}")
     if found is None:
         return None
     table, facts = found
@@ -96,7 +100,7 @@ def find_classes(tree: FileTree) -> tuple[str, ...] | None:
     if not tree.fs.exists(tree.path(CLASSES)):
         return None
     try:
-        names = tuple(tree.fs.cat_file(tree.path(CLASSES)).decode().rstrip("\r\n").split("\n"))
+        names = tuple(tree.read_whole(CLASSES).decode().rstrip("\r\n").split("\n"))
     except UnicodeDecodeError:
         names = ()
     names = tuple(name.removesuffix("\r") for name in names)

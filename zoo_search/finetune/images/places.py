@@ -18,7 +18,7 @@ from zoo_search.data.decode import DecodeError, Pixels, Raw, to_rgb
 from zoo_search.data.loading import load_images
 from zoo_search.data.on_ray import count_bad
 from zoo_search.data.selection import Ints, Selection
-from zoo_search.data.sources.listing import Reader, Unreadable
+from zoo_search.data.sources.listing import Reader, Unreadable, max_pixels_of
 from zoo_search.finetune.images.streaming import CHUNK, Streamed, groups_of, streamed
 from zoo_search.training.images import ImageSource, InMemory
 from zoo_search.training.pictures import PictureAugment
@@ -252,7 +252,8 @@ class Places:
 
     def _has_room(self, selection: Subset) -> bool:
         """Say whether all pictures of a selection may be kept, and count them as kept then."""
-        sample = [_decoded(raw) for _, raw in selection.reader.read(selection.ids[:_SAMPLED])]
+        reader = selection.reader
+        sample = [_decoded(raw, reader) for _, raw in reader.read(selection.ids[:_SAMPLED])]
         sizes = [picture.nbytes for picture in sample if not isinstance(picture, Unreadable)]
         size = sum(sizes) / len(sizes) * len(selection) if sizes else math.inf
         if size > self._left:
@@ -279,7 +280,7 @@ def _decode_once(selection: Selection) -> KeptReader:
     import ray
 
     def decode_some(reader: Reader, ids: list[str]) -> list[Pixels | Unreadable]:
-        found = {name: _decoded(raw) for name, raw in reader.read(ids)}
+        found = {name: _decoded(raw, reader) for name, raw in reader.read(ids)}
         return [found[name] for name in ids]
 
     cluster.ship(type(selection.reader))
@@ -291,11 +292,11 @@ def _decode_once(selection: Selection) -> KeptReader:
     return KeptReader(chunks, {name: i for i, name in enumerate(selection.ids)})
 
 
-def _decoded(raw: Raw | Unreadable) -> Pixels | Unreadable:
+def _decoded(raw: Raw | Unreadable, reader: Reader) -> Pixels | Unreadable:
     if isinstance(raw, Unreadable):
         return raw
     try:
-        return np.asarray(to_rgb(raw))
+        return np.asarray(to_rgb(raw, max_pixels_of(reader)))
     except DecodeError as error:
         return Unreadable(str(error))
 

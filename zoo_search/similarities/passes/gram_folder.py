@@ -71,12 +71,14 @@ def clean(store: RunStore, models: Iterable[str], batches: int) -> None:
 
 def _header_of(store: RunStore, model: str, batch: int) -> Header | None:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
+    from zoo_search.core.parquet import open_parquet
+
+    name = grams.path_of(model, batch)
     try:
-        with store.open(grams.path_of(model, batch), "rb") as stream:
-            return grams.header_in(pq.read_schema(stream).metadata)
-    except (pa.ArrowException, OSError, KeyError, ValueError):
+        with store.open(name, "rb") as stream:
+            return grams.header_in(open_parquet(stream, store.path(name)).schema_arrow.metadata)
+    except (pa.ArrowException, OSError, KeyError, ValueError, UserError):
         return None
 
 

@@ -4,12 +4,14 @@ Columns ``cut: int32, part: int32, norm: float64, gram: fixed_size_binary``. ``g
 vector of :class:`~.estimators.Embedding`, little endian: ``float16`` as
 :func:`quantise` gives it, or the ``float32`` unit vector itself.
 The schema's metadata holds, under the key ``zoo_search``, the fields of :class:`Header`: the hash
-of what made the file, the hash of its sample ids, and its sizes. A file that cannot be read, or is
-of another format, is none: it is made again.
+of what made the file, the hash of its sample ids, and its sizes; and their hash under
+``zoo_search_check``. Each page of values has Parquet's own checksum. A file that cannot be read, or
+is of another format, is none: it is made again, and so is one whose checksums are wrong.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -21,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zoo_search.core.errors import UserError
+from zoo_search.core.errors import UserError, first_line
 from zoo_search.core.identity import fingerprint
 from zoo_search.similarities.estimators.registry import Embedding
 
@@ -32,7 +34,7 @@ FOLDER = "grams"
 FORMAT = 2
 DTYPES = {"float16": 2, "float32": 4}
 """Bytes of an entry, by the name of the stored precision."""
-_KEY = b"zoo_search"
+_KEY, _CHECK = b"zoo_search", b"zoo_search_check"
 _CACHED = 1 << 18
 
 
@@ -69,6 +71,18 @@ class Header:
     def bytes(self) -> int:
         """Bytes of the vectors, once they are float32 in memory."""
         return self.cuts * self.vectors * self.width * 4
+
+
+class DamagedError(UserError):
+    """A file that was whole once is not any more.
+
+    Attributes:
+        header: What it should hold.
+    """
+
+    def __init__(self, message: str, header: Header | None = None) -> None:
+        super().__init__(message)
+        self.header = header
 
 
 def path_of(model: str, batch: int) -> str:
@@ -111,10 +125,14 @@ def encode(
         name: pa.Array.from_buffers(kind, cuts * vectors, [None, pa.py_buffer(values)])
         for name, (kind, values) in columns.items()
     }
-    table = pa.table(arrays).replace_schema_metadata({_KEY: json.dumps(header.to_dict()).encode()})
+    said = json.dumps(header.to_dict()).encode()
+    table = pa.table(arrays).replace_schema_metadata({_KEY: said, _CHECK: _hash(said)})
     sink = io.BytesIO()
     # Unit vectors are noise to a compressor and to a dictionary.
-    pq.write_table(table, sink, compression="none", use_dictionary=False, write_statistics=False)
+    pq.write_table(
+        table, sink, compression="none", use_dictionary=False, write_statistics=False,
+        write_page_checksum=True,
+    )  # fmt: skip
     return header, sink.getvalue()
 
 
@@ -122,21 +140,26 @@ def read(store: RunStore, header: Header) -> tuple[Tensor, Tensor]:
     """Return the unit vectors ``[cuts, vectors, v]``, float32, and norms ``[cuts, vectors]``.
 
     Raises:
-        UserError: If the file cannot be read, or is not the one that the header describes.
+        DamagedError: If the file cannot be read, or a checksum is wrong.
+        UserError: If it is not the one that the header describes.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
+
+    from zoo_search.core.parquet import open_parquet
 
     name = path_of(header.model, header.batch)
     try:
-        table = pq.ParquetFile(pa.BufferReader(store.read_bytes(name))).read()
+        table = open_parquet(store.read_bytes(name), store.path(name)).read()
         found = header_in(table.schema.metadata)
         gram = table["gram"].combine_chunks()
-        norm = np.from_dlpack(table["norm"].combine_chunks())
+        norm = np.from_dlpack(table["norm"].cast(pa.float64()).combine_chunks())
+        if gram.type != pa.binary(found.width * DTYPES[found.dtype]):
+            raise ValueError(f"its vectors are of the type {gram.type}")
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise UserError(
-            f"{store.path(name)} cannot be read ({error}). Remove it and run the step again: only "
-            "this batch of this model is made anew."
+        raise DamagedError(
+            f"{store.path(name)} is damaged ({first_line(error)}). Remove it and run the step "
+            "again: only this batch of this model is made anew.",
+            header,
         ) from None
     if found != header:
         raise UserError(
@@ -153,12 +176,19 @@ def read(store: RunStore, header: Header) -> tuple[Tensor, Tensor]:
 
 def folder_of(model: str) -> str:
     """Return the name of a model's folder in the run directory."""
-    return f"{FOLDER}/{quote(model, safe='')}"
+    # quote leaves dots as they are, and ".." would be the folder above.
+    return f"{FOLDER}/{quote(model, safe='').replace('.', '%2E', model.startswith('.'))}"
 
 
 def header_in(metadata: Mapping[bytes, bytes] | None) -> Header:
-    """Return the header in a schema's metadata; a ValueError if there is none of this format."""
-    found = json.loads((metadata or {}).get(_KEY, b"{}"))
+    """Return the header in a schema's metadata; a ValueError if there is none of this format.
+
+    Versions that wrote no hash of it are believed.
+    """
+    said = (metadata or {}).get(_KEY, b"{}")
+    if (metadata or {}).get(_CHECK, _hash(said)) != _hash(said):
+        raise ValueError("its header was changed")
+    found = json.loads(said)
     try:
         header = Header(vectors=found.pop("parts"), **found)
     except (TypeError, KeyError, AttributeError):
@@ -166,6 +196,10 @@ def header_in(metadata: Mapping[bytes, bytes] | None) -> Header:
     if header.format != FORMAT or header.dtype not in DTYPES:
         raise ValueError(f"its format is not {FORMAT}")
     return header
+
+
+def _hash(said: bytes) -> bytes:
+    return hashlib.sha256(said).hexdigest().encode()
 
 
 def quantise(rows: Tensor) -> Tensor:

@@ -1,0 +1,34 @@
+"""What attacks are made of, and how a command ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended, and what it said on standard error."""
+
+    code: object
+    said: str
+
+    def refused(self, *words: str) -> bool:
+        """Say whether it is what a user can mend, in one paragraph that holds these words."""
+        (paragraph,) = (line for line in self.said.splitlines() if line.startswith("error:"))
+        return self.code == 2 and all(word in paragraph for word in words)
+
+
+Command = Callable[..., Ended]
+
+
+class Touch:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)

@@ -1,0 +1,168 @@
+"""Keys in addresses: neither printed nor written, wherever they come from."""
+
+from __future__ import annotations
+
+import base64
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
+from safetensors.torch import save
+
+from zoo_search.config import load_job
+from zoo_search.core.errors import UserError
+from zoo_search.core.redaction import redacted, redacted_values
+
+PASSWORD, SIGNATURE = "pass-Zq81", "sig-Kx93"
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("s3://KEY:SECRET@bucket/a/b.tar", "s3://***@bucket/a/b.tar"),
+        ("s3://KEY:SEC/RET@bucket/a", "s3://***@bucket/a"),
+        ("see https://u:p@h/y?X-Amz-Signature=abc&q=1).", "see https://***@h/y?***)."),
+        ("https://token@host/x", "https://***@host/x"),
+        ("zip://a.zip::https://k:s@h/x.zip?sig=z", "zip://a.zip::https://***@h/x.zip?***"),
+        ("postgresql+psycopg://me:p@ss/w:rd@host:5432/x", "postgresql+psycopg://***@host:5432/x"),
+        ("url: /x.bin?X-Amz-Signature=1&b=2 (Caused by)", "url: /x.bin?*** (Caused by)"),
+        ("https://h/p#access_token=zz", "https://h/p#***"),
+    ],
+)
+def test_keys_are_hidden(given: str, shown: str) -> None:
+    assert redacted(given) == shown
+    assert redacted(shown) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "mysql://USER@HOST/NAME", "hf://datasets/org/name@main/x", "abfs://box@account/x",
+        "github://org:repo@main/x", "sqlite:///study.db", "http://127.0.0.1:8265/",
+        "http://host:8265/a@b", "Did you mean 'x'? y = 2", "me@example.org", "lite0[0,4) + b[4,7)",
+    ],
+)  # fmt: skip
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert redacted(text) == text
+
+
+WORD = st.text("abcXYZ019-_.~%+=", min_size=1, max_size=12)
+SECRET = st.text("abcXYZ019-_.~%+=:/@?", min_size=4, max_size=20)
+
+
+@given(scheme=st.sampled_from(["s3", "https", "ftp", "redis"]), user=WORD, secret=SECRET)
+@example(scheme="s3", user="K", secret="a/b@c?d")
+def test_no_password_survives(scheme: str, user: str, secret: str) -> None:
+    """Also one that holds signs which should have been escaped."""
+    shown = redacted(f"{scheme}://{user}:{secret}@bucket/file.bin")
+    # Where the password looks like a port and a path, nothing tells that it is none.
+    start, slash, _ = secret.partition("/")
+    if not (slash and (start.isdecimal() or not start)):
+        assert shown == f"{scheme}://***@bucket/file.bin"
+
+
+@given(key=WORD, secret=st.text("abcXYZ019-_~%+/", min_size=4, max_size=20))
+def test_no_signature_survives(key: str, secret: str) -> None:
+    shown = redacted(f"GET https://host/file?{key}={secret} failed")
+    assert shown == "GET https://host/file?*** failed"
+
+
+def test_nested_values_are_hidden_and_keys_stay() -> None:
+    tree = {"a?b=c": ["s3://k:s@b", 1, None], "x": {"y": "https://h/?t=1"}}
+    assert redacted_values(tree) == {"a?b=c": ["s3://***@b", 1, None], "x": {"y": "https://h/?***"}}
+
+
+def test_an_error_never_quotes_a_key() -> None:
+    assert str(UserError("Reading s3://K:S@b/x failed.")) == "Reading s3://***@b/x failed."
+
+
+def test_the_job_of_a_run_directory_is_no_run_file(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text("name: x\nzoo: {a: {arch: resnet10t, weights: 's3://***@b/x'}}\n")
+    with pytest.raises(UserError, match="was hidden"):
+        load_job(path)
+
+
+@pytest.fixture(scope="module")
+def signed() -> Iterator[str]:
+    """The signed address of a file of weights behind a password, on this machine."""
+    torch.manual_seed(0)
+    data = save(timm.create_model("resnet10t", num_classes=10).state_dict())
+    wanted = "Basic " + base64.b64encode(f"me:{PASSWORD}".encode()).decode()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            allowed = self.headers.get("Authorization") == wanted and SIGNATURE in self.path
+            found = allowed and self.path.startswith("/w.safetensors")
+            self.send_response(200 if found else 404 if allowed else 403)
+            self.send_header("Content-Length", str(len(data) if found else 0))
+            self.end_headers()
+            if found and self.command == "GET":
+                self.wfile.write(data)
+
+        do_HEAD = do_GET  # noqa: N815
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    port = server.server_address[1]
+    yield f"http://me:{PASSWORD}@127.0.0.1:{port}/w.safetensors?sig={SIGNATURE}"
+    server.shutdown()
+
+
+def command(folder: Path, address: str, *words: str) -> subprocess.CompletedProcess[str]:
+    job = {
+        "name": "secret",
+        "input_size": 32,
+        "zoo": {"a": {"arch": "resnet10t", "kwargs": {"num_classes": 10}, "weights": address}},
+        "dataset": {"name": "digits", "per_class": 5},
+        "similarity": {"batch_size": 8, "limit": 16, "fraction": 1.0},
+    }
+    (folder / "own.yaml").write_text(yaml.safe_dump(job))
+    return subprocess.run(
+        [sys.executable, "-m", "zoo_search", *words], cwd=folder, capture_output=True,
+        text=True, timeout=300, check=False, env=os.environ | {"HOME": str(folder)},
+    )  # fmt: skip
+
+
+def leaks(folder: Path, *told: str) -> list[str]:
+    """Return where a secret can be read: files below a folder, not the user's own, and texts."""
+    files = [p for p in folder.rglob("*") if p.is_file() and p.name != "own.yaml"]
+    found = {str(p.relative_to(folder)): p.read_bytes() for p in files}
+    found |= {f"text {number}": text.encode() for number, text in enumerate(told)}
+    secrets = (PASSWORD.encode(), SIGNATURE.encode())
+    return [name for name, data in found.items() if any(s in data for s in secrets)]
+
+
+def test_a_zoo_is_listed_without_its_keys(signed: str, tmp_path: Path) -> None:
+    done = command(tmp_path, signed, "zoo", "list", "own.yaml", "--json")
+    assert done.returncode == 0, done.stderr
+    assert '"weights": "http://***@127.0.0.1' in done.stdout
+    assert leaks(tmp_path, done.stdout, done.stderr) == []
+
+
+def test_what_cannot_be_fetched_is_told_without_its_keys(signed: str, tmp_path: Path) -> None:
+    done = command(tmp_path, signed.replace("/w.", "/v."), "zoo", "list", "own.yaml")
+    assert done.returncode == 2
+    assert "/v.safetensors?*** cannot be read" in " ".join(done.stderr.split())
+    assert leaks(tmp_path, done.stdout, done.stderr) == []
+
+
+@pytest.mark.slow
+def test_a_run_directory_holds_no_keys(signed: str, tmp_path: Path) -> None:
+    done = command(tmp_path, signed, "similarity", "own.yaml", "--dir", "run")
+    assert done.returncode == 0, done.stderr
+    assert "http://***@127.0.0.1" in (tmp_path / "run/job.yaml").read_text()
+    assert leaks(tmp_path, done.stdout, done.stderr) == []

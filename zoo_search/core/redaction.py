@@ -1,0 +1,81 @@
+"""Addresses without their secrets: what is printed or written never holds the keys to storage."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TypeVar
+
+HIDDEN = "***"
+"""What stands in place of a secret."""
+
+_T = TypeVar("_T")
+# An address ends at a blank, a quote, a bracket, or where fsspec chains another one to it.
+_CHAINED = r"(?!::[A-Za-z][A-Za-z0-9+.-]*(?:://|::))"
+_PART = rf"(?:{_CHAINED}[^\s'\"<>`])"
+_USER = re.compile(rf"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>{_PART}*)")
+_QUERY = re.compile(rf"(?P<address>\S)\?(?=[^\s'\"<>`]*=){_PART}+")
+_FRAGMENT = re.compile(rf"(?P<address>://(?:{_CHAINED}[^\s'\"<>`#])*)#{_PART}+")
+_SIGNS = ")]}.,;:!"
+"""What may end the sentence or the brackets around an address."""
+
+
+def redacted(text: str) -> str:
+    """Return a text in which no address holds a secret any more.
+
+    Of every URI what stands before its host is hidden (``s3://KEY:SECRET@bucket``), and its query
+    and fragment (signatures, tokens), each as ``***``; a query is hidden also where only the path
+    of its URI stands before it, as libraries like to tell it. A text without addresses stays as
+    it is.
+    """
+    if "?" not in text and "@" not in text and "#" not in text:
+        return text
+    text = _USER.sub(_without_user, text)
+    text = _FRAGMENT.sub(lambda m: f"{m['address']}#{HIDDEN}{_sign(m[0])}", text)
+    return _QUERY.sub(lambda m: f"{m['address']}?{HIDDEN}{_sign(m[0])}", text)
+
+
+def redacted_values(tree: _T) -> _T:
+    """Return nested mappings and lists, their values redacted (:func:`redacted`), not their keys.
+
+    So what is not JSON-like stays.
+    """
+    found: object = tree
+    if isinstance(tree, str):
+        found = redacted(tree)
+    elif isinstance(tree, Mapping):
+        found = {key: redacted_values(value) for key, value in tree.items()}
+    elif isinstance(tree, list | tuple):
+        found = type(tree)(redacted_values(value) for value in tree)
+    return found  # type: ignore[return-value]
+
+
+def is_redacted(text: str) -> bool:
+    """Say whether an address of a text holds no secret because it was hidden."""
+    return any(f"{sign}{HIDDEN}" in text for sign in ("://", "?", "#"))
+
+
+def _without_user(found: re.Match[str]) -> str:
+    """Return an address without the keys before its host, if there are any.
+
+    A name alone is none (``mysql://USER@HOST``, ``abfs://CONTAINER@ACCOUNT``), but on the web it
+    may be a token.
+    """
+    scheme, rest = found["scheme"], found["rest"]
+    authority = rest.partition("/")[0]
+    name, at, _ = authority.rpartition("@")
+    port = authority.partition(":")[2]
+    if ":" in name or not (at or port.isdecimal() or not port):
+        # A password may hold slashes, at-signs and question marks that nobody has escaped: it ends
+        # at the last @, for certain.
+        name = rest.rpartition("@")[0]
+    elif scheme.lower() not in ("http", "https"):
+        name = ""
+    # github://ORG:REPOSITORY@REVISION/PATH holds no secret.
+    hides = name and scheme != "github"
+    return f"{scheme}://{HIDDEN}@{rest[len(name) + 1 :]}" if hides else found[0]
+
+
+def _sign(text: str) -> str:
+    """Return what ends the sentence around an address, not the address."""
+    return text[len(text.rstrip(_SIGNS)) :]

@@ -1,0 +1,220 @@
+"""Whose a run directory is: a run's, one process's at a time, and of a format that is known here.
+
+Nothing is written to a directory that holds somebody's files, and nothing but what runs have
+written is ever removed from one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from zoo_search.core.errors import UserError, some
+from zoo_search.core.files import ASIDE
+from zoo_search.core.store import MANIFEST, RunStore
+from zoo_search.core.version import __version__
+
+MARK = "zoo-search.json"
+"""Says that a directory is a run's, of which format, and which version made it."""
+OWNER = "lock.json"
+"""Says which process works in a run directory: host, process, since when."""
+_FORMAT = 1
+_BEAT = 30.0  # seconds between signs of life on object storage
+_SILENT = 300.0  # seconds without one, after which a process there counts as dead
+LOCK_SETTLE = 1.0  # seconds after which what two processes wrote at once is one of both
+
+
+def claim(store: RunStore) -> None:
+    """Make a directory a run's: a new or empty one, or one that is a run's already.
+
+    Names with a dot in front do not count as something that lies there.
+
+    Raises:
+        UserError: If it holds other things, or was written by a later version.
+    """
+    names = [name for name in store.list("") if not name.startswith(".")]
+    if MARK in names:
+        _check(store)
+        return
+    if MANIFEST in names:
+        store.manifest()  # of a run by a version that wrote no mark
+        if store.is_local and not os.access(store.path(""), os.W_OK):
+            return
+    elif names:
+        raise UserError(
+            f"The run directory {store.url} holds other things: {some(names, ', ', ' and')}. "
+            "A run writes and removes files by its own names there, so give a new or empty "
+            "directory with --dir, or that of an earlier run."
+        )
+    store.write_json(MARK, {"format": _FORMAT, "made_by": __version__})
+
+
+@contextlib.contextmanager
+def alone(store: RunStore) -> Iterator[None]:
+    """Keep other processes out of a run directory while the block runs.
+
+    On this machine, and on network drives that know locks, the lock ends with the process, however
+    that ends. On object storage it is a file with signs of life; a process that has given none for
+    five minutes counts as dead, and two that begin within a second of each other may both be sent
+    away. A directory that cannot be written to needs no lock.
+
+    Raises:
+        UserError: If another process works there: says which, and since when.
+    """
+    with _locked(store) if store.is_local else _signed(store):
+        yield
+
+
+def sweep(store: RunStore) -> None:
+    """Remove what a process that was killed had not finished writing, in a local directory."""
+    if not store.is_local:
+        return
+    for folder, folders, files in os.walk(store.path("")):
+        left = [name for name in (*folders, *files) if name.startswith(ASIDE)]
+        folders[:] = [name for name in folders if name not in left]
+        for name in left:
+            store.remove(str((Path(folder) / name).relative_to(store.path(""))))
+
+
+@contextlib.contextmanager
+def writable(store: RunStore) -> Iterator[None]:
+    """Say in one paragraph what the file system refuses inside the block.
+
+    Raises:
+        UserError: If there is no room, or no leave to write.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _REFUSALS:
+            raise
+        raise UserError(
+            f"{error.filename or store.url} cannot be written ({error.strerror}). Free some room, "
+            "or give a directory that you may write to with --dir, then run the same command "
+            "again: what is finished is kept."
+        ) from None
+
+
+_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def _check(store: RunStore) -> None:
+    try:
+        said = store.read_json(MARK)
+        known = said["format"] <= _FORMAT
+        made_by = str(said["made_by"])
+    except (ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{store.path(MARK)} is damaged: it should say the format of the run directory. Copy "
+            "the directory again, or remove this one file if the run is yours."
+        ) from None
+    if not known:
+        raise UserError(
+            f"The run directory {store.url} was written by zoo-search {made_by}, in a later format "
+            f"than this version ({__version__}) knows. Use that version, or give another directory "
+            "with --dir."
+        )
+
+
+@contextlib.contextmanager
+def _locked(store: RunStore) -> Iterator[None]:
+    import fcntl
+
+    place = Path(store.path(MARK))
+    if not place.exists():  # a run of an earlier version, where nobody may write
+        yield
+        return
+    # Network drives want a lock that excludes to be one for writing.
+    file = os.open(place, os.O_RDWR if os.access(place, os.W_OK) else os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise  # the drive knows no locks
+            raise _taken(store) from None
+        with contextlib.suppress(OSError):  # it is for people, the lock holds without it
+            store.write_json(OWNER, _me())
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                store.remove(OWNER)
+    finally:
+        os.close(file)
+
+
+@contextlib.contextmanager
+def _signed(store: RunStore) -> Iterator[None]:
+    me, ended = {**_me(), "token": uuid.uuid4().hex}, threading.Event()
+
+    def sign() -> None:
+        store.write_json(OWNER, {**me, "beat": time.time()})
+
+    def beat() -> None:
+        while not ended.wait(_BEAT):
+            with contextlib.suppress(Exception):  # the next one may get through
+                sign()
+
+    found = _owner(store)
+    if found is not None and _lives(found):
+        raise _taken(store)
+    sign()
+    time.sleep(LOCK_SETTLE)
+    if (_owner(store) or {}).get("token") != me["token"]:
+        raise _taken(store)
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        if (_owner(store) or {}).get("token") == me["token"]:
+            store.remove(OWNER)
+
+
+def _me() -> dict[str, object]:
+    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    born = psutil.Process().create_time()
+    return {"host": socket.gethostname(), "process": os.getpid(), "born": born, "since": since}
+
+
+def _lives(owner: dict[str, object]) -> bool:
+    """Say whether a process on object storage may be at work; on this machine it can be seen."""
+    if owner.get("host") == socket.gethostname():
+        try:
+            born = psutil.Process(int(str(owner["process"]))).create_time()
+            return abs(born - float(str(owner["born"]))) < 1
+        except (psutil.Error, KeyError, ValueError):
+            return False
+    return time.time() - float(str(owner.get("beat", 0))) < _SILENT
+
+
+def _owner(store: RunStore) -> dict[str, object] | None:
+    """Return what is said of the process that works there; None: nothing that can be read."""
+    try:
+        said = store.read_json(OWNER) if store.exists(OWNER) else None
+    except (OSError, ValueError):
+        return None
+    return said if isinstance(said, dict) else None
+
+
+def _taken(store: RunStore) -> UserError:
+    owner = _owner(store) or {}
+    who = "another process"
+    if {"host", "process", "since"} <= set(owner):
+        who = f"process {owner['process']} on {owner['host']}, since {owner['since']}"
+    return UserError(
+        f"In the run directory {store.url} {who} is at work. Let it end, or end it, then run this "
+        "command again; or give another directory with --dir."
+    )
