@@ -9,6 +9,7 @@ from torch import nn
 
 from zoo_search.core.errors import UserError
 from zoo_search.networks import BlockRef, Recipe, assemble
+from zoo_search.networks.groups import head_scales
 from zoo_search.networks.network import Pool
 from zoo_search.networks.ridge import fit_ridge, split_moments
 from zoo_search.training.images import InMemory
@@ -67,8 +68,6 @@ def test_the_head_starts_from_ridge_regression_on_the_scaled_features(zoo, image
     with torch.no_grad():
         features, taps = net.read(net.transform.normalize(images))
         x = net.pooled(features, taps).double()
-    from zoo_search.networks.groups import head_scales
-
     hot = nn.functional.one_hot(labels).double()
     scales = head_scales(x, hot, net.widths)
     z = x * scales
