@@ -128,6 +128,7 @@ def test_these_settings_are_marked() -> None:
         "SearchConfig.storage": [UNHASHED],
         "SearchConfig.workers": [UNHASHED],
         "SearchConfig.prefixes": [LATE],
+        "SearchConfig.head": [LATE],
         "SearchConfig.hours": [UNHASHED, LATE],
         "FinetuneConfig.candidates": [LATE],
         "FinetuneConfig.tries": [LATE],

@@ -7,8 +7,11 @@ from torch import nn
 from zoo_search.networks import BlockRef, Recipe, assemble
 
 
-def random_recipes(graphs, n: int, seed: int = 0) -> list[Recipe]:
-    """Recipes of one to five short blocks; some neighbours, some with the source's head."""
+def random_recipes(graphs, n: int, seed: int = 0, taps: str = "last") -> list[Recipe]:
+    """Recipes of one to five short blocks; some neighbours, some with the source's head.
+
+    With ``taps="blocks"`` the others' heads read every block.
+    """
     rng = random.Random(seed)
     recipes = []
     while len(recipes) < n:
@@ -22,7 +25,8 @@ def random_recipes(graphs, n: int, seed: int = 0) -> list[Recipe]:
             blocks.append(BlockRef(model, start, stop))
         last = blocks[-1]
         whole = last.stop == len(graphs[last.model]) and rng.random() < 0.5
-        recipes.append(Recipe(tuple(blocks), "source" if whole else "target"))
+        head = ("source", "last") if whole else ("target", taps)
+        recipes.append(Recipe(tuple(blocks), *head))
     return recipes
 
 

@@ -56,10 +56,11 @@ def test_peak_memory_is_that_computed_by_hand(module, channels):
     assert not out.requires_grad
 
 
-def test_peak_memory_of_a_recipe_is_that_of_the_built_network(mixed):
+@pytest.mark.parametrize(("taps", "recipes"), [("last", 100), ("blocks", 60)])
+def test_peak_memory_of_a_recipe_is_that_of_the_built_network(mixed, taps, recipes):
     table = CostTable(mixed, num_classes=11, measure=["memory"])
     seen = set()
-    for recipe in random_recipes(mixed, 100, seed=2):
+    for recipe in random_recipes(mixed, recipes, seed=2, taps=taps):
         net = build(recipe, mixed)
         peak, _ = peak_memory(net, torch.zeros(1, *net.input_size))
         assert table.cost(recipe).memory == peak, str(recipe)

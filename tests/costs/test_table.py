@@ -1,5 +1,6 @@
 """Costs from tables against the built network."""
 
+import itertools
 import math
 
 import pytest
@@ -50,3 +51,22 @@ def test_tables_say_what_200_built_networks_count(mixed):
         assert cost == Cost(params, formulas.macs), str(recipe)
         if number % 10 == 0:
             assert (cost.params, cost.macs) == count(net, net.input_size)
+
+
+def test_a_head_on_every_block_costs_what_the_built_one_counts(mixed):
+    """And the units of blocks, joints and head, which the integer program adds up, are its sum."""
+    table = CostTable(mixed, num_classes=11)
+    space = table.tapping("blocks")
+    for recipe in random_recipes(mixed, 25, seed=4, taps="blocks"):
+        net, cost = build(recipe, mixed), table.cost(recipe)
+        assert (cost.params, cost.macs) == count(net, net.input_size), str(recipe)
+        if recipe.taps == "last":
+            continue
+        blocks = recipe.blocks
+        for what in ("params", "macs"):
+            total = sum(
+                space.units_of_block(block, what, last=place == len(blocks) - 1)
+                for place, block in enumerate(blocks)
+            )
+            total += sum(space.units_of_joint(*joint, what) for joint in itertools.pairwise(blocks))
+            assert total == getattr(cost, what)

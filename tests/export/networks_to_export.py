@@ -50,6 +50,7 @@ MIXED = {
     ],
     "head": "target",
 }
+TAPPED = {**MIXED, "taps": "blocks"}
 SOURCE = {
     "blocks": [
         {"model": "vit", "start": 0, "stop": 2},

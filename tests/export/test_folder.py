@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from networks_to_export import CLASSES, METADATA, MIXED, SIZE, SOURCE, images, make, save
+from networks_to_export import CLASSES, METADATA, MIXED, SIZE, SOURCE, TAPPED, images, make, save
 
 import zoo_search as zs
 from zoo_search.core.errors import UserError
@@ -17,7 +17,7 @@ from zoo_search.networks.recipe import Recipe
 from zoo_search.zoo import Zoo
 
 
-@pytest.mark.parametrize("recipe", [MIXED, SOURCE], ids=["mixed", "source"])
+@pytest.mark.parametrize("recipe", [MIXED, SOURCE, TAPPED], ids=["mixed", "source", "tapped"])
 def test_loaded_network_gives_the_same_logits_to_the_last_bit(
     zoo: Zoo, recipe: Any, tmp_path: Path
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from networks_to_export import MIXED, SOURCE, images, make, save
+from networks_to_export import MIXED, SOURCE, TAPPED, images, make, save
 
 from zoo_search.core.errors import UserError
 from zoo_search.export.runtimes import export_all, export_onnx, export_torch
@@ -16,10 +16,13 @@ from zoo_search.zoo import Zoo
 
 
 @pytest.mark.slow
-def test_onnx_gives_the_same_logits_at_any_batch_size(zoo: Zoo, tmp_path: Path) -> None:
+@pytest.mark.parametrize("recipe", [MIXED, TAPPED], ids=["mixed", "tapped"])
+def test_onnx_gives_the_same_logits_at_any_batch_size(
+    zoo: Zoo, recipe: Any, tmp_path: Path
+) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    net = save(zoo, MIXED, tmp_path / "w")
+    net = save(zoo, recipe, tmp_path / "w")
     assert export_all(tmp_path / "w", onnx=True) == [tmp_path / "w" / "model.onnx"]
     session = onnxruntime.InferenceSession(
         tmp_path / "w" / "model.onnx", providers=["CPUExecutionProvider"]
@@ -31,8 +34,9 @@ def test_onnx_gives_the_same_logits_at_any_batch_size(zoo: Zoo, tmp_path: Path) 
             torch.testing.assert_close(torch.from_numpy(found), net(x), rtol=1e-3, atol=1e-4)
 
 
-def test_torch_export_gives_the_same_logits(zoo: Zoo, tmp_path: Path) -> None:
-    net = make(zoo, MIXED)
+@pytest.mark.parametrize("recipe", [MIXED, TAPPED], ids=["mixed", "tapped"])
+def test_torch_export_gives_the_same_logits(zoo: Zoo, recipe: Any, tmp_path: Path) -> None:
+    net = make(zoo, recipe)
     export_torch(net, tmp_path / "model.pt2")
     program = torch.export.load(tmp_path / "model.pt2").module()
     with torch.no_grad():

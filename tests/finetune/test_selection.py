@@ -97,6 +97,20 @@ def test_as_many_random_recipes_as_winners(setting: Setting, tmp_path: Path) -> 
     assert all(len(entry.recipe.models) == 2 for entry in found)
 
 
+def test_models_get_heads_that_read_every_block_where_reassemblies_do(
+    setting: Setting, tmp_path: Path
+) -> None:
+    search = setting.job.search.model_copy(update={"head": "blocks"})
+    job = setting.job.model_copy(update={"search": search})
+    parts, store = halves(setting.zoo, {"a": (0, 1), "b": (0, 1)}), RunStore(tmp_path / "run")
+    found = selection._single(job, store, setting.zoo, setting.dataset, parts, [])
+    assert {entry.name for entry in found} == {"a", "b"}
+    drawn = selection._random(job, store, setting.zoo, setting.dataset, parts, [])
+    for entry in (*found, *drawn):
+        assert (len(entry.recipe.blocks), entry.recipe.taps) == (2, "blocks")
+    assert all(len(entry.recipe.models) == 2 for entry in drawn)
+
+
 def test_first_blocks_of_models_are_single_models(setting: Setting, tmp_path: Path) -> None:
     """They stand among the whole ones by the same score, and are no random recipes."""
     search = setting.job.search.model_copy(update={"prefixes": True})

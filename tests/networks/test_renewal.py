@@ -104,6 +104,37 @@ def test_it_does_the_same_in_both_modes(net: ReassembledNet, target: InMemory) -
     assert trained < 2.5 * fitted
 
 
+def test_a_head_on_every_block_is_fitted_to_all_of_them(
+    zoo: dict[str, zs.LineGraph], target: InMemory
+) -> None:
+    """And FROZEN-TUNING on kept features, taps among them, is FROZEN-TUNING."""
+    recipe = Recipe(MIXED.blocks, taps="blocks")
+    net = zs.assemble(recipe, zoo, images=target.images, labels=target.labels)
+    old = copy.deepcopy(net)
+    fitted, _ = losses(net, target)
+    assert renew(net, target, PLAIN, HERE)
+    x = TRANSFORM.normalize(target.images)
+    with torch.no_grad():
+        wanted, got = old(x), net(x)
+        unfitted = old.head(net.pooled(*net.read(x)))
+    errors = [float((logits - wanted).square().mean()) for logits in (got, unfitted)]
+    assert errors[0] < 0.2 * errors[1]
+    renewed, trained = losses(net, target)
+    assert renewed < 2.5 * fitted
+    assert trained < 2.5 * fitted
+    schedule = replace(AS_THEY_ARE, epochs_frozen=2, augment_frozen="none")
+    curves = []
+    for cache in (0, 2**30):
+        tuned = copy.deepcopy(net)
+        result = train(
+            tuned, target, num_classes=10, transform=TRANSFORM, schedule=schedule,
+            protocol="frozen", machine=replace(HERE, cache_bytes=cache),
+        )  # fmt: skip
+        curves.append([point.train_loss for point in result.curve])
+        assert losses(tuned, target)[0] < 1.5 * renewed
+    assert curves[1] == pytest.approx(curves[0], rel=1e-4)
+
+
 def test_statistics_are_those_of_what_each_norm_gets(net: ReassembledNet, target: InMemory) -> None:
     """By hand in float64, block after block, from what the renewed blocks before really give."""
     renew(net, target, PLAIN, HERE)

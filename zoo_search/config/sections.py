@@ -188,6 +188,9 @@ class SearchConfig(Section):
     prefixes: Annotated[bool, LATE] = False
     """Recipes may end after any stage, not only after the last, and the first blocks of each zoo
     model are scored as the zoo models are. The paper's have one block for each stage."""
+    head: Annotated[Literal["last", "blocks"], LATE] = "last"
+    """What new heads read: the last block, or every block. So do those of zoo models, whose blocks
+    are the partition's; the paper's read the last one."""
     workers: Workers = None
     """Ray actors; default: one a CPU, or one a GPU where there are GPUs."""
     hours: Annotated[Annotated[float, Field(gt=0, allow_inf_nan=False)] | None, UNHASHED, LATE] = (

@@ -67,7 +67,9 @@ class LatencyTable:
     def recipe(self, recipe: Recipe) -> int:
         """Return the nanoseconds of a recipe: the sum over its blocks, stitches and head."""
         blocks = recipe.blocks
-        total = sum(map(self.block, blocks)) + self.head(blocks[-1], recipe.head)
+        total = sum(map(self.block, blocks))
+        for block in blocks if recipe.tapped else blocks[-1:]:
+            total += self.head(block, recipe.head)
         return total + sum(map(self.stitch, blocks[:-1], blocks[1:]))
 
     def block(self, block: BlockRef) -> int:

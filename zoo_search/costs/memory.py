@@ -8,7 +8,8 @@ on the network alone: not on the allocator, and not on which Python frame still 
 
 A reassembled network is a chain with one tensor at each joint. Its peak is therefore exactly the
 largest of the peaks of its nodes, stitches and head, each with the tensor that goes into it in the
-strides in which it comes: a reshape is free or a copy, as the strides are.
+strides in which it comes: a reshape is free or a copy, as the strides are. Where the head reads
+every block, what was pooled of a block is alive beside all that follows.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ from torch.utils._pytree import tree_leaves
 
 from zoo_search.core.imports import dispatch_without_dynamo
 from zoo_search.linegraph.graph import Cut, LineGraph
-from zoo_search.networks.network import Pool
+from zoo_search.networks.network import Pool, Tap
 from zoo_search.networks.parents import device_of
 from zoo_search.networks.recipe import BlockRef, Head, Part, Recipe
 from zoo_search.networks.stitch import Stitch
+
+_FLOAT = 4  # bytes
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,12 @@ class MemoryTable:
         self._node = cache(self._run_node)
         self._join = cache(self._run_stitch)
         self._top = cache(self._run_head)
+        self._pool = cache(self._run_tap)
 
     def peak(self, recipe: Recipe) -> int:
         """Return the peak of a recipe: equal to what the built network has."""
+        if recipe.tapped:
+            return self._tapped(recipe)
         last = recipe.runs[0]
         peak, placed = self._image(last)
         own, placed = self.block(last, placed)
@@ -77,6 +83,21 @@ class MemoryTable:
             own, placed = self.block(block, placed)
             peak, last = max(peak, joint, own), block
         return max(peak, self._top(last.model, last.stop, recipe.head, placed))
+
+    def _tapped(self, recipe: Recipe) -> int:
+        """Return the peak of a recipe whose head reads every block."""
+        blocks, held = recipe.blocks, 0  # held: bytes of what was pooled so far
+        peak, placed = self._image(blocks[0])
+        for number, block in enumerate(blocks):
+            if number:
+                joint, placed = self.joint(blocks[number - 1], block, placed)
+                peak = max(peak, held + joint)
+            own, placed = self.block(block, placed)
+            pooling = self._pool(block.model, block.stop, number < len(blocks) - 1, placed)
+            peak = max(peak, held + own, held + pooling)
+            held += _FLOAT * self._graphs[block.model].cuts[block.stop].channels
+        # All that was pooled goes into one tensor, and that into the logits.
+        return max(peak, 2 * held, held + _FLOAT * self._num_classes)
 
     def block(self, block: BlockRef, placed: Placed) -> tuple[int, Placed]:
         """Return the peak of a block and how its output lies, given how its input lies."""
@@ -138,7 +159,7 @@ class MemoryTable:
     def _image(self, first: BlockRef) -> tuple[int, Placed]:
         shape = self._graphs[first.model].cuts[first.start].shape
         placed = Placed.of(torch.empty(1, *shape))
-        return 4 * placed.elements, placed
+        return _FLOAT * placed.elements, placed
 
     def _run_node(self, model: str, index: int, placed: Placed) -> tuple[int, Placed]:
         graph = self._graphs[model]
@@ -157,6 +178,12 @@ class MemoryTable:
             linear = nn.Linear(cut.channels, self._num_classes, device=device)
             module = nn.Sequential(Pool(cut), linear)
         return peak_memory(module, placed.zeros(device))[0]
+
+    def _run_tap(self, model: str, stop: int, kept: bool, placed: Placed) -> int:
+        """Return the peak of pooling what a block gives, in a tensor of its own if that is kept."""
+        graph = self._graphs[model]
+        module = (Tap if kept else Pool)(graph.cuts[stop])
+        return peak_memory(module, placed.zeros(device_of(graph)))[0]
 
 
 @torch.no_grad()

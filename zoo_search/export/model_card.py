@@ -33,7 +33,7 @@ def model_card(config: FolderConfig) -> str:
             ("model", "from cut", "to cut"),
             [(b["model"], b["start"], b["stop"]) for b in blocks],
         ),
-        f"Cut 0 is the image{between if len(blocks) > 1 else ''}.",
+        f"Cut 0 is the image{between if len(blocks) > 1 else ''}.{_head(config)}",
         "## Parents",
         _table(
             ("name", "architecture", "weights", "licence"),
@@ -75,6 +75,12 @@ def _intro(config: FolderConfig) -> str:
     return (
         f"An image classifier with {len(config['classes'])} classes: {_kind(config)}{target}{size}."
     )
+
+
+def _head(config: FolderConfig) -> str:
+    if config["recipe"].get("taps", "last") == "last":
+        return ""
+    return " The head reads what every block gives, pooled, in the order of the blocks."
 
 
 def _kind(config: FolderConfig) -> str:

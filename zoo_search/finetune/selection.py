@@ -152,6 +152,8 @@ def _single(
     scored = {c.recipe.key: c.scores for c in candidates}
     space = _space(job, store, zoo, dataset, partition)
     starts = {str(recipe): recipe for recipe in space.prefixes}
+    if space.taps == "blocks":  # models, too, with a head on their blocks; of several cuts the most
+        starts |= {recipe.models[0]: recipe for recipe in space.zoo}
     networks = {name: Recipe.whole(name, len(model.graph)) for name, model in zoo.items()} | starts
     chosen = []
     for row in rank(zoo, train, len(dataset.classes), "probe", job, store, starts):
@@ -166,8 +168,8 @@ def _space(
     job: JobConfig, store: RunStore, zoo: Zoo, dataset: VisionDataset, partition: OneOrMore
 ) -> Space | SpaceUnion:
     """Return the recipes that the search chose from."""
-    classes, early = len(dataset.classes), job.search.prefixes
-    return open_space(partition, zoo, classes, job.budget, store, early)
+    classes, search = len(dataset.classes), job.search
+    return open_space(partition, zoo, classes, job.budget, store, search.prefixes, search.head)
 
 
 def _random(

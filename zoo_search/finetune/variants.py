@@ -127,7 +127,7 @@ def carry_over(
                 f"{len(after)} nodes. Change it less, or make it deeper."
             )
         blocks.append(BlockRef(new[block.model].name, first, last))
-    return Recipe(tuple(blocks), recipe.head)
+    return Recipe(tuple(blocks), recipe.head, recipe.taps)
 
 
 def _cut(place: str, old: LineGraph, new: LineGraph, cut: int) -> int:

@@ -95,10 +95,14 @@ def build_network(
     last, first = recipe.blocks[-1], parents[recipe.blocks[0].model]
     graph = parents[last.model].graph
     cut = graph.cuts[last.stop]
+    before = recipe.blocks[:-1] if recipe.tapped else ()
+    tapped = [parents[block.model].graph.cuts[block.stop] for block in before]
     if recipe.head == "target":
-        head = _target_head(cut.channels, classes, seed).to(device_of(graph))
+        channels = cut.channels + sum(own.channels for own in tapped)
+        head = _target_head(channels, classes, seed).to(device_of(graph))
     size = first.graph.input_size
-    return ReassembledNet(recipe, blocks, stitches, head, cut, size, first.transform).eval()
+    net = ReassembledNet(recipe, blocks, stitches, head, cut, size, first.transform, tapped)
+    return net.eval()
 
 
 def _stitch(parents: Parents, before: BlockRef, after: BlockRef, seed: int) -> nn.Module:
@@ -114,7 +118,7 @@ def _pieces(net: ReassembledNet, parents: Parents) -> tuple[Piece, ...]:
     """Return the stitches and the new head as pieces.
 
     A stitch's donor makes the same output in the next block's model; the head's is the head of the
-    last block's model.
+    last block's model, but a head that reads more blocks has none: no model's head reads them all.
     """
     pieces = []
     for i, (stitch, after) in enumerate(zip(net.stitches, net.recipe.blocks[1:], strict=True)):
@@ -124,7 +128,8 @@ def _pieces(net: ReassembledNet, parents: Parents) -> tuple[Piece, ...]:
             pieces.append(Piece(f"stitches.{i}", stitch, donors))
     if net.recipe.head == "target":
         model = net.recipe.blocks[-1].model
-        pieces.append(Piece("head", net.head, {f"{model}.head": parents[model].graph.head}))
+        donors = {} if net.taps else {f"{model}.head": parents[model].graph.head}
+        pieces.append(Piece("head", net.head, donors))
     return tuple(pieces)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from zoo_search.core.errors import UserError
 from zoo_search.hooks import Context, Filled, Fitter, hook_traits
+from zoo_search.networks.groups import head_scales
 from zoo_search.networks.network import ReassembledNet
 from zoo_search.networks.recipe import BlockRef
 from zoo_search.networks.ridge import fit_ridge, held_out, solve_ridge, split_moments
@@ -26,7 +27,8 @@ def least_squares(module: nn.Module, context: Context) -> Filled | None:
     """Fit the stitches of a reassembled network, and its new head where labels are known.
 
     Stitches come from ``context.fitter`` (:class:`~zoo_search.networks.fitter.StitchFitter`),
-    the head from ridge regression of one-hot labels on the pooled features. Other modules than
+    the head from ridge regression of one-hot labels on the pooled features, of every block where it
+    reads them (:mod:`~zoo_search.networks.groups` says how much each counts). Other modules than
     reassembled networks of pre-trained blocks are left alone.
 
     Before a head that stays what it was (``head: source``) stitches keep the spread that it is used
@@ -73,9 +75,12 @@ def _fit_head(net: ReassembledNet, fitter: Fitter[BlockRef], labels: Tensor) -> 
     On Calibration of Modern Neural Networks, 2017) that suits the images held out of the fit.
     """
     assert isinstance(net.head, nn.Linear)
-    x = torch.cat([net.pool(features) for features in fitter.prefix(net.recipe.blocks)]).double()
+    x = torch.cat(_read(net, fitter), dim=1).double()
     labels = labels[: len(x)].to(x.device)
-    train, held = split_moments(x, nn.functional.one_hot(labels, net.head.out_features))
+    hot = nn.functional.one_hot(labels, net.head.out_features)
+    scales = head_scales(x, hot, net.widths)
+    x *= scales
+    train, held = split_moments(x, hot)
     fit = fit_ridge(train, held)
     weight, bias = fit.weight, fit.bias
     if min(train.n, held.n) > 1:
@@ -83,8 +88,18 @@ def _fit_head(net: ReassembledNet, fitter: Fitter[BlockRef], labels: Tensor) -> 
         out = held_out(0, x)
         x, labels = x[out], labels[out]
     scale = _inverse_temperature(x @ weight.T + bias, labels)
-    net.head.weight.copy_(scale * fit.weight)
+    net.head.weight.copy_(scale * fit.weight * scales)
     net.head.bias.copy_(scale * fit.bias)
+
+
+def _read(net: ReassembledNet, fitter: Fitter[BlockRef]) -> list[Tensor]:
+    """Return what the head reads of each block, pooled: ``[N, channels]``, in order."""
+    blocks = net.recipe.blocks
+    pools = {len(blocks): net.pool} | {n + 1: tap for n, tap in enumerate(net.taps)}
+    return [
+        torch.cat([pools[count](features) for features in fitter.prefix(blocks[:count])])
+        for count in sorted(pools)
+    ]
 
 
 def _inverse_temperature(logits: Tensor, labels: Tensor) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 import yaml
 
@@ -15,6 +15,7 @@ from zoo_search.core.identity import fingerprint
 from zoo_search.networks.parents import Models, Parents
 
 Head = Literal["target", "source"]
+Taps = Literal["last", "blocks"]
 
 
 class BlockDict(TypedDict):
@@ -30,6 +31,7 @@ class RecipeDict(TypedDict):
 
     blocks: list[BlockDict]
     head: Head
+    taps: NotRequired[Taps]
 
 
 @dataclass(frozen=True, order=True)
@@ -76,14 +78,17 @@ class Recipe:
         blocks: The first one starts at cut 0 of its model, the image.
         head: ``"target"`` is a pooled linear head for the target's classes; ``"source"`` keeps the
             head of the last block's model, so the last block has to end where that model ends.
+        taps: What the target's head reads: ``"last"`` is what the last block gives, ``"blocks"``
+            what every block gives, so that another cut of the same nodes is another network.
     """
 
     blocks: tuple[BlockRef, ...]
     head: Head = "target"
+    taps: Taps = "last"
 
     @classmethod
     def from_any(cls, source: Recipe | Mapping[str, object] | RecipeDict | str | Path) -> Recipe:
-        """Read a recipe from a mapping ``{blocks: [{model, start, stop}, …], head}`` or YAML file.
+        """Read a recipe from a mapping ``{blocks: [{model, start, stop}, …], head, taps}`` or YAML.
 
         Raises:
             UserError: If the file cannot be read or the mapping is no recipe.
@@ -114,7 +119,8 @@ class Recipe:
     def to_dict(self) -> RecipeDict:
         """Return the recipe as plain lists and dicts, as :meth:`from_any` reads it."""
         blocks = [BlockDict(model=b.model, start=b.start, stop=b.stop) for b in self.blocks]
-        return RecipeDict(blocks=blocks, head=self.head)
+        plain = RecipeDict(blocks=blocks, head=self.head)
+        return plain if self.taps == "last" else {**plain, "taps": self.taps}
 
     def to_yaml(self) -> str:
         """Return the recipe as YAML."""
@@ -130,10 +136,16 @@ class Recipe:
         """A hash of 16 hex digits that is equal for recipes of the same network.
 
         Blocks that are neighbours in their own model are merged first, so that a zoo model has
-        one key, whichever way it is cut.
+        one key, whichever way it is cut; but not where the head reads every block.
         """
-        runs = [[b.model, b.start, b.stop] for b in self.runs]
-        return fingerprint([runs, self.head])[:16]
+        parts = self.blocks if self.tapped else self.runs
+        own = [[[b.model, b.start, b.stop] for b in parts], self.head]
+        return fingerprint([*own, self.taps] if self.tapped else own)[:16]
+
+    @property
+    def tapped(self) -> bool:
+        """Whether the head reads more than the last block."""
+        return self.taps == "blocks" and len(self.blocks) > 1
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -145,8 +157,11 @@ class Recipe:
 
         Raises:
             UserError: If a model or a node does not exist, the first block does not start at the
-                image, or the head is the source's and the last block ends before its model does.
+                image, or the head is the source's and the last block ends before its model does or
+                the head is to read every block.
         """
+        if self.head == "source" and self.taps != "last":
+            raise UserError(_taps_of_source("The recipe"))
         parents = Parents(zoo)
         for position, block in enumerate(self.blocks):
             where = f"Block {position} of the recipe, {block},"
@@ -176,6 +191,8 @@ class Recipe:
             )
 
     def __str__(self) -> str:
+        if self.tapped:
+            return f"{' + '.join(map(str, self.blocks))} (head on all)"
         return " + ".join(map(str, self.runs))
 
 
@@ -190,12 +207,15 @@ def merge(blocks: Sequence[BlockRef]) -> tuple[BlockRef, ...]:
     return tuple(runs)
 
 
+_KEYS = ("blocks", "head", "taps")
+
+
 def _parse(data: Mapping[str, object], name: str) -> Recipe:
     for key in data:
-        if key not in ("blocks", "head"):
+        if key not in _KEYS:
             raise UserError(
-                f"{name} has the unknown key '{key}'.{nearest(str(key), ('blocks', 'head'))} "
-                "Allowed: blocks, head."
+                f"{name} has the unknown key '{key}'.{nearest(str(key), _KEYS)} "
+                f"Allowed: {', '.join(_KEYS)}."
             )
     items = data.get("blocks")
     if not isinstance(items, Sequence) or isinstance(items, str) or not items:
@@ -206,7 +226,23 @@ def _parse(data: Mapping[str, object], name: str) -> Recipe:
             f"{name}: 'head' is {head!r}; allowed are 'target' (a new head for the target's "
             "classes) and 'source' (the head of the last block's model)."
         )
-    return Recipe(tuple(_parse_block(item, i, name) for i, item in enumerate(items)), head)
+    taps = data.get("taps", "last")
+    if taps not in ("last", "blocks"):
+        raise UserError(
+            f"{name}: 'taps' is {taps!r}; allowed are 'last' (the head reads what the last block "
+            "gives) and 'blocks' (it reads what every block gives)."
+        )
+    if head == "source" and taps != "last":
+        raise UserError(_taps_of_source(name))
+    return Recipe(tuple(_parse_block(item, i, name) for i, item in enumerate(items)), head, taps)
+
+
+def _taps_of_source(name: str) -> str:
+    return (
+        f"{name} keeps the source's head (head: source) and asks for one that reads every block "
+        "(taps: blocks). The source's head takes what the last block gives: leave 'taps' out, or "
+        "take 'head: target'."
+    )
 
 
 def _parse_block(item: object, position: int, name: str) -> BlockRef:

@@ -18,6 +18,7 @@ import copy
 import itertools
 import operator
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
 from zoo_search.core.identity import numpy_generator, seeded
+from zoo_search.networks.groups import spread_scales
 from zoo_search.networks.network import ReassembledNet
 from zoo_search.networks.ridge import Moments, fit_ridge, numbers_held_out
 from zoo_search.networks.stitch import Stitch
@@ -180,6 +182,8 @@ def _renew(
         machine.beat()
 
     was = list(now)
+    taps: list[list[Tensor]] = [[] for _ in now]  # of each step, what the taps give now
+    tapped: list[list[Tensor]] = [[] for _ in now]  # and what they gave before
     for place, (block, old) in enumerate(zip(net.blocks, before.blocks, strict=True)):
         # A cumulative mean; a block without batch norms is left alone. What is dropped out in
         # training mode may be dropped in place.
@@ -188,6 +192,9 @@ def _renew(
         through(old, was)
         if place == len(net.stitches):
             break
+        if net.taps:
+            for kept, x in zip((*taps, *tapped), (*now, *was), strict=True):
+                kept.append(net.taps[place](x))
         stitch = net.stitches[place]
         through(before.stitches[place], was)
         if isinstance(stitch, Stitch):
@@ -195,25 +202,34 @@ def _renew(
         through(stitch, now)
     if net.recipe.head == "target":
         assert isinstance(net.head, nn.Linear)
-        wanted = [before.forward_head(x) for x in was]
-        _fit_head(net.head, [net.pool(x).double() for x in now], wanted, held)
+        wanted = [before.forward_head(x, own) for x, own in zip(was, tapped, strict=True)]
+        read = [net.pooled(x, own).double() for x, own in zip(now, taps, strict=True)]
+        _fit_head(net.head, read, wanted, held, net.widths)
 
 
 def _fit_head(
-    head: nn.Linear, features: Sequence[Tensor], wanted: Sequence[Tensor], held: Sequence[Tensor]
+    head: nn.Linear,
+    features: Sequence[Tensor],
+    wanted: Sequence[Tensor],
+    held: Sequence[Tensor],
+    widths: Sequence[int] | None = None,
 ) -> None:
     """Fit a head to logits, and take it if it comes nearer to those held out than the old one.
 
-    Where there are more classes than so many images can tell apart, it does not.
+    Where there are more classes than so many images can tell apart, it does not. ``widths``
+    are how many features come from each block; for the fit they are brought to equal spread.
     """
+    scales = spread_scales(torch.cat(list(features)), widths or [head.in_features])
     device = features[0].device
     train, test = (Moments(head.in_features, head.out_features, device) for _ in range(2))
     for x, y, out in zip(features, wanted, held, strict=True):
-        train.add(x[~out], y[~out])
-        test.add(x[out], y[out])
+        train.add(x[~out] * scales, y[~out])
+        test.add(x[out] * scales, y[out])
     fit = fit_ridge(train, test)
-    if fit.better_than(head, test):
-        fit.put_into(head)
+    old = copy.deepcopy(head)
+    old.weight.div_(scales)
+    if fit.better_than(old, test):
+        replace(fit, weight=fit.weight * scales).put_into(head)
 
 
 def _put_back(net: ReassembledNet, before: ReassembledNet) -> None:

@@ -16,6 +16,7 @@ from zoo_search.costs.table import CostTable
 from zoo_search.data.base import Subset
 from zoo_search.hooks import Init, as_hooks
 from zoo_search.networks.parents import Models, Parents
+from zoo_search.networks.recipe import Taps
 from zoo_search.networks.target_images import load_target
 from zoo_search.partitions.result import Partition
 from zoo_search.reassembly.candidates import Candidate, Outcome, best_first
@@ -59,6 +60,7 @@ def search(
     workers: int | None = None,
     seed: int = 0,
     prefixes: bool = False,
+    head: Taps = "last",
 ) -> list[Candidate]:
     """Score reassemblies of a partition within a budget; best first, then those that failed.
 
@@ -85,6 +87,8 @@ def search(
         seed: Seed of everything.
         prefixes: Recipes may end after any stage, and the first blocks of each model are scored on
             top as the models are.
+        head: What the heads of all candidates read: ``"last"``, the last block, or ``"blocks"``,
+            every block.
 
     Raises:
         UserError: If a name is unknown, no recipe is feasible, or there are too few images.
@@ -94,7 +98,7 @@ def search(
     if num_classes is None:
         num_classes = int(labels.max()) + 1 if isinstance(target, tuple) else len(target.classes)
     costs = CostTable(zoo, num_classes)
-    space = make_space(parts, costs, budget or Budget(), early=prefixes)
+    space = make_space(parts, costs, budget or Budget(), early=prefixes, taps=head)
     task = ScoringTask(dict(Parents(zoo)), images, labels, num_classes, scoring)
     with tempfile.TemporaryDirectory(prefix="zoo-search-") as folder:
         place = StudyPlace(Path(folder) / "study.journal")

@@ -20,6 +20,7 @@ from zoo_search.costs.latency import LatencyTable, Timer, additive_error
 from zoo_search.costs.table import CostTable
 from zoo_search.networks.assemble import assemble
 from zoo_search.networks.parents import Models, Parents
+from zoo_search.networks.recipe import Taps
 from zoo_search.partitions.result import Partition
 from zoo_search.reassembly.space.choices import Scope, left_out_in_words
 from zoo_search.reassembly.space.space import Space, SpaceUnion, make_space
@@ -40,13 +41,15 @@ def open_space(
     config: BudgetConfig,
     store: RunStore,
     early: bool = False,
+    taps: Taps = "last",
 ) -> Space | SpaceUnion:
     """Return the recipes that a run's partitions and its section ``budget`` allow.
 
-    ``early`` is ``search.prefixes``: recipes may end after any stage.
+    ``early`` is ``search.prefixes``: recipes may end after any stage; ``taps`` is ``search.head``:
+    what heads read.
     """
     costs = cost_table(zoo, num_classes, config, store)
-    return make_space(partitions, costs, budget_of(config), early=early)
+    return make_space(partitions, costs, budget_of(config), early=early, taps=taps)
 
 
 def cost_table(

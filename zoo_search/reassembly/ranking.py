@@ -39,7 +39,8 @@ def rank(
 ) -> list[RankedModel]:
     """Return the zoo models by a training-free score on target images, best first.
 
-    ``parts`` are other recipes of one model each, by name, that are ranked among them.
+    ``parts`` are other recipes of one model each, by name, that are ranked among them, or in the
+    place of a model of that name.
 
     Models of equal scores come in the order of the zoo, those without a score last. The run file's
     budget, seed and search batches count; the store may hold latencies measured before.

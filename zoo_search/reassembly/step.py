@@ -64,7 +64,9 @@ def run(
         config.fit_images, config.batches, config.batch_size, job.seed,
     )  # fmt: skip
     images, labels = load_target(subset, zoo, max(config.fit_images, scoring.batch_images))
-    space = open_space(partitions, zoo, num_classes, job.budget, store, config.prefixes)
+    space = open_space(
+        partitions, zoo, num_classes, job.budget, store, config.prefixes, config.head
+    )
     facts = measure_costs(space, zoo, job.seed, store)
     keeper = stitch_files(store, zoo, subset.fingerprint, config.fit_images)
     damaged = keeper.sweep()

@@ -72,3 +72,12 @@ def test_mean_over_batches_and_cache_give_the_same_score(zoo, images):
     shared = Batches(images, number=3, size=16, seed=1, cache=TensorCache(2**26))
     for _ in range(2):
         assert score(net, "naswot", shared) == score(net, "naswot", plain)
+
+
+def test_what_the_head_reads_makes_no_difference(zoo, images):
+    batches = Batches(images, number=2, size=16)
+    scores = []
+    for taps in ("last", "blocks"):
+        net = assemble(Recipe(MIXED.blocks, "target", taps), zoo, "random", num_classes=4)
+        scores.append(score(net, "naswot", batches))
+    assert scores[0] == scores[1]

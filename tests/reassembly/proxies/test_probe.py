@@ -15,11 +15,16 @@ WHOLE = Recipe.whole("cnn", 12)
 LABELS = torch.arange(64) % 4
 
 
-def test_probe_is_ridge_regression_in_closed_form(zoo, images):
-    net = assemble(MIXED, zoo, "random", num_classes=4)
+@pytest.mark.parametrize("taps", ["last", "blocks"])
+def test_probe_is_ridge_regression_in_closed_form(zoo, images, taps):
+    """On what the head reads; of every block, each is brought to the same spread."""
+    net = assemble(Recipe(MIXED.blocks, "target", taps), zoo, "random", num_classes=4)
     batches = Batches(images, LABELS)
     with torch.no_grad():
-        x = net.pool(net.forward_features(batches.for_net(net))).double().numpy()
+        features, read = net.read(batches.for_net(net))
+        parts = [part.double().numpy() for part in (*read, net.pool(features))]
+    assert len(parts) == (3 if taps == "blocks" else 1)
+    x = np.hstack([part / np.sqrt(part.var(0).sum()) for part in parts])
     y, out = np.eye(4)[LABELS], held_out(0, torch.from_numpy(x)).numpy()
     mean_x, mean_y = x[~out].mean(0), y[~out].mean(0)
     centred = x[~out] - mean_x

@@ -6,7 +6,9 @@ from zoo_search.costs import Budget, Cost, CostTable
 from zoo_search.networks import BlockRef, Recipe
 
 
-def every_recipe(partition, costs: CostTable, *, early: bool = False) -> dict[Recipe, Cost]:
+def every_recipe(
+    partition, costs: CostTable, *, early: bool = False, taps: str = "last"
+) -> dict[Recipe, Cost]:
     """Every choice of one block a stage and a set, with its cost; of the first stages, too.
 
     Where blocks may be moved, one model's blocks in a row are neighbours.
@@ -20,18 +22,19 @@ def every_recipe(partition, costs: CostTable, *, early: bool = False) -> dict[Re
                 a.model == b.model and a.stop != b.start for a, b in itertools.pairwise(blocks)
             )
             if len({b.set for b in blocks}) == stop and not (partition.shifts and skips):
-                recipe = Recipe(tuple(BlockRef(b.model, b.start, b.stop) for b in blocks))
+                refs = tuple(BlockRef(b.model, b.start, b.stop) for b in blocks)
+                recipe = Recipe(refs, "target", taps)
                 found[recipe] = costs.cost(recipe)
     return found
 
 
 def every_network(
-    partitions, costs: CostTable, *, early: bool = False
+    partitions, costs: CostTable, *, early: bool = False, taps: str = "last"
 ) -> dict[str, dict[Recipe, Cost]]:
     """The recipes of several partitions by the key of the network that they are."""
     found: dict[str, dict[Recipe, Cost]] = {}
     for partition in partitions:
-        for recipe, cost in every_recipe(partition, costs, early=early).items():
+        for recipe, cost in every_recipe(partition, costs, early=early, taps=taps).items():
             found.setdefault(recipe.key, {})[recipe] = cost
     return found
 

@@ -35,10 +35,14 @@ def evenly(zoo):
     return [even_partition(graphs_of(zoo), k) for k in (2, 4, 3)]
 
 
+@pytest.mark.parametrize("taps", ["last", "blocks"])
 @pytest.mark.parametrize("early", [False, True])
 @pytest.mark.parametrize("seed", range(18))
-def test_a_union_is_what_brute_force_finds(zoo, costs, evenly, seed, early):
-    """Of partitions cut anywhere, and evenly; and of one or two whose blocks may be moved."""
+def test_a_union_is_what_brute_force_finds(zoo, costs, evenly, seed, early, taps):
+    """Of partitions cut anywhere, and evenly; and of one or two whose blocks may be moved.
+
+    Where the head reads every block, networks that differ in their cuts alone are not the same.
+    """
     rng = random.Random(seed)
     if seed >= 12:
         few = {name: zoo[name] for name in ("vit", "mlp", "swin")}
@@ -49,13 +53,14 @@ def test_a_union_is_what_brute_force_finds(zoo, costs, evenly, seed, early):
         partitions = [random_partition(zoo, rng) for _ in range(rng.randint(2, 3))]
     else:
         partitions = evenly[: 2 + seed % 2]
-    networks = every_network(partitions, costs, early=early)
-    assert make_space(partitions, costs, Budget(), early=early).count().number == len(networks)
+    networks = every_network(partitions, costs, early=early, taps=taps)
+    free = make_space(partitions, costs, Budget(), early=early, taps=taps)
+    assert free.count().number == len(networks)
     everything = {r: cost for recipes in networks.values() for r, cost in recipes.items()}
     budget = random_budget(everything, rng)
     feasible = brute_force(everything, budget)
     keys = {recipe.key for recipe in feasible}
-    space = make_space(partitions, costs, budget, early=early)
+    space = make_space(partitions, costs, budget, early=early, taps=taps)
     assert isinstance(space, SpaceUnion) == (len(partitions) > 1)
     if not feasible:
         with pytest.raises(UserError, match=r"No recipe is within|allows no recipe"):

@@ -96,7 +96,8 @@ def _blockwise_kernels(net: ReassembledNet, batches: Batches, draws: Draws) -> T
 
     features, kernel, units = extend(len(net.blocks))  # the whole is asked for once: not kept
     with Codes(features, groups) as codes:
-        out = net.forward_head(features)
+        # The target's head has no unit, and with taps reads more than these features.
+        out = net.pool(features) if net.taps else net.forward_head(features)
     check_finite(out, "network's output is")
     if int(units) + codes.units == 0:
         raise ValueError("the network has no ReLU-like unit (ReLU, GELU, SiLU, Hardswish, …)")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from zoo_search.networks.groups import spread_scales
 from zoo_search.networks.network import Pool, ReassembledNet
 from zoo_search.reassembly.proxies.batches import Batches
 
@@ -16,12 +17,17 @@ _CHUNK = 64
 def pooled_features(net: ReassembledNet, batches: Batches) -> Tensor:
     """Return pooled features ``[N, C]`` of all different images, whatever the head.
 
+    They are what a target head reads: with taps, of every block, each brought to one spread.
+
     The forward passes are shared with :func:`source_logits` through ``batches.cache``.
 
     Raises:
         ValueError: If they are not finite.
     """
-    return check_finite(_read(net, batches)[0], "features are")
+    pooled = check_finite(_read(net, batches)[0], "features are")
+    if not net.taps:
+        return pooled
+    return pooled * spread_scales(pooled, net.widths).to(pooled.dtype)
 
 
 def source_logits(net: ReassembledNet, batches: Batches) -> Tensor:
@@ -41,21 +47,22 @@ def source_logits(net: ReassembledNet, batches: Batches) -> Tensor:
 def _read(net: ReassembledNet, batches: Batches) -> Sequence[Tensor]:
     if batches.cache is None:
         return _forward(net, batches)
-    key = ("readout", net.recipe.runs, net.recipe.head)
+    key = ("readout", net.recipe.key)
     return batches.cache.get(key, lambda: _forward(net, batches))
 
 
 @torch.no_grad()
 def _forward(net: ReassembledNet, batches: Batches) -> tuple[Tensor, Tensor]:
-    pool, pooled, logits = Pool(net.cut), [], []
+    pool, logits = Pool(net.cut), []
+    pooled: list[Tensor] = []
     try:
         head = _source_head(net, batches)
     except ValueError:
         head = None
     for start in range(0, len(batches.distinct), _CHUNK):
         chosen = batches.distinct[start : start + _CHUNK]
-        features = net.forward_features(batches.for_net(net, chosen))
-        pooled.append(pool(features))
+        features, taps = net.read(batches.for_net(net, chosen))
+        pooled.append(torch.cat([*taps, pool(features)], dim=1) if taps else pool(features))
         logits.append(features.new_empty(len(features), 0) if head is None else head(features))
     return torch.cat(pooled), torch.cat(logits)
 

@@ -7,6 +7,9 @@ several ways. What may be chosen after some blocks depends on the partition, on 
 next and on the sets that are used; so after some runs on the *set* of all such places in which one
 of the ways to cut them ends. These sets are the states here: the subset construction (Rabin and
 Scott, 1959), by which each network is one way through the states.
+
+Where the head reads every block, a network is its sequence of blocks: each is a run of its own, and
+may go on with the one before it.
 """
 
 from __future__ import annotations
@@ -38,10 +41,8 @@ class Place(NamedTuple):
 class State:
     """Where all ways to cut the runs so far into blocks end."""
 
-    model: str
-    """Of the last run."""
-    stop: int
-    """Its last cut."""
+    last: BlockRef
+    """The last run, as much of it as the joint behind it depends on; at the start, an end."""
     places: frozenset[Place]
 
 
@@ -70,7 +71,10 @@ class Automaton:
 
     def __init__(self, parts: Sequence[Choices], memory: int | None, *, timed: bool) -> None:
         self._parts, self._memory, self._timed = parts, memory, timed
-        self.start = State("", 0, frozenset(Place(i, 0, 0, None) for i in range(len(parts))))
+        self._blockwise = parts[0].taps == "blocks"
+        self.start = State(
+            BlockRef.end(0), frozenset(Place(i, 0, 0, None) for i in range(len(parts)))
+        )
         self.steps = cache(self._steps)
 
     def ends(self, state: State) -> bool:
@@ -104,19 +108,24 @@ class Automaton:
                 found[run].add(there)
                 least[run] = min(nanoseconds, least.get(run, nanoseconds))
         return [
-            Step(run, least[run], State(run.model, run.stop, frozenset(found[run])))
+            Step(run, least[run], State(self._last(run), frozenset(found[run])))
             for run in sorted(found)
         ]
+
+    def _last(self, run: BlockRef) -> BlockRef:
+        # Runs are no neighbours: the stitch behind one depends on its last cut alone. Blocks may
+        # be, and hold parameters together.
+        return run if self._blockwise else BlockRef(run.model, run.stop - 1, run.stop)
 
     def _runs(self, state: State, place: Place) -> Iterator[tuple[BlockRef, Place, int]]:
         """Yield the runs that may follow in one partition, of one block or more.
 
         The first block does not go on with the run before it: that would be a longer run.
         """
-        before = BlockRef(state.model, state.stop - 1, state.stop)
+        before = state.last
         part = self._parts[place.part]
         for block in part.stages[place.stage] if place.stage < part.k else ():
-            if block.is_end or before.precedes(block):
+            if block.is_end or (before.precedes(block) and not self._blockwise):
                 continue
             if place.stage == 0 or part.joins(before, block):
                 yield from self._longer(place, block, block.start, 0)
@@ -134,7 +143,7 @@ class Automaton:
         last = None if self._memory is None else block
         there = Place(place.part, place.stage + 1, place.used | bit, last)
         yield BlockRef(block.model, start, block.stop), there, nanoseconds
-        if there.stage < part.k:
+        if there.stage < part.k and not self._blockwise:
             for after in part.starting[there.stage].get((block.model, block.stop), ()):
                 yield from self._longer(there, after, start, nanoseconds)
 

@@ -10,7 +10,7 @@ from functools import cache, cached_property
 from zoo_search.core.errors import UserError, nearest
 from zoo_search.costs.budget import Budget, Cost, What
 from zoo_search.costs.table import CostTable
-from zoo_search.networks.recipe import BlockRef, Part, Recipe
+from zoo_search.networks.recipe import BlockRef, Part, Recipe, Taps
 from zoo_search.partitions.result import Partition
 
 
@@ -21,12 +21,14 @@ class Scope:
         parts: The choices of each partition.
         costs: Costs of blocks, joints and heads, with all that the budget asks to measure.
         budget: Limits on a recipe.
+        taps: What the heads of all recipes read.
         left_out: Models that the budget's licences leave out, with their licence.
     """
 
     parts: Sequence[Choices]
     costs: CostTable
     budget: Budget
+    taps: Taps
     left_out: Mapping[str, str | None]
 
     @cached_property
@@ -55,9 +57,10 @@ class Scope:
         """Return the recipe that is the network of these runs, of blocks as a partition has them.
 
         Of several such recipes the first one within the budget: measured latencies of a network
-        add up to another sum for each way to cut it. If none is, the first.
+        add up to another sum for each way to cut it. If none is, the first. Where the head reads
+        every block, runs are blocks, and there is one way.
         """
-        network = Recipe(tuple(runs))
+        network = Recipe(tuple(runs), "target", self.taps)
         found = [part.recipe(blocks) for part in self.parts for blocks in part.ways_of(network)]
         return found[0] if len(found) == 1 else next(filter(self.within, found), found[0])
 
@@ -72,16 +75,24 @@ class Choices(Scope):
         early: Recipes may end after any stage, not only after the last; the head then sits on what
             that stage gives. :meth:`BlockRef.end` is one more choice at each stage but the first,
             and nothing follows an end but ends.
+        taps: What the target's head of every recipe reads, those of zoo models as well. With
+            ``"blocks"`` a network is a sequence of blocks: cut otherwise, it is another one.
 
     Raises:
         UserError: If the budget's licences leave out every model.
     """
 
     def __init__(
-        self, partition: Partition, costs: CostTable, budget: Budget, *, early: bool = False
+        self,
+        partition: Partition,
+        costs: CostTable,
+        budget: Budget,
+        *,
+        early: bool = False,
+        taps: Taps = "last",
     ) -> None:
-        self.k, self.budget, self.early = partition.k, budget, early
-        self.costs = costs.measuring(budget.measures)
+        self.k, self.budget, self.early, self.taps = partition.k, budget, early, taps
+        self.costs = costs.measuring(budget.measures).tapping(taps)
         self.parts = (self,)
         # Blocks whose licence the budget allows, and the set of each of them.
         self.stages: list[list[BlockRef]] = [[] for _ in range(self.k)]
@@ -111,7 +122,7 @@ class Choices(Scope):
 
     def recipe(self, blocks: Sequence[BlockRef]) -> Recipe:
         """Return the recipe of one block a stage, or an end."""
-        return Recipe(tuple(block for block in blocks if not block.is_end), "target")
+        return Recipe(tuple(block for block in blocks if not block.is_end), "target", self.taps)
 
     def filled(self, blocks: Sequence[BlockRef]) -> tuple[BlockRef, ...]:
         """Return the blocks of a recipe with an end for each stage behind them."""
@@ -122,7 +133,10 @@ class Choices(Scope):
 
         There is none, or one, where each model is cut in one way alone.
         """
-        return list(self._fill(recipe.runs, 0, 0, ()))
+        ways = list(self._fill(recipe.runs, 0, 0, ()))
+        if self.taps == "blocks" or recipe.tapped:
+            ways = [blocks for blocks in ways if self.recipe(blocks).key == recipe.key]
+        return ways
 
     def _fill(
         self, runs: Sequence[BlockRef], place: int, used: int, blocks: tuple[BlockRef, ...]

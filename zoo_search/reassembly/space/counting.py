@@ -105,7 +105,7 @@ class Counts:
     def _may_end(self, state: State, left: Amounts) -> bool:
         if not self._automaton.ends(state):
             return False
-        head = self._head(state.model, state.stop)
+        head = self._head(state.last)
         return all(s <= r for s, r in zip(head, left, strict=True))
 
     def _behind(self, state: State) -> Ways:
@@ -114,7 +114,7 @@ class Counts:
             shape = tuple(room + 1 for room in self._room)
             ways = np.zeros(shape, dtype=self._dtype)
             if self._automaton.ends(state):
-                ways[tuple(slice(s, None) for s in self._head(state.model, state.stop))] += 1
+                ways[tuple(slice(s, None) for s in self._head(state.last))] += 1
             for step in self._automaton.steps(state):
                 spent = self._spent(state, step)
                 if any(map(int.__gt__, spent, self._room)):
@@ -133,24 +133,21 @@ class Counts:
         So the sum over a recipe is at most its own cost in these units: one within the limits is
         always counted.
         """
-        amounts = self._joint(state.model, state.stop, step.run)
+        amounts = self._joint(state.last, step.run)
         return tuple(
             (amount + (step.nanoseconds if what == "latency" else 0)) // unit
             for amount, (what, unit) in zip(amounts, self._units.items(), strict=True)
         )
 
-    def _joint_and_run(self, model: str, stop: int, run: BlockRef) -> Amounts:
-        """Return what a stitch takes, and, but for latency, the run behind it."""
-        # Runs are no neighbours, so that their stitch depends on the two cuts alone.
-        before, after = BlockRef(model, stop - 1, stop), BlockRef(run.model, run.start, run.stop)
+    def _joint_and_run(self, before: BlockRef, run: BlockRef) -> Amounts:
+        """Return what a joint takes, and, but for latency, the run behind it."""
         amounts = []
         for what in self._units:
-            joint = self._costs.units_of_joint(before, after, what) if model else 0
+            joint = 0 if before.is_end else self._costs.units_of_joint(before, run, what)
             own = 0 if what == "latency" else self._costs.units_of_block(run, what, last=False)
             amounts.append(joint + own)
         return tuple(amounts)
 
-    def _head_on(self, model: str, stop: int) -> Amounts:
-        """Return what the head takes on a cut of a model."""
-        last = BlockRef(model, stop - 1, stop)
+    def _head_on(self, last: BlockRef) -> Amounts:
+        """Return what the head takes on a last run."""
         return tuple(self._costs.units_of_head(last, w) // unit for w, unit in self._units.items())

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from zoo_search.costs.budget import Budget
 from zoo_search.costs.table import CostTable
-from zoo_search.networks.recipe import Part, Recipe
+from zoo_search.networks.recipe import Part, Recipe, Taps
 from zoo_search.partitions.result import Partition
 from zoo_search.reassembly.space import optimum
 from zoo_search.reassembly.space.choices import Choices, Scope
@@ -149,7 +149,7 @@ class SpaceUnion(Feasible):
         first = parts[0]
         self.spaces = tuple(parts)
         self.parts, self.costs, self.budget = self.spaces, first.costs, first.budget
-        self.left_out = first.left_out
+        self.left_out, self.taps = first.left_out, first.taps
 
 
 def make_space(
@@ -158,12 +158,15 @@ def make_space(
     budget: Budget,
     *,
     early: bool = False,
+    taps: Taps = "last",
 ) -> Space | SpaceUnion:
     """Return the space of one partition, or of several; ``early``: recipes may end early.
+
+    ``taps`` is what the heads of all recipes read.
 
     Raises:
         UserError: If the budget's licences leave out every model.
     """
     given = partitions if isinstance(partitions, Sequence) else [partitions]
-    parts = [Space(partition, costs, budget, early=early) for partition in given]
+    parts = [Space(partition, costs, budget, early=early, taps=taps) for partition in given]
     return parts[0] if len(parts) == 1 else SpaceUnion(parts)
