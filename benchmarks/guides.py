@@ -299,7 +299,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/guides"))
     parser.add_argument("--cpus", type=int, help="that Ray uses; default: all")
     parser.add_argument("--out", type=Path, default=Path("guides.jsonl"))
-    parser.add_argument("--cpus", type=int, help="that Ray uses; default: all")
     parser.add_argument("--summary", type=Path, nargs="+", help="such files; nothing is trained")
     args = parser.parse_args(arguments)
     if args.summary is None:
@@ -319,7 +318,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         space = demo.space(4)
         drawn = [r for r in space.sample(args.recipes + len(space.zoo)) if r not in space.zoo]
         recipes = [*space.zoo, *drawn][: args.recipes]
-        cluster.connect(num_cpus=args.cpus)
         measure(demo, job.name, recipes, args.out, args.runs)
     summary(read(args.summary or [args.out]))
 
