@@ -69,6 +69,7 @@ LEARNED: Mapping[str, tuple[str, ...]] = {
     "learned, naswot": ("naswot",),
     "learned, naswot + macs + params": ("naswot", "macs", "params"),
     "learned, naswot + least R²": ("naswot", "stitches, least R²"),
+    "learned, probe": ("probe",),
     "learned, naswot + probe": ("naswot", "probe"),
 }
 BESIDE = ("naswot", "probe", "logme", "macs", "naswot + probe", "naswot + probe + macs")
