@@ -9,6 +9,11 @@ Kendall's tau with the test accuracy in the end, averaged over the seeds; and, w
 the regret of the best of 16: how much worse than the best of 16 drawn recipes the one is that the
 guide puts first.
 
+Then the guide that learns (``zoo_search/reassembly/guide``), which says nothing before others were
+trained: some recipes, drawn at random, have gone through successive halving on the first seed's
+validation images, as in a bracket of the race, and it orders all others, beside guides that need
+nothing. A table for each number of known recipes, means over draws.
+
 python benchmarks/guides.py jobs/digits.yaml --recipes 28 --out guides.jsonl
 python benchmarks/guides.py --setting textures-10 large --recipes 28 --out guides.jsonl
 python benchmarks/guides.py --summary guides.jsonl
@@ -21,6 +26,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -37,10 +44,13 @@ from zoo_search import cluster
 from zoo_search.config import load_job
 from zoo_search.core.files import cache_folder
 from zoo_search.core.store import RunStore
-from zoo_search.finetune.entries import Entry, Result
+from zoo_search.finetune.entries import Entry, Raced, Result, Seen
+from zoo_search.finetune.race.further import guess
+from zoo_search.finetune.race.halving import rungs
 from zoo_search.finetune.starts import Starts
 from zoo_search.finetune.tuning import Tuning
-from zoo_search.networks import Recipe
+from zoo_search.networks import BlockRef, Recipe
+from zoo_search.reassembly import Candidate
 from zoo_search.reassembly.proxies import PROXIES
 from zoo_search.reassembly.scoring import Scorer
 
@@ -50,6 +60,19 @@ _DRAWS, _OF = 500, 16
 _SHARES = (0.125, 0.25, 0.5, 1.0)
 """Of all epochs, after which the first training is looked at."""
 _EARLY = "validation accuracy after 12%"
+_KNOWN = (8, 12)
+"""Recipes that are known when the guide that learns is asked."""
+_TIMES = 100
+_WINNERS = 3
+LEARNED: Mapping[str, tuple[str, ...]] = {
+    "learned, no proxy": (),
+    "learned, naswot": ("naswot",),
+    "learned, naswot + macs + params": ("naswot", "macs", "params"),
+    "learned, naswot + least R²": ("naswot", "stitches, least R²"),
+    "learned, probe": ("probe",),
+    "learned, naswot + probe": ("naswot", "probe"),
+}
+BESIDE = ("naswot", "probe", "logme", "macs", "naswot + probe", "naswot + probe + macs")
 FUSIONS: Mapping[str, tuple[str, ...]] = {
     "naswot + probe": ("naswot", "probe"),
     "naswot + logme": ("naswot", "logme"),
@@ -167,7 +190,8 @@ def summary(rows: Sequence[Row]) -> None:
         taus_at = rng.integers(0, len(mine), (_DRAWS, len(mine)))
         draws = [rng.choice(len(mine), min(_OF, len(mine)), replace=False) for _ in range(_DRAWS)]
         lines = []
-        for guide, values in guides_of(mine).items():
+        guides = guides_of(mine)
+        for guide, values in guides.items():
             tau = _tau(values, wanted)
             low, high = np.nanpercentile([_tau(values[d], wanted[d]) for d in taus_at], [2.5, 97.5])
             lost = 100 * fmean(regret(values, wanted, draw) for draw in draws)
@@ -175,6 +199,79 @@ def summary(rows: Sequence[Row]) -> None:
         blind = 100 * fmean(wanted[d].max() - wanted[d].mean() for d in draws)
         lines.append((blind, f"| none: one of them at random | 0 | {blind:.2f} |"))
         print("\n".join(line for _, line in sorted(lines)))
+        for known in _KNOWN:
+            if known + _OF <= len(mine):
+                learning(mine, wanted, {n: guides[n] for n in BESIDE if n in guides}, known)
+
+
+def learning(rows: Sequence[Row], wanted: Floats, guides: Mapping[str, Floats], known: int) -> None:
+    """Print how well guides order what is left when so many recipes are known."""
+    rng = np.random.default_rng(0)
+    found: dict[str, list[tuple[float, float]]] = {}
+    candidates = [_candidate(place, row) for place, row in enumerate(rows)]
+    depths: dict[str, int] = {}
+    for block in (block for candidate in candidates for block in candidate.recipe.blocks):
+        depths[block.model] = max(depths.get(block.model, 0), block.stop)
+    for _ in range(_TIMES):
+        mixed = rng.permutation(len(rows))
+        rest = np.sort(mixed[known:])
+        raced = halved([rows[place] for place in mixed[:known]])
+        draw = rng.choice(rest, _OF, replace=False)
+        free = [candidates[place] for place in rest]
+        told = dict(guides)
+        for name, proxies in LEARNED.items():
+            scores = {
+                c.recipe.key: {p: c.scores[p] for p in proxies if p in c.scores} for c in candidates
+            }
+            values = np.full(len(rows), np.nan)
+            values[rest] = [
+                one.validation_accuracy for one, _ in guess(free, raced, scores, depths)
+            ]
+            told[name] = values
+        told["none: one of them at random"] = rng.permutation(len(rows)).astype(np.float64)
+        for name, values in told.items():
+            one = _tau(values[rest], wanted[rest]), 100 * regret(values, wanted, draw)
+            found.setdefault(name, []).append(one)
+    print(
+        f"\n{known} recipes known, {len(rows) - known} to be ordered; means over {_TIMES} draws "
+        f"± standard error\n\n| guide | tau | regret of the best of {_OF}, points |\n"
+        "| --- | ---: | ---: |"
+    )
+    for name, values in sorted(found.items(), key=lambda item: fmean(v[1] for v in item[1])):
+        taus, lost = np.array(values).T
+        error = lost.std(ddof=1) / math.sqrt(len(lost))
+        print(f"| {name} | {taus.mean():.2f} | {lost.mean():.2f} ± {error:.2f} |")
+
+
+def halved(rows: Sequence[Row]) -> list[Raced]:
+    """Return what a bracket of the race would have shown of recipes."""
+    epochs = len(rows[0]["trainings"][0]["curve"])
+    seen: list[list[Seen]] = [[] for _ in rows]
+    running = list(range(len(rows)))
+    stops = rungs([epochs // 2, epochs - epochs // 2], len(rows), _WINNERS)
+    for stop in stops:
+        for place in running:
+            curve = rows[place]["trainings"][0]["curve"][:stop]
+            accuracy, loss = max(curve, key=lambda point: (point[0], -point[1]))
+            seen[place].append(Seen(stop, accuracy, loss))
+        running.sort(key=lambda n: (-seen[n][-1].validation_accuracy, seen[n][-1].validation_loss))
+        count = _WINNERS if stop == stops[-2] else math.ceil(len(running) / 2)
+        running = running[: max(_WINNERS, count)]
+    return [
+        Raced("", "reassembly", _recipe(row), row["macs"], tuple(points))
+        for row, points in zip(rows, seen, strict=True)
+    ]
+
+
+def _recipe(row: Row) -> Recipe:
+    found = re.findall(r"(\w+)\[(\d+),(\d+)\)", row["recipe"])
+    return Recipe(tuple(BlockRef(model, int(start), int(stop)) for model, start, stop in found))
+
+
+def _candidate(place: int, row: Row) -> Candidate:
+    recipe, kind = _recipe(row), "reassembly" if "+" in row["recipe"] else "zoo"
+    params, macs = row["params"], row["macs"]
+    return Candidate(place, recipe, kind, params, macs, row["scores"], "complete", "", 0.0)
 
 
 def _tau(values: Floats, wanted: Floats) -> float:
@@ -218,10 +315,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             parser.error("give a run file, or --setting")
         tuned = job.finetune.model_copy(update={"seeds": args.seeds, "plain": {}, "variants": {}})
         demo = demo_of(job.model_copy(update={"finetune": tuned}), tuple(PROXIES))
+        cluster.connect(num_cpus=args.cpus)
         space = demo.space(4)
         drawn = [r for r in space.sample(args.recipes + len(space.zoo)) if r not in space.zoo]
         recipes = [*space.zoo, *drawn][: args.recipes]
-        cluster.connect(num_cpus=args.cpus)
         measure(demo, job.name, recipes, args.out, args.runs)
     summary(read(args.summary or [args.out]))
 

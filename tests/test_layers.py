@@ -33,7 +33,7 @@ MATHEMATICS = (
     "networks.assemble", "networks.fitter", "networks.network", "networks.renewal",
     "networks.ridge", "networks.stitch", "costs", "similarities.estimators",
     "partitions.problem", "partitions.solvers", "partitions.bounds", "reassembly.space",
-    "reassembly.proxies", "reassembly.samplers",
+    "reassembly.proxies", "reassembly.samplers", "reassembly.guide",
 )  # fmt: skip
 """Packages and modules that know neither Ray, nor file formats, nor the configuration."""
 FOREIGN_TO_MATHEMATICS = ("ray", "pyarrow", "fsspec", "yaml", "zoo_search.config")

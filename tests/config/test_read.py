@@ -72,6 +72,10 @@ def test_the_written_configuration_names_every_default() -> None:
             ["line 8", "unknown key 'batch_size' in 'finetune.schedule'"],
         ),
         ({"finetune": {"worker": 2}}, ["line 7", "unknown key 'worker'", "'workers'"]),
+        (
+            {"finetune": {"candidates": 8, "winners": 3, "brackets": 3}},
+            ["8 candidates in 3 brackets", "3 winners", "at most 2 brackets"],
+        ),
         ({"finetune": {"workers": 0}}, ["line 7", "'finetune.workers'", "from 1 up", "given: 0"]),
         ({"finetune": {"workers": [0, 2]}}, ["line 7", "'finetune.workers'", "such as [2, 8]"]),
         ({"finetune": {"workers": [2]}}, ["line 7", "'finetune.workers'", "such as [2, 8]"]),

@@ -131,6 +131,7 @@ def test_these_settings_are_marked() -> None:
         "SearchConfig.head": [LATE],
         "SearchConfig.hours": [UNHASHED, LATE],
         "FinetuneConfig.candidates": [LATE],
+        "FinetuneConfig.brackets": [LATE],
         "FinetuneConfig.tries": [LATE],
         "FinetuneConfig.least_difference": [LATE],
         "FinetuneConfig.schedule": [Renamed("recipe")],

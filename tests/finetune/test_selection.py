@@ -7,14 +7,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from small_runs import Setting
 
 from zoo_search.config import JobConfig
 from zoo_search.core.store import RunStore
 from zoo_search.finetune import selection
+from zoo_search.finetune.entries import Raced, Seen
+from zoo_search.finetune.race.apart import apart, share_apart
 from zoo_search.networks import BlockRef, Recipe
 from zoo_search.reassembly import Candidate
+from zoo_search.reassembly.candidates import to_table
 from zoo_search.zoo import Zoo
 
 
@@ -72,17 +76,49 @@ def test_winners_differ_in_two_blocks_or_in_much_of_their_work(setting: Setting)
     own = [macs["a"][0], macs["b"][0]]
     shared = sum(macs["b"][2:])
     expected = max(part / (part + shared) for part in own)
-    assert selection.share_apart(first, stem, zoo) == pytest.approx(expected)
-    assert selection.share_apart(stem, first, zoo) == pytest.approx(expected)
-    assert selection.share_apart(first, first, zoo) == 0
+    assert share_apart(first, stem, zoo) == pytest.approx(expected)
+    assert share_apart(stem, first, zoo) == pytest.approx(expected)
+    assert share_apart(first, first, zoo) == 0
 
     def chosen(count: int, least: float) -> list[int]:
-        found = islice(selection.apart(candidates(first, stem, two, first), zoo, least), count)
+        found = islice(apart(candidates(first, stem, two, first), zoo, least), count)
         return [candidate.id for candidate in found]
 
     assert chosen(3, expected * 1.01) == [0, 2]  # the stem alone is too little
     assert chosen(3, expected * 0.99)[:2] == [0, 1]
     assert chosen(1, 0.0) == [0]
+
+
+def test_candidates_begin_in_brackets(setting: Setting, tmp_path: Path) -> None:
+    """Without anything shown all are the next best; none begins twice."""
+    cuts = [(a, b) for a in (1, 2, 3) for b in range(1, 8)]
+    recipes = [Recipe((BlockRef("a", 0, a), BlockRef("b", b, 8))) for a, b in cuts]
+    found = [
+        Candidate(n, recipe, "reassembly", 1, 1, {"naswot": float(-n)}, "complete", "", 0.1)
+        for n, recipe in enumerate(recipes)
+    ]
+    store = RunStore(tmp_path)
+    with store.open("candidates.parquet", "wb") as file:
+        pq.write_table(to_table(found, ["naswot"], {}), file)
+    changes = {"winners": 1, "candidates": 7, "brackets": 3, "baselines": (),
+               "least_difference": 0.0}  # fmt: skip
+    finetune = setting.job.finetune.model_copy(update=changes)
+    job = setting.job.model_copy(update={"finetune": finetune})
+    first, more = selection.select_entries(job, store, setting.zoo, setting.dataset, ())
+    brackets = [first, *(more([]) for _ in range(8))]
+    assert [len(entries) for entries in brackets] == [3, 2, 2, 3, 3, 3, 3, 2, 0]
+    every = [entry for entries in brackets for entry in entries]
+    assert [entry.recipe.key for entry in every] == [recipe.key for recipe in recipes]
+    assert [entry.name for entry in every] == [f"reassembly {n}" for n in range(1, 22)]
+    # What the first bracket has shown: blocks of b that begin early do well.
+    seen = [
+        Raced(e.name, e.role, e.recipe, 1, (Seen(4, 0.9 - 0.1 * e.recipe.blocks[1].start, 0.5),))
+        for e in every[:3]
+    ]
+    _, more = selection.select_entries(job, store, setting.zoo, setting.dataset, ())
+    further = more(seen)
+    assert all(e.expected is not None for e in further)
+    assert not {e.recipe.key for e in further} & {e.recipe.key for e in first}
 
 
 def test_as_many_random_recipes_as_winners(setting: Setting, tmp_path: Path) -> None:

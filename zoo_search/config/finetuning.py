@@ -13,6 +13,7 @@ from pydantic import (
     ValidatorFunctionWrapHandler,
     field_validator,
     model_serializer,
+    model_validator,
 )
 
 from zoo_search.config.entries import PlainEntry, VariantConfig
@@ -77,6 +78,9 @@ class FinetuneConfig(Section):
     """Reassemblies that the race starts with, the best by the first proxy; with them all zoo models
     within the budget and as many random recipes as winners. Half of each are left behind again and
     again, by the validation images, until there are as many as winners."""
+    brackets: Annotated[int, Field(ge=1), LATE] = 1
+    """Parts in which the candidates begin: each after the race of the one before, three of four by
+    what that has shown. Of each part as many come to the end as there are winners."""
     tries: Annotated[int, Field(ge=1), LATE] = 3
     """Trainings to the end of each network that the race leaves: the schedule's learning rate and
     weight decay, and others, which Optuna proposes."""
@@ -130,6 +134,17 @@ class FinetuneConfig(Section):
     """Changed winners, fine-tuned from the weights that the winners ended with."""
     log: Annotated[tuple[Literal["wandb", "mlflow"], ...], UNHASHED, LATE] = ()
     """Services that get the curves beside TensorBoard, whose files are always written."""
+
+    @model_validator(mode="after")
+    def _brackets_hold_winners(self) -> FinetuneConfig:
+        most = max(1, self.candidates // self.winners)
+        if self.brackets > most:
+            raise ValueError(
+                f"{self.candidates} candidates in {self.brackets} brackets are fewer than the "
+                f"{self.winners} winners in some of them: give at most {most} brackets, or more "
+                "candidates"
+            )
+        return self
 
     @field_validator("log", mode="before")
     @classmethod

@@ -29,6 +29,19 @@ COMPARED: tuple[Role, ...] = ("reassembly", "single", "random")
 
 
 @dataclass(frozen=True)
+class Expected:
+    """What the race had shown of a network before it began.
+
+    Attributes:
+        validation_accuracy: At the end of its training.
+        deviation: Its standard deviation.
+    """
+
+    validation_accuracy: float
+    deviation: float
+
+
+@dataclass(frozen=True)
 class Entry:
     """A network to be fine-tuned.
 
@@ -43,6 +56,8 @@ class Entry:
     # Those of the recipe that the zoo does not hold.
     models: Mapping[str, ZooModel] = field(default_factory=dict)
     init: Init | None = None  # None: the hooks of the run
+    # Why it races, where what the race has shown is why; None: the search's score, or its role.
+    expected: Expected | None = None
 
 
 @dataclass(frozen=True)
@@ -200,6 +215,9 @@ class Raced:
     macs: int
     seen: tuple[Seen, ...]  # in order; then its further tries to the end
     reason: str = ""  # why a training of it came to no end
+    bracket: int = 1  # in which it began
+    # By what it was taken for that: what was expected of it; None: the search's score, or its role.
+    expected: Expected | None = None
 
 
 _RACED = TypeAdapter(Raced)
@@ -217,7 +235,7 @@ class Winners:
     given_up: tuple[GivenUp, ...] = ()
     # That one training was judged on; each has its own where they are held out of the training.
     validation_images: int = 0
-    race: tuple[Raced, ...] = ()  # all networks that began, in the order of the search
+    race: tuple[Raced, ...] = ()  # all networks that began, in the order in which they did
 
     def write(self, store: RunStore) -> None:
         """Write ``winners.json``."""

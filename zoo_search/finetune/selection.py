@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 
 from zoo_search.config import JobConfig
@@ -12,7 +12,9 @@ from zoo_search.core.errors import UserError
 from zoo_search.core.progress import console
 from zoo_search.core.store import RunStore
 from zoo_search.data.base import VisionDataset
-from zoo_search.finetune.entries import Entry
+from zoo_search.finetune.entries import Entry, Expected, Raced
+from zoo_search.finetune.race.apart import apart
+from zoo_search.finetune.race.further import next_ones
 from zoo_search.networks.recipe import Recipe
 from zoo_search.partitions.result import Partition
 from zoo_search.reassembly import Candidate, best_first, rank, step
@@ -23,18 +25,17 @@ from zoo_search.zoo.load import load_model
 
 OneOrMore = Partition | Sequence[Partition]
 
-_BLOCKS_APART = 2
-"""Blocks by which two winners differ, unless they differ in enough of their multiply-adds."""
-
 
 def select_entries(
     job: JobConfig, store: RunStore, zoo: Zoo, dataset: VisionDataset, partition: OneOrMore
-) -> tuple[list[Entry], Callable[[], list[Entry]]]:
+) -> tuple[list[Entry], Callable[[Sequence[Raced]], list[Entry]]]:
     """Return what is to be fine-tuned, reassemblies first, and what gives further ones of these.
 
     - ``reassembly``: ``finetune.candidates`` of the best by the first proxy that are of two models
       or more, each far enough from those before it (:func:`apart`): else all of them would be one
-      and the same shot. Each call of what is returned gives as many more, the next best ones.
+      and the same shot. With ``finetune.brackets`` these are the first of so many parts. Each call
+      of what is returned gives another part, taken by what the race has shown until then
+      (:func:`~zoo_search.finetune.race.further.next_ones`).
     - ``single``: all zoo models within the budget, those first whose frozen features classify the
       training images best (proxy ``probe``). Where recipes may end early, the first blocks of a
       model are among them: they take no reassembling.
@@ -50,14 +51,16 @@ def select_entries(
     candidates = step.read(store)
     ranked = best_first(candidates, proxy)
     mixed = [c for c in ranked if c.kind == "reassembly"]
+    least, parts = job.finetune.least_difference, job.finetune.brackets
     count = max(job.finetune.candidates, job.finetune.winners)
-    spread = apart(mixed, zoo, job.finetune.least_difference)
-    winners = list(islice(spread, count))
+    sizes = [count // parts + (place < count % parts) for place in range(parts)]
+    count = sizes[0]
+    winners = list(islice(apart(mixed, zoo, least), count))
     if len(winners) < min(count, len(mixed)):
         console.print(
             f"  {len(winners)} reassemblies race, not {count}: the other "
             f"{len(mixed) - len(winners)} differ from these in one block of less than "
-            f"{job.finetune.least_difference:.0%} of their multiply-adds "
+            f"{least:.0%} of their multiply-adds "
             "(finetune.least_difference)"
         )
     if not winners:
@@ -78,55 +81,22 @@ def select_entries(
     if "random" in job.finetune.baselines:
         chosen += _random(job, store, zoo, dataset, partition, winners)
 
-    def more() -> list[Entry]:
-        return [_reassembly(candidate, next(places)) for candidate in islice(spread, count)]
+    begun, brackets = [*winners], itertools.count(1)
+    scores = {c.recipe.key: c.scores for c in candidates}
+
+    def more(raced: Sequence[Raced]) -> list[Entry]:
+        place = next(brackets)
+        wanted = sizes[place] if place < parts else sizes[0]
+        found = next_ones(mixed, begun, raced, wanted, scores, zoo, least)
+        begun.extend(candidate for candidate, _ in found)
+        return [_reassembly(candidate, next(places), one) for candidate, one in found]
 
     return chosen + _plain(job, zoo), more
 
 
-def _reassembly(candidate: Candidate, place: int) -> Entry:
-    return Entry(f"reassembly {place}", "reassembly", candidate.recipe, dict(candidate.scores))
-
-
-def apart(candidates: Iterable[Candidate], zoo: Zoo, least: float) -> Iterator[Candidate]:
-    """Yield candidates of which no two are nearly the same network, in their order.
-
-    Two are far enough apart if each holds two blocks or more that the other does not hold, or if
-    nodes that make up the share ``least`` of the multiply-adds of one of them are not in the other.
-    """
-    chosen: list[Candidate] = []
-    for candidate in candidates:
-        if all(
-            _blocks_apart(candidate.recipe, other.recipe) >= _BLOCKS_APART
-            or share_apart(candidate.recipe, other.recipe, zoo) >= least
-            for other in chosen
-        ):
-            chosen.append(candidate)
-            yield candidate
-
-
-def _blocks_apart(first: Recipe, second: Recipe) -> int:
-    ours, theirs = set(first.blocks), set(second.blocks)
-    return min(len(ours - theirs), len(theirs - ours))
-
-
-def share_apart(first: Recipe, second: Recipe, zoo: Zoo) -> float:
-    """Return the share of a recipe's multiply-adds that nodes have which the other does not hold.
-
-    It is the larger one of the two; stitches and heads do not count.
-    """
-    ours, theirs = _nodes(first, zoo), _nodes(second, zoo)
-    shared = sum(macs for node, macs in ours.items() if node in theirs)
-    return 1 - shared / max(1, sum(ours.values()), sum(theirs.values()))
-
-
-def _nodes(recipe: Recipe, zoo: Zoo) -> dict[tuple[str, int], int]:
-    """Return the multiply-adds of the nodes of a recipe, by model and place."""
-    return {
-        (block.model, place): zoo[block.model].graph.nodes[place].macs
-        for block in recipe.blocks
-        for place in range(block.start, block.stop)
-    }
+def _reassembly(candidate: Candidate, place: int, expected: Expected | None = None) -> Entry:
+    name, scores = f"reassembly {place}", dict(candidate.scores)
+    return Entry(name, "reassembly", candidate.recipe, scores, expected=expected)
 
 
 def _plain(job: JobConfig, zoo: Zoo) -> list[Entry]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from zoo_search.core.errors import UserError, nearest
-from zoo_search.finetune.entries import COMPARED, Entry, GivenUp, Result
+from zoo_search.finetune.entries import COMPARED, Entry, GivenUp, Raced, Result
 from zoo_search.finetune.race.hold import hold_race
 from zoo_search.finetune.starts import Starts
 from zoo_search.finetune.tuning import Tuning
@@ -29,7 +29,7 @@ def run(
     job: JobConfig,
     store: RunStore,
     *,
-    more: Callable[[], Sequence[Entry]] = lambda: (),
+    more: Callable[[Sequence[Raced]], Sequence[Entry]] = lambda raced: (),
     deadline: float | None = None,
     hours: float | None = None,
     hosts: Hosts | None = None,
@@ -53,7 +53,7 @@ def run(
     to reach the store, too.
 
     Args:
-        more: Gives further entries to race, while there is time.
+        more: Gives the entries of a further bracket, by what the race has shown until then.
         deadline: When the results are wanted, on the clock of :func:`time.monotonic`: the race goes
             on as long as that allows.
         hours: That the run has in all; a race that was over is held anew for more of them only.

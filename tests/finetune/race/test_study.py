@@ -40,6 +40,8 @@ class Field:
         self.setting = setting
         self.racers = [self.racer(kind, n) for kind, count in kinds.items() for n in range(count)]
         self.retried: list[tuple[str, Values]] = []
+        self.told: list[list[tuple[str, int, float]]] = []
+        self.began: list[Sequence[Racer]] = []
 
     def racer(self, kind: str, number: int, *, stays: bool = False) -> Racer:
         key = f"{number:02d}{kind}"
@@ -266,3 +268,63 @@ def test_a_race_that_was_over_goes_through_the_same_rounds_again(
     assert ends(again) == ends(race)
     longer = Race(field.racers, field.course(**endless), store)
     assert len(run(longer, store, legs=1)) == 1
+
+
+def brackets(setting: Setting, place: Path, count: int) -> tuple[Field, Race, RunStore]:
+    """A race whose further brackets depend on all that is known of those before."""
+    field, store = Field(setting, reassembly=6, single=2, random=2), RunStore(place)
+    asked: list[Race] = []
+
+    def more() -> list[Racer]:
+        known = sorted((leg.key, leg.until, r.validation_accuracy)
+                       for leg, r in asked[0].records.items())  # fmt: skip
+        first = int(fingerprint(known)[:2], 16)
+        field.told.append(known)
+        return [field.racer("reassembly", 20 + (first + n) % 70) for n in range(3)]
+
+    course = field.course(tries=2, more=more, brackets=count, began=field.began.append)
+    asked.append(Race(field.racers, course, store))
+    return field, asked[0], store
+
+
+@pytest.mark.parametrize("after", [9, 14, 20, 24])
+def test_further_brackets_follow_from_those_before_alone(
+    setting: Setting, tmp_path: Path, after: int
+) -> None:
+    found = []
+    for lanes in (1, 2, 5):
+        field, race, store = brackets(setting, tmp_path / f"{lanes}", 3)
+        made = run(race, store, lanes, seed=lanes)
+        found.append((ends(race), sorted(made, key=str), race.brackets, field.told))
+        assert race.ask() is None
+        assert race.expected[0] == len(made)
+        assert list(map(tuple, field.began)) == race.brackets[1:]
+        assert [len(racers) for racers in race.brackets] == [10, 3, 3]
+        # All of the brackets before were heard, and each has its winners at the end.
+        assert [len(known) for known in field.told] == sorted(len(known) for known in field.told)
+        for known, racers in zip(field.told, race.brackets, strict=False):
+            assert {key for key, _, _ in known} >= {racer.task.key for racer in racers}
+            ended = [key for key, until, _ in known if until == END]
+            assert len(set(ended) & {racer.task.key for racer in racers}) >= 2
+    assert found[0] == found[1] == found[2]
+    field, race, store = brackets(setting, tmp_path / "killed", 3)
+    before = run(race, store, 2, legs=after)
+    field, race, _ = brackets(setting, tmp_path / "killed", 3)
+    rest = run(race, store, 2, seed=1)
+    assert not set(before) & set(rest)
+    assert (ends(race), sorted({*before, *rest}, key=str), race.brackets, field.told) == found[0]
+
+
+def test_brackets_end_when_there_are_no_more_networks(setting: Setting, tmp_path: Path) -> None:
+    asked = []
+
+    def more() -> list[Racer]:
+        asked.append(True)
+        return []
+
+    field, store = Field(setting, reassembly=4, single=2), RunStore(tmp_path)
+    race = Race(field.racers, field.course(brackets=3, tries=2, more=more), store)
+    run(race, store)
+    assert len(race.brackets) == 1
+    assert len(asked) == 1
+    assert race.rounds == 2

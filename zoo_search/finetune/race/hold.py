@@ -54,7 +54,7 @@ def hold_race(
     job: JobConfig,
     store: RunStore,
     *,
-    more: Callable[[], Sequence[Entry]] = lambda: (),
+    more: Callable[[Sequence[Raced]], Sequence[Entry]] = lambda raced: (),
     stay: Collection[str] = (),
     deadline: float | None = None,
     hours: float | None = None,
@@ -65,7 +65,7 @@ def hold_race(
     Args:
         began: All networks that begin. Where nothing judges them, the first ones of each role go
             on, and nothing is trained.
-        more: Gives further ones, for as long as there is time.
+        more: Gives those of a further bracket, by what the race has shown until then.
         stay: Names of those that are trained to the end in any case.
         deadline: On the clock of :func:`time.monotonic`: until then more is tried.
         hours: That the run has in all.
@@ -90,12 +90,23 @@ def hold_race(
 
     def further() -> list[Racer]:
         try:
-            found = starts.first(more())
+            found = starts.first(more(told()))
         except UserError as error:  # what has been won so far is not lost for it
             console.print(f"  no further networks race: {error}")
             return []
         known.update({start.entry.name: start for start in found})
         return [_racer(start, stay) for start in found]
+
+    def told() -> list[Raced]:
+        return [
+            _told(racer, race, known, number)
+            for number, racers in enumerate(race.brackets, 1)
+            for racer in racers
+        ]
+
+    def tell(racers: Sequence[Racer]) -> None:
+        entries = [known[racer.name].entry for racer in racers]
+        console.print(f"  {why_taken(entries, job.search.proxies[0])}")
 
     def retry(racer: Racer, values: Values) -> TrainingTask:
         network, first = known[racer.name].network, starts.seeds[0]
@@ -112,6 +123,8 @@ def hold_race(
         job.seed,
         retry,
         more=further,
+        brackets=config.brackets,
+        began=tell,
         reserve=_work_after(began, config, finalists),
         rounds=rounds,
         timed=deadline is not None,
@@ -141,9 +154,9 @@ def hold_race(
     ]
     store.write_json(_ENDED, {"began": began_with, "hours": hours or 0.0, "rounds": race.rounds})
     _tidy(store, race.keys, {one.task.key for one in going_on})
-    told = [_told(racer, race, known) for racer in race.racers]
-    given_up = [GivenUp(one.name, one.role, one.reason) for one in told if one.reason]
-    return Outcome(_with_finalists(ahead, starts, finalists), given_up, told)
+    raced = told()
+    given_up = [GivenUp(one.name, one.role, one.reason) for one in raced if one.reason]
+    return Outcome(_with_finalists(ahead, starts, finalists), given_up, raced)
 
 
 def finalists_of(config: FinetuneConfig, judges: int) -> int:
@@ -195,7 +208,24 @@ def _with_finalists(ahead: Sequence[Start], starts: Starts, count: int) -> list[
     return [whole.get(id(start), start) for start in ahead]
 
 
-def _told(racer: Racer, race: Race, known: Mapping[str, Start]) -> Raced:
+def why_taken(entries: Sequence[Entry], proxy: str) -> str:
+    """Return what is said of the networks of a further bracket when they begin."""
+    guessed = [(entry.name, entry.expected) for entry in entries if entry.expected is not None]
+    why = []
+    if plain := len(entries) - len(guessed):
+        why.append(f"{plain} taken by {proxy}")
+    if guessed:
+        name, best = max(guessed, key=lambda one: one[1].validation_accuracy)
+        mean = fmean(expected.validation_accuracy for _, expected in guessed)
+        why.append(
+            f"{len(guessed)} taken by what the race has shown: expected {100 * mean:.1f} % of the "
+            f"validation images on average, {100 * best.validation_accuracy:.1f} ± "
+            f"{100 * best.deviation:.1f} % of {name}"
+        )
+    return f"another {len(entries)} reassemblies race, {', '.join(why)}"
+
+
+def _told(racer: Racer, race: Race, known: Mapping[str, Start], bracket: int) -> Raced:
     entry = known[racer.name].entry
     tries = [one for one in race.tries if one.racer.name == racer.name and one.values is not None]
     seen = [
@@ -206,4 +236,7 @@ def _told(racer: Racer, race: Race, known: Mapping[str, Start]) -> Raced:
     ]
     failure = race.failures.get(racer.task.key)
     reason = failure.reason if failure else ""
-    return Raced(entry.name, entry.role, entry.recipe, racer.task.macs, tuple(seen), reason)
+    return Raced(
+        entry.name, entry.role, entry.recipe, racer.task.macs, tuple(seen), reason, bracket,
+        entry.expected,
+    )  # fmt: skip

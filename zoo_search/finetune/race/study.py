@@ -2,7 +2,8 @@
 
 A round is a bracket of :mod:`~zoo_search.finetune.race.halving`, or another try at learning rate
 and weight decay for each network that is ahead. What comes next follows from what is known and from
-the seed; only whether there is time for one more round, the clock says.
+the seed, and is asked for when all of the rounds before has been heard; only whether there is time
+for one more round, the clock says.
 """
 
 from __future__ import annotations
@@ -58,7 +59,10 @@ class Course:
         tries: Trainings to the end of each network that is ahead.
         seed: Of what is proposed.
         retry: Makes a racer's training with other values.
-        more: Gives the networks of another bracket; none: there are no more.
+        more: Gives the networks of another bracket, by all that is known of those before; none:
+            there are no more.
+        brackets: So many are run whole, however little time there is.
+        began: Hears of the networks of another bracket when they begin.
         reserve: Work that comes after the race, in multiply-adds of an image times epochs.
         rounds: At most so many; None: as many as there are.
         timed: Whether the race goes on while there is time.
@@ -70,6 +74,8 @@ class Course:
     seed: int
     retry: Callable[[Racer, Values], TrainingTask]
     more: Callable[[], Sequence[Racer]] = lambda: ()
+    brackets: int = 1
+    began: Callable[[Sequence[Racer]], None] = lambda racers: None
     reserve: float = 0.0
     rounds: int | None = None
     timed: bool = False
@@ -97,6 +103,7 @@ class Race:
         self.fault: str | None = None
         """What a user has to mend before the race can go on."""
         self._more: list[Racer] = []  # assembled already, but there was no time for them
+        self._no_more = False
         self._waves = 0
         self._exhausted = False
         self._own_seconds = 0.0  # of legs that were told to this object
@@ -109,11 +116,14 @@ class Race:
         self._begin(racers)
 
     @property
+    def brackets(self) -> list[Sequence[Racer]]:
+        """The networks that took part, bracket by bracket."""
+        return [each.racers for each in self._rounds if isinstance(each, _Bracket)]
+
+    @property
     def racers(self) -> list[Racer]:
         """All networks that took part, in the order in which they came."""
-        return [
-            racer for each in self._rounds if isinstance(each, _Bracket) for racer in each.racers
-        ]
+        return [racer for racers in self.brackets for racer in racers]
 
     @property
     def keys(self) -> list[str]:
@@ -234,31 +244,39 @@ class Race:
         self._rounds.append(_Bracket(tuple(racers), self._stops, self._course.winners))
 
     def _next_round(self) -> bool:
-        """Begin another round, if there is to be one: a bracket and a wave in turn."""
+        """Begin another round, if there is to be one.
+
+        After the brackets that are asked for in any case, and the waves, a bracket and a wave in
+        turn.
+        """
         if self._exhausted:
             return False
         last = self._rounds[-1]
         if isinstance(last, _Bracket):
             self.tries += [Try(racer, racer.task) for racer in last.ended(self._known)]
         begun = len(self._rounds) != self._course.rounds and (
-            (self._waves + 1 < self._course.tries and self._begin_wave())
-            or (self._course.timed and isinstance(last, _Wave) and self._begin_more())
+            (len(self.brackets) < self._course.brackets and self._begin_more())
+            or (self._waves + 1 < self._course.tries and self._begin_wave())
+            or (self._course.timed and isinstance(last, _Wave) and self._begin_more(if_time=True))
             or (self._course.timed and self._begin_wave(if_time=True))
         )
         self._exhausted = not begun
         return begun
 
-    def _begin_more(self) -> bool:
+    def _begin_more(self, *, if_time: bool = False) -> bool:
         """Let further networks begin, if there are any, and time, or they have begun before."""
-        if not self._more:
+        if not self._more and not self._no_more:
             self._more = list(self._course.more())
+            self._no_more = not self._more
         if not self._more:
             return False
-        bracket = _Bracket(tuple(self._more), self._stops, self._course.winners)
-        first = [Leg(racer.task.key, self._stops[0]) for racer in self._more]
-        longest = max(racer.task.macs * racer.task.epochs for racer in self._more)
-        if not self._begun(first) and not self._time_for(bracket.size()[1], longest):
-            return False
+        if if_time:
+            bracket = _Bracket(tuple(self._more), self._stops, self._course.winners)
+            first = [Leg(racer.task.key, self._stops[0]) for racer in self._more]
+            longest = max(racer.task.macs * racer.task.epochs for racer in self._more)
+            if not self._begun(first) and not self._time_for(bracket.size()[1], longest):
+                return False
+        self._course.began(self._more)
         self._begin(self._more)
         self._more = []
         return True
