@@ -16,13 +16,15 @@ SEEN: dict[str, Any] = {"validation_accuracy": 0.5, "validation_loss": 1.5}
 RACED: dict[str, Any] = {
     "name": "b",
     "role": "single",
-    "recipe": {"blocks": [{"model": "b", "start": 0, "stop": 8}], "head": "target"},
+    "recipe": {"blocks": [{"model": "b", "start": 0, "stop": 8}], "head": "target", "taps": "last"},
     "macs": 7,
     "seen": [
         {"epochs": 2, **SEEN, "tuned": {}},
         {"epochs": 4, **SEEN, "tuned": {"rate": 2}},
     ],
     "reason": "",
+    "bracket": 1,
+    "expected": None,
 }
 FIRST: dict[str, Any] = {
     "format": 1,
@@ -92,6 +94,7 @@ def written() -> dict[str, Any]:
     """The file of today: two trainings of one network, of which the second is exported."""
     facts = json.loads(json.dumps(FIRST))
     (entry,) = facts["results"]
+    entry["recipe"]["taps"] = "last"
     protocols, task = entry.pop("protocols"), entry.pop("task")
     for protocol, epoch in (("frozen", 1), ("full", 0)):
         for point in protocols[protocol]["curve"]:

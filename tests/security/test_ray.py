@@ -22,7 +22,9 @@ places = [
 address = ray.get_runtime_context().gcs_address
 other = subprocess.run(
     [sys.executable, "-c", f"import ray; ray.init({address!r}); print('in')"],
-    env=os.environ | {"RAY_AUTH_MODE": sys.argv[1], "RAY_AUTH_TOKEN": "0" * 64},
+    # Else Ray asks at another address of this machine, where nobody listens.
+    env=os.environ | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+                      "RAY_AUTH_MODE": sys.argv[1], "RAY_AUTH_TOKEN": "0" * 64},
     capture_output=True, text=True, timeout=120)
 print(json.dumps([places, os.environ["RAY_AUTH_TOKEN"], other.stdout, other.stderr[-2000:]]))
 """

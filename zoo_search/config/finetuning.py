@@ -79,8 +79,8 @@ class FinetuneConfig(Section):
     within the budget and as many random recipes as winners. Half of each are left behind again and
     again, by the validation images, until there are as many as winners."""
     brackets: Annotated[int, Field(ge=1), LATE] = 1
-    """Parts in which the candidates begin: each after the race of the one before, three of four by
-    what that has shown. Of each part as many come to the end as there are winners."""
+    """Parts in which the candidates begin: each after the race of the one before, every second
+    network by what that has shown. Of each part as many come to the end as there are winners."""
     tries: Annotated[int, Field(ge=1), LATE] = 3
     """Trainings to the end of each network that the race leaves: the schedule's learning rate and
     weight decay, and others, which Optuna proposes."""

@@ -15,6 +15,7 @@ from zoo_search.config.section import Section
 from zoo_search.config.sections import JobConfig
 from zoo_search.core.errors import Note, UserError, nearest
 from zoo_search.core.redaction import HIDDEN, is_redacted
+from zoo_search.core.yaml_text import read_yaml
 
 if typing.TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -63,23 +64,24 @@ def read_job(store: RunStore) -> JobConfig:
     """Return the configuration that a run directory keeps, in ``job.yaml``, without its secrets.
 
     Keys that an earlier version wrote under other names are read without a word.
+
+    Raises:
+        UserError: If there is none, or it is damaged.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Note)
-        return _read(store.read_text("job.yaml"), store.path("job.yaml"))
+        try:
+            text = store.read_text("job.yaml")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(
+                f"{store.path('job.yaml')} cannot be read ({error}). Run the command that made the "
+                "directory again: it writes the file anew."
+            ) from None
+        return _read(text, store.path("job.yaml"))
 
 
 def _read(text: str, path: str) -> JobConfig:
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f", line {where.line + 1}" if where is not None else ""
-        raise UserError(
-            f"{path}{line} is not valid YAML: {getattr(error, 'problem', error)}. "
-            "Mind the indentation and the colons."
-        ) from None
+    node, data = read_yaml(text, path)
     if not isinstance(data, dict):
         raise UserError(f"{path} holds no mapping; a run file starts with keys such as 'name:'.")
     return _validate(data, path, node)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import uuid
@@ -78,6 +79,12 @@ def _set_modes(path: Path) -> None:
     for file in files:
         if file.is_file():
             file.chmod(0o666 & ~_UMASK)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a local file, in lower-case hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read(place: Place) -> bytes:

@@ -22,6 +22,7 @@ from typing import IO, Any, Literal, TypedDict
 from zoo_search.core.errors import UserError
 from zoo_search.core.files import ASIDE, Place, atomic_path, file_system, is_local, open_whole
 from zoo_search.core.identity import fingerprint
+from zoo_search.core.progress import console
 
 MANIFEST = "manifest.json"
 _FORMAT = 1
@@ -167,6 +168,31 @@ class RunStore:
         """Read a JSON artifact."""
         return json.loads(self.read_text(name))
 
+    def keep(self, name: str, value: object) -> None:
+        """Write JSON that later commands go on from, with the hash of what it says."""
+        self.write_json(name, {"check": _said(value), "kept": value})
+
+    def kept(self, name: str) -> Any:
+        """Return what :meth:`keep` wrote; None if it is not there.
+
+        A file that is not as it was written is said and removed: what it held is made anew.
+        """
+        if not self.exists(name):
+            return None
+        try:
+            found = self.read_json(name)
+            if found["check"] == _said(found["kept"]):
+                return found["kept"]
+        except (ValueError, RecursionError, KeyError, TypeError):
+            pass
+        self.give_up(name)
+        return None
+
+    def give_up(self, name: str) -> None:
+        """Say that an artifact is damaged, and remove it."""
+        console.print(f"  {self.path(name)} changed after it was written: it is made anew")
+        self.remove(name)
+
     def digest(self, name: str) -> str:
         """Return the sha256 of an artifact; of a folder, that of its files' names and digests."""
         inner = self._inner(name)
@@ -234,3 +260,8 @@ class RunStore:
     def result_of(self, step: str) -> str:
         """Return the hash of what a finished step wrote, for the steps that read it."""
         return fingerprint(self.manifest()[step]["artifacts"])
+
+
+def _said(value: object) -> str:
+    """Return the hash of a value as JSON gives it back: lists for tuples, texts for all keys."""
+    return fingerprint(json.loads(json.dumps(value, allow_nan=False)))

@@ -1,16 +1,24 @@
-"""What ``config.json`` of an exported network holds."""
+"""What ``config.json`` of an exported network holds, and whether the folder is as it was."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict  # the one that pydantic reads on Python 3.11
 
 from zoo_search.core.errors import UserError
+from zoo_search.core.identity import fingerprint, sha256
 from zoo_search.core.version import __version__
+from zoo_search.data.preprocess import Preprocess
 
-CONFIG = "config.json"
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CONFIG, STATE, RECIPE = "config.json", "model.safetensors", "recipe.yaml"
 FORMAT = 1
 
 
@@ -46,11 +54,21 @@ class ParentFacts(TypedDict):
     weights_sha256: str
 
 
+class Checks(TypedDict):
+    """SHA-256 of what a folder held when it was written."""
+
+    weights: str  # of the state dict (:func:`zoo_search.zoo.checkpoint.state_sha256`)
+    recipe: str  # of the text
+    config: str  # of the rest of this file, whatever its spaces and the order of its keys
+
+
+@with_config(ConfigDict(extra="forbid"))
 class FolderConfig(TypedDict):
     """The whole file.
 
     ``preprocess`` is the :class:`zoo_search.data.preprocess.Preprocess` of the first block's model;
-    ``stitches`` holds the two cuts of each stitch, None where neighbours need none.
+    ``stitches`` holds the two cuts of each stitch, None where neighbours need none. ``checks`` is
+    not there in folders of earlier versions, and where a user has taken it out to change the rest.
     """
 
     format: int
@@ -62,13 +80,19 @@ class FolderConfig(TypedDict):
     parents: Mapping[str, ParentFacts]
     stitches: Sequence[Mapping[str, object] | None]
     metadata: Metadata
+    checks: NotRequired[Checks]
+
+
+_SHAPE = TypeAdapter(FolderConfig)
+_PREPROCESS = TypeAdapter(Preprocess)
 
 
 def read_config(folder: Path) -> FolderConfig:
     """Read the file of a folder.
 
     Raises:
-        UserError: If the folder is no exported network, or of another format.
+        UserError: If the folder is no exported network, of another format, or keys of it are
+            missing or hold values of other types.
     """
     try:
         if not (folder / CONFIG).is_file():  # a pipe would never end
@@ -87,4 +111,65 @@ def read_config(folder: Path) -> FolderConfig:
             f"({__version__}) reads format {FORMAT}. Use the version that wrote it: "
             f"{config.get('zoo_search')}."
         )
+    try:
+        _SHAPE.validate_python(config, strict=True)
+        preprocess_of(config)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place, reason = ".".join(map(str, first["loc"])), str(first["msg"])
+        raise UserError(
+            f"{folder / CONFIG} is damaged or was written by another program: '{place}': "
+            f"{reason[:1].lower()}{reason[1:]}. {_COPY}"
+        ) from None
     return config
+
+
+def preprocess_of(config: FolderConfig) -> Preprocess:
+    """Return the preprocessing of the network's images.
+
+    Raises:
+        ValidationError: If it is none.
+    """
+    return _PREPROCESS.validate_python(config["preprocess"])
+
+
+def with_checks(config: FolderConfig, recipe: str, weights: str) -> FolderConfig:
+    """Return the file's content with the hashes of it, of the recipe's text and of the weights."""
+    as_read: FolderConfig = json.loads(json.dumps(config, allow_nan=False))
+    return {
+        **config,
+        "checks": {"weights": weights, "recipe": sha256(recipe), "config": _rest(as_read)},
+    }
+
+
+def check(folder: Path, config: FolderConfig, recipe: str, weights: Mapping[str, Tensor]) -> None:
+    """Compare what was read from a folder with what was written.
+
+    A folder of an earlier version has a hash of its weights at most.
+
+    Raises:
+        UserError: If anything has changed: says which file.
+    """
+    from zoo_search.zoo.checkpoint import state_sha256
+
+    said: Mapping[str, Any] = config.get("checks", {})
+    named = said.get("weights", config["metadata"].get("state_sha256"))
+    found = {
+        CONFIG: said.get("config") in (None, _rest(config)),
+        RECIPE: said.get("recipe") in (None, sha256(recipe)),
+        STATE: named in (None, state_sha256(weights)),
+    }
+    changed = [name for name, same in found.items() if not same]
+    if changed:
+        raise UserError(
+            f"{' and '.join(changed)} in {folder} changed after the folder was written: a damaged "
+            f"disk or copy, or somebody's hand. {_COPY} If the change is meant, take 'checks' (and "
+            f"'state_sha256' for other weights) out of {CONFIG}."
+        )
+
+
+_COPY = "Copy the folder again, or run the command that made it (see its README.md) once more."
+
+
+def _rest(config: FolderConfig) -> str:
+    return fingerprint({key: value for key, value in config.items() if key != "checks"})

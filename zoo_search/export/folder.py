@@ -21,10 +21,15 @@ from zoo_search.core.version import __version__
 from zoo_search.export.config import (
     CONFIG,
     FORMAT,
+    RECIPE,
+    STATE,
     FolderConfig,
     Metadata,
     ParentFacts,
+    check,
+    preprocess_of,
     read_config,
+    with_checks,
 )
 from zoo_search.export.model_card import model_card
 from zoo_search.networks.assemble import assemble
@@ -36,8 +41,8 @@ from zoo_search.networks.stitch import Stitch
 if TYPE_CHECKING:
     from zoo_search.zoo.models import ZooModel
 
-_STATE, _RECIPE, _CARD = "model.safetensors", "recipe.yaml", "README.md"
-FILES = frozenset({_STATE, _RECIPE, _CARD, CONFIG, "model.onnx", "model.pt2"})
+_CARD = "README.md"
+FILES = frozenset({STATE, RECIPE, _CARD, CONFIG, "model.onnx", "model.pt2"})
 """Names of ours in such a folder; earlier versions exported into it."""
 
 
@@ -60,6 +65,8 @@ def save_folder(
     """
     from safetensors.torch import save_file
 
+    from zoo_search.zoo.checkpoint import state_sha256
+
     state = {
         key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for key, value in net.state_dict().items()
@@ -81,12 +88,14 @@ def save_folder(
         "metadata": metadata,
     }
     _check_place(Path(folder))
+    text = recipe.to_yaml()
+    config = with_checks(config, text, state_sha256(state))
     with atomic_path(Path(folder), FILES) as place:
         place.mkdir()
-        save_file(state, place / _STATE, metadata={"format": "pt"})
-        (place / _RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
-        text = json.dumps(config, indent=1, allow_nan=False) + "\n"
-        (place / CONFIG).write_text(text, encoding="utf-8")
+        save_file(state, place / STATE, metadata={"format": "pt"})
+        (place / RECIPE).write_text(text, encoding="utf-8")
+        told = json.dumps(config, indent=1, allow_nan=False) + "\n"
+        (place / CONFIG).write_text(told, encoding="utf-8")
         (place / _CARD).write_text(model_card(config), encoding="utf-8")
 
 
@@ -94,7 +103,7 @@ def _check_place(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file. Give the path of a new or empty folder.")
     there = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
-    if there and not {CONFIG, _STATE} <= set(there):
+    if there and not {CONFIG, STATE} <= set(there):
         raise UserError(
             f"{folder} is no exported network and holds {some(there, ', ', ' and')}. Give the path "
             "of a new or empty folder, or of an exported network that is to be replaced."
@@ -113,52 +122,60 @@ def load(folder: str | Path, *, trust: bool = False) -> ReassembledNet:
 
     Raises:
         UserError: If the folder is none, of a newer format, or does not fit the installed
-            versions of its architectures; without ``trust``, if it names code.
+            versions of its architectures; if anything in it changed after it was written;
+            without ``trust``, if it names code.
     """
-    from safetensors.torch import load_file
+    from zoo_search.zoo.checkpoint import describe_mismatch, read_checkpoint
+    from zoo_search.zoo.trust import architecture_of
 
     place = Path(folder)
     config = read_config(place)
-    for name in (_RECIPE, _STATE):
+    for name in (RECIPE, STATE):
         if not (place / name).is_file():  # a pipe would never end
             raise UserError(
                 f"{place} is no whole exported network: it has no file {name}. Copy the folder "
                 "again."
             )
-    recipe = Recipe.from_any(place / _RECIPE)
-    parents = {
-        name: _parent(name, config, f"{place / CONFIG}, parent '{name}',", trust=trust)
+    recipe = Recipe.from_any(place / RECIPE)
+    unknown = [name for name in recipe.models if name not in config["parents"]]
+    if unknown:
+        raise UserError(
+            f"{place / RECIPE} names the models {some(unknown, ', ', ' and')}, of which {CONFIG} "
+            f"says nothing; it tells of {', '.join(config['parents'])}. Copy the folder again."
+        )
+    architectures = {
+        name: architecture_of(
+            config["parents"][name], f"{place / CONFIG}, parent '{name}',", trust=trust
+        )
         for name in recipe.models
+    }
+    state = read_checkpoint(place / STATE, "The weights")
+    check(place, config, (place / RECIPE).read_text(encoding="utf-8"), state)
+    parents = {
+        name: _parent(name, config, *architecture) for name, architecture in architectures.items()
     }
     classes = len(config["classes"])
     with torch.random.fork_rng(devices=[]):
         net = assemble(recipe, parents, init="random", num_classes=classes, copy_blocks=False)
-    try:
-        net.load_state_dict(load_file(place / _STATE), strict=True)
-    except (RuntimeError, OSError) as error:
-        reason = " ".join(str(error).split())[:300]
+    problem = describe_mismatch(net, state)
+    if problem is not None:
         raise UserError(
-            f"The weights in {place / _STATE} do not fit the architectures that are installed "
-            f"({reason}). Install the versions that the folder was made with (see its {_CARD}), "
+            f"The weights in {place / STATE} do not fit the architectures that are installed "
+            f"({problem}). Install the versions that the folder was made with (see its {_CARD}), "
             "or copy the folder again if it is damaged."
-        ) from None
+        )
+    net.load_state_dict(state, strict=True)
     return net.eval()
 
 
-def _parent(name: str, config: FolderConfig, where: str, *, trust: bool) -> Parent:
+def _parent(name: str, config: FolderConfig, arch: str, kwargs: dict[str, object]) -> Parent:
     """Build a parent's architecture without weights and trace it."""
-    from zoo_search.data.preprocess import Preprocess
     from zoo_search.linegraph import trace
     from zoo_search.zoo.build import build
-    from zoo_search.zoo.trust import architecture_of
 
-    facts, preprocess = config["parents"][name], config["preprocess"]
-    arch, kwargs = architecture_of(facts, where, trust=trust)
-    channels, height, width = facts["input_size"]
+    channels, height, width = config["parents"][name]["input_size"]
     module = build(arch, kwargs, f"zoo.{name}", height)
-    lists = {key: tuple(value) for key, value in preprocess.items() if isinstance(value, list)}
-    transform = Preprocess(**{**preprocess, **lists})
-    return Parent(trace(module, (channels, height, width), name), transform)
+    return Parent(trace(module, (channels, height, width), name), preprocess_of(config))
 
 
 def _parent_facts(model: ZooModel) -> ParentFacts:

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from zoo_search.core.identity import fingerprint
 from zoo_search.core.store import RunStore
 from zoo_search.finetune.entries import PROTOCOLS, ProtocolResult
 from zoo_search.finetune.trained import room_for
@@ -23,6 +24,7 @@ FOLDER = "finetune/checkpoints"
 _FACTS, _TENSORS = "begun.json", "tensors.safetensors"
 _KEPT = 2
 _CHOSEN = "chosen."
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError)
 _log = logging.getLogger(__name__)
 
 
@@ -66,7 +68,7 @@ class Checkpoints:
         what = f"a checkpoint of {len(data) / 1e6:.0f} MB"
         with room_for(what, self._store), self._store.local_folder(place) as folder:
             (folder / _TENSORS).write_bytes(data)
-            (folder / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
+            (folder / _FACTS).write_text(_with_check(facts), encoding="utf-8")
         for name in names[: len(names) + 1 - _KEPT]:
             self._store.remove(f"{self._folder}/{name}")
 
@@ -76,7 +78,7 @@ class Checkpoints:
             try:
                 self.read(name)
                 return name
-            except (OSError, ValueError, KeyError, SafetensorError) as error:
+            except _UNREADABLE as error:
                 _log.warning(
                     "%s/%s cannot be read (%s): the one before is taken", self._folder, name, error
                 )
@@ -94,6 +96,8 @@ class Checkpoints:
         """Return a checkpoint by its name."""
         folder = f"{self._folder}/{name}"
         facts = json.loads(self._store.read_text(f"{folder}/{_FACTS}"))
+        if facts.pop("check", None) != fingerprint(facts):
+            raise ValueError("its facts are not those that were written")
         data = self._store.read_bytes(f"{folder}/{_TENSORS}")
         if hashlib.sha256(data).hexdigest() != facts["sha256"]:
             raise ValueError("its bytes are not those that were written")
@@ -110,3 +114,8 @@ class Checkpoints:
             Kept(**facts["kept"]) if facts["kept"] else None,
             {key.removeprefix(_CHOSEN): tensors[key] for key in chosen},
         )
+
+
+def _with_check(facts: dict[str, object]) -> str:
+    as_read = json.loads(json.dumps(facts))
+    return json.dumps({**as_read, "check": fingerprint(as_read)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -19,6 +20,7 @@ from safetensors.torch import load, save_file
 from torch import Tensor
 
 from zoo_search.core.errors import UserError
+from zoo_search.core.files import sha256_of
 from zoo_search.core.parquet import open_parquet
 from zoo_search.export.folder import FILES
 from zoo_search.finetune.entries import PROTOCOLS, ProtocolResult, Result
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from zoo_search.export.config import Metadata
 
 _STATE, _PREDICTED = "model.safetensors", "predicted.safetensors"
+_PROTOCOLS, _SUMS = "protocols.json", "sums.json"
 _FAILED = "finetune/failed"
 PREDICTIONS = "predictions.parquet"
 FILES_OF_A_WINNER = frozenset({*FILES, PREDICTIONS})
@@ -83,12 +86,30 @@ def keep_trained(store: RunStore, key: str, trained: Trained) -> None:
         if trained.state:
             save_file(dict(trained.state), folder / _STATE)
         save_file({"predicted": torch.from_numpy(trained.predicted)}, folder / _PREDICTED)
-        (folder / "protocols.json").write_bytes(PROTOCOLS.dump_json(trained.protocols))
+        (folder / _PROTOCOLS).write_bytes(PROTOCOLS.dump_json(trained.protocols))
+        sums = {path.name: sha256_of(path) for path in folder.iterdir()}
+        (folder / _SUMS).write_text(json.dumps(sums), encoding="utf-8")
+
+
+def is_finished(store: RunStore, key: str) -> bool:
+    """Say whether a finished task is there as it was written; a damaged one is said and removed."""
+    folder = folder_of(key)
+    if not store.exists(folder):
+        return False
+    try:
+        sums = store.read_json(f"{folder}/{_SUMS}")
+        there = {name for name in store.list(folder) if name != _SUMS}
+        if there == set(sums) and all(store.digest(f"{folder}/{n}") == sums[n] for n in sums):
+            return True
+    except (OSError, ValueError, RecursionError, TypeError):
+        pass
+    store.give_up(folder)
+    return False
 
 
 def protocols_of(store: RunStore, key: str) -> Mapping[Protocol, ProtocolResult]:
     """Return what the protocols of a finished task gave."""
-    return PROTOCOLS.validate_json(store.read_bytes(f"{folder_of(key)}/protocols.json"))
+    return PROTOCOLS.validate_json(store.read_bytes(f"{folder_of(key)}/{_PROTOCOLS}"))
 
 
 def read_trained(store: RunStore, key: str) -> Trained:
@@ -113,7 +134,7 @@ class Failure:
 def keep_failure(store: RunStore, key: str, failure: Failure) -> bool:
     """Put it where :func:`failure_of` finds it; return False where there is no room for that."""
     try:
-        store.write_json(f"{_FAILED}/{key}.json", vars(failure))
+        store.keep(f"{_FAILED}/{key}.json", vars(failure))
     except OSError:
         return False
     return True
@@ -121,8 +142,8 @@ def keep_failure(store: RunStore, key: str, failure: Failure) -> bool:
 
 def failure_of(store: RunStore, key: str) -> Failure | None:
     """Return why a task was given up, or None if it was not."""
-    name = f"{_FAILED}/{key}.json"
-    return Failure(**store.read_json(name)) if store.exists(name) else None
+    found = store.kept(f"{_FAILED}/{key}.json")
+    return None if found is None else Failure(**found)
 
 
 def forget_failures(store: RunStore) -> None:
@@ -132,13 +153,13 @@ def forget_failures(store: RunStore) -> None:
 
 def keep_parts(store: RunStore, key: str, parts: int) -> None:
     """Remember in how many parts a share goes through a network that had no room otherwise."""
-    store.write_json(f"finetune/parts/{key}.json", parts)
+    store.keep(f"finetune/parts/{key}.json", parts)
 
 
 def parts_of(store: RunStore, key: str) -> int | None:
     """Return what :func:`keep_parts` was told last."""
-    name = f"finetune/parts/{key}.json"
-    return int(store.read_json(name)) if store.exists(name) else None
+    found = store.kept(f"finetune/parts/{key}.json")
+    return None if found is None else int(found)
 
 
 def earlier_winners(store: RunStore) -> dict[str, str]:

@@ -12,6 +12,7 @@ import yaml
 
 from zoo_search.core.errors import UserError, nearest
 from zoo_search.core.identity import fingerprint
+from zoo_search.core.yaml_text import read_yaml
 from zoo_search.networks.parents import Models, Parents
 
 Head = Literal["target", "source"]
@@ -99,14 +100,14 @@ class Recipe:
             return _parse(source, "The recipe")
         path = Path(source)
         try:
-            data = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except OSError as error:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or error
             raise UserError(
-                f"The recipe {path} cannot be read ({error.strerror or error}). Give a YAML file "
-                "with the keys 'blocks' and 'head'."
+                f"The recipe {path} cannot be read ({reason}). Give a YAML file with the keys "
+                "'blocks' and 'head'."
             ) from None
-        except yaml.YAMLError as error:
-            raise UserError(f"The recipe {path} is not valid YAML: {error}.") from None
+        _, data = read_yaml(text, f"The recipe {path}")
         if not isinstance(data, Mapping):
             raise UserError(f"The recipe {path} holds no mapping; it needs the key 'blocks'.")
         return _parse(data, f"The recipe {path}")

@@ -52,7 +52,7 @@ def search(
     *,
     num_classes: int | None = None,
     sampler: str = "tpe",
-    proxies: Sequence[str] = ("naswot",),
+    proxies: Sequence[str] = ("probe",),
     init: Init = "least_squares",
     fit_images: int = 256,
     batches: int = 5,

@@ -60,10 +60,9 @@ def cost_table(
     graphs = {name: parent.graph for name, parent in parents.items()}
     timer = Timer(batch=config.latency_batch, threads=config.latency_threads)
     known: dict[str, int] = {}
-    if store is not None and store.exists(LATENCY):
-        kept = store.read_json(LATENCY)
-        if kept.get("made_from") == _identity(parents, timer):
-            known = kept["nanoseconds"]
+    kept = store.kept(LATENCY) if store is not None else None
+    if kept is not None and kept["made_from"] == _identity(parents, timer):
+        known = kept["nanoseconds"]
     latency = LatencyTable(graphs, num_classes, timer, known)
     return CostTable(parents, num_classes, config.measure, latency)
 
@@ -98,7 +97,7 @@ def measure_costs(
             **settings,
             "nanoseconds": latency.measured,
         }
-        store.write_json(LATENCY, kept)
+        store.keep(LATENCY, kept)
         console.print(
             f"  latency of {settings['batch']} image(s) on {settings['device']}, block by block "
             f"and added up: {error}",

@@ -36,7 +36,7 @@ class Scoring:
     """What decides on a score beside the networks and the images."""
 
     # The first one ranks.
-    proxies: Mapping[str, Proxy] = field(default_factory=lambda: find_proxies(["naswot"]))
+    proxies: Mapping[str, Proxy] = field(default_factory=lambda: find_proxies(["probe"]))
     # Hooks that only this process knows by name come as ``hooks.as_hooks`` returns them.
     init: Init = "least_squares"
     fit_images: int = 256  # the first so many fit the stitches

@@ -86,9 +86,7 @@ class Run:
 
         So a report of a run that was given two hours does not begin another, shorter race.
         """
-        given, before = self.job.search.hours, None
-        if self.store.exists(_HOURS):
-            before = float(self.store.read_json(_HOURS))
+        given, before = self.job.search.hours, self.store.kept(_HOURS)
         known = [hours for hours in (given, before) if hours is not None]
         return max(known, default=None)
 
@@ -100,7 +98,7 @@ class Run:
         hours = self.hours
         if hours is None:
             return None
-        self.store.write_json(_HOURS, hours)
+        self.store.keep(_HOURS, hours)
         return self.began + 3600 * hours
 
     def prepare(self) -> None:

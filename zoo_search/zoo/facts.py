@@ -16,16 +16,17 @@ from pydantic import TypeAdapter, ValidationError
 
 from zoo_search.config import JobConfig, JobSource, load_job
 from zoo_search.core.errors import require
-from zoo_search.core.files import atomic_path, cache_folder
+from zoo_search.core.files import cache_folder
 from zoo_search.core.identity import fingerprint
 from zoo_search.core.imports import PREFIX
+from zoo_search.core.store import RunStore
 from zoo_search.core.version import __version__
 from zoo_search.zoo.listing import ModelDetail
 
 if TYPE_CHECKING:
     from zoo_search.zoo.models import Zoo
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,9 @@ def details(job: JobSource) -> list[ModelDetail]:
         UserError: As :func:`zoo_search.zoo.load.load_zoo`.
     """
     config = load_job(job)
-    record = cache_folder("facts") / f"{_key(config)}.json"
+    cache, name = RunStore(cache_folder("facts"), "The cache"), f"{_key(config)}.json"
     with contextlib.suppress(OSError, ValidationError):
-        kept = _ADAPTER.validate_json(record.read_bytes())
+        kept = _ADAPTER.validate_python(cache.kept(name))
         if all(_stamp(Path(path)) == stamp for path, stamp in kept.files.items()):
             return kept.models
     from zoo_search.zoo.listing import inspect_model
@@ -58,8 +59,7 @@ def details(job: JobSource) -> list[ModelDetail]:
     found = [inspect_model(model) for model in zoo.values()]
     if _can_be_kept(zoo, config):
         files = {str(m.file): _stamp(m.file) for m in zoo.values() if m.file is not None}
-        with atomic_path(record) as aside:
-            aside.write_bytes(_ADAPTER.dump_json(_Kept(files, found)))
+        cache.keep(name, _ADAPTER.dump_python(_Kept(files, found), mode="json"))
     return found
 
 

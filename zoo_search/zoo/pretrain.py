@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -13,8 +12,7 @@ import torch
 from zoo_search import cluster
 from zoo_search.config import JobConfig, JobSource, load_job
 from zoo_search.core.errors import UserError, nearest
-from zoo_search.core.files import atomic_path
-from zoo_search.core.progress import Bar, progress
+from zoo_search.core.progress import Bar, console, progress
 from zoo_search.data import Images, View
 from zoo_search.linegraph import count
 from zoo_search.training.accuracy import accuracy
@@ -78,6 +76,12 @@ def pretrain(job: JobSource, names: Iterable[str] | None = None) -> dict[str, Pr
         )
     plans = {name: plan_for(name, config) for name in asking if name in wanted}
     todo = {name: plan for name, plan in plans.items() if not plan.done}
+    for name, plan in todo.items():
+        if plan.there:
+            console.print(
+                f"  zoo.{name}: {plan.weights} or the .json beside it changed after it was "
+                "written: trained anew"
+            )
     if todo:
         _train_all(todo)
     return {name: _read(plan, name not in todo) for name, plan in plans.items()}
@@ -141,12 +145,9 @@ def _on_ray(plans: Mapping[str, PretrainPlan], macs: Mapping[str, int], bar: Bar
 
 
 def _done(plan: PretrainPlan, trained: Trained, bar: Bar, macs: int) -> None:
-    """Put weights and report in the cache, each written aside and renamed; the weights last."""
+    """Put a trained model in the cache."""
     weights, facts = trained
-    with atomic_path(plan.report) as aside:
-        aside.write_text(json.dumps(facts, indent=2), encoding="utf-8")
-    with atomic_path(plan.weights) as aside:
-        aside.write_bytes(weights)
+    plan.keep(weights, facts)
     said = f"{plan.name}: {facts['test_accuracy']:.1%} on {plan.dataset}"
     bar.advance(1, said, macs, plan.name)
 
@@ -209,6 +210,11 @@ def _train(
 
 
 def _read(plan: PretrainPlan, cached: bool) -> PretrainReport:
-    facts = json.loads(plan.report.read_text(encoding="utf-8"))
+    facts = plan.facts()
+    if facts is None:
+        raise UserError(
+            f"{plan.weights} was written and is not as it was written: the disk may be damaged. "
+            "Set ZOO_SEARCH_CACHE to a folder on another one."
+        )
     told = {key: facts[key] for key in ("test_accuracy", "train_images", "epochs", "seconds")}
     return PretrainReport(plan.name, plan.dataset, **told, weights=plan.weights, cached=cached)

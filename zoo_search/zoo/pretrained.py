@@ -6,16 +6,17 @@ arguments, input size, preprocessing, the data's fingerprint and the training se
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zoo_search.config import DatasetConfig, JobConfig, ZooEntry
 from zoo_search.core.errors import UserError
-from zoo_search.core.files import cache_folder
-from zoo_search.core.identity import sha256
+from zoo_search.core.files import atomic_path, cache_folder, sha256_of
+from zoo_search.core.identity import fingerprint, sha256
 from zoo_search.data.preprocess import Preprocess, preprocess_for
 from zoo_search.training.schedules import FROM_SCRATCH
 from zoo_search.zoo.build import is_timm, own_size, pretrained_cfg_of
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _PREFIX = "pretrained_on:"
 _FORMAT = 1
+_CHECK = "check"  # in a report: hash of the rest of it and of the weights
 SEED = 0
 """Of the weights, the order of the images and what the layers draw."""
 
@@ -48,8 +50,31 @@ class PretrainPlan:
 
     @property
     def done(self) -> bool:
-        """Whether the cached file is there; it is only ever put in place whole."""
+        """Whether the cached files are there, as they were written."""
+        return self.there and self.facts() is not None
+
+    @property
+    def there(self) -> bool:
+        """Whether the cached files are there, whole or damaged."""
         return self.weights.is_file() and self.report.is_file()
+
+    def facts(self) -> dict[str, Any] | None:
+        """Return what the report says; None if it or the weights are not as they were written."""
+        try:
+            facts = json.loads(self.report.read_text(encoding="utf-8"))
+            check = facts.pop(_CHECK)
+            weights = sha256_of(self.weights)
+        except (OSError, ValueError, RecursionError, AttributeError, KeyError, TypeError):
+            return None
+        return facts if check == fingerprint([facts, weights]) else None
+
+    def keep(self, weights: bytes, facts: dict[str, Any]) -> None:
+        """Put weights and report in the cache, each whole or not at all; the weights last."""
+        check = fingerprint([facts, hashlib.sha256(weights).hexdigest()])
+        with atomic_path(self.report) as aside:
+            aside.write_text(json.dumps({**facts, _CHECK: check}, indent=2), encoding="utf-8")
+        with atomic_path(self.weights) as aside:
+            aside.write_bytes(weights)
 
 
 def is_pretrained_on(entry: ZooEntry) -> bool:
@@ -106,12 +131,15 @@ def weights_file(plan: PretrainPlan) -> Path:
     """Return the cached weights of a plan.
 
     Raises:
-        UserError: If they are not trained yet; says which command trains them.
+        UserError: If they are not trained yet, or damaged; says which command trains them.
     """
     if not plan.done:
+        found = f"(looked for {plan.weights.name} in {plan.weights.parent})"
+        if plan.there:
+            found = f": {plan.weights} or the .json beside it changed after it was written"
         raise UserError(
             f"zoo.{plan.name}.weights: '{plan.entry.arch}' is not trained on {plan.dataset} yet "
-            f"(looked for {plan.weights.name} in {plan.weights.parent}). Run 'zoo-search zoo "
-            "pretrain JOB.yaml' with this run file first; 'zoo-search run' does it by itself."
+            f"{found}. Run 'zoo-search zoo pretrain JOB.yaml' with this run file first; "
+            "'zoo-search run' does it by itself."
         )
     return plan.weights

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.metadata
 import importlib.util
 import tempfile
@@ -14,7 +13,7 @@ from torch import nn
 
 from zoo_search.config import ZooEntry
 from zoo_search.core.errors import UserError, first_line
-from zoo_search.core.files import file_system
+from zoo_search.core.files import file_system, sha256_of
 from zoo_search.zoo import checkpoint, hub
 from zoo_search.zoo.build import build, is_timm
 from zoo_search.zoo.hub import WeightsFile
@@ -68,8 +67,7 @@ def load_weights(
     """
     where = f"{place}.weights"
     if entry.sha256 is not None:
-        with source.path.open("rb") as file:
-            actual = hashlib.file_digest(file, "sha256").hexdigest()
+        actual = sha256_of(source.path)
         if actual != entry.sha256:
             raise UserError(
                 f"{place}.sha256: {source.words} has sha256 {actual}, the run file says "

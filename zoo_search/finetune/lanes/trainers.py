@@ -25,7 +25,7 @@ from zoo_search.finetune.checkpoints import FOLDER as CHECKPOINTS
 from zoo_search.finetune.lanes.layout import Layout, lay_out, share_out
 from zoo_search.finetune.lanes.worker import Lanes, run_lane
 from zoo_search.finetune.tasks import TrainingTask
-from zoo_search.finetune.trained import Failure, failure_of, folder_of, forget_failures
+from zoo_search.finetune.trained import Failure, failure_of, folder_of, forget_failures, is_finished
 
 _MOST_FAILURES, _MOST_FAILURES_LOCAL = 20, 3
 _STORAGE = "finetune/ray"
@@ -62,11 +62,11 @@ def train_all(
             long (:class:`zoo_search.core.timeout.Timeout`).
     """
     forget_failures(store)
-    if all(store.exists(folder_of(task.key)) for task in tasks):
+    todo = [task for task in tasks if not is_finished(store, task.key)]
+    if not todo:
         return {}
     found = cluster.connect()
     local = found.address == "local"
-    todo = [task for task in tasks if not store.exists(folder_of(task.key))]
     # By all tasks, so that those that are left after a kill are trained as they would have been.
     batch = min(task.schedule.batch_size for task in tasks)
     streams = any(task.streams for task in tasks)

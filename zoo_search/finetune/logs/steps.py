@@ -30,8 +30,8 @@ class Steps:
         self._spans: dict[str, _Span] = {}
         self.known = False
         try:
-            kept = store.read_json(name)
-            if kept["key"] == key:
+            kept = store.kept(name)
+            if kept is not None and kept["key"] == key:
                 self._spans = {p: _Span(**span) for p, span in kept["protocols"].items()}
                 self.known = True
         except (OSError, ValueError, TypeError, KeyError):
@@ -55,4 +55,4 @@ class Steps:
     def save(self) -> None:
         """Keep the steps for a later training; raises OSError if they cannot be written."""
         spans = {protocol: asdict(span) for protocol, span in self._spans.items()}
-        self._store.write_json(self._name, {"key": self._key, "protocols": spans})
+        self._store.keep(self._name, {"key": self._key, "protocols": spans})

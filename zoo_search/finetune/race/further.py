@@ -14,8 +14,9 @@ from zoo_search.reassembly.guide.features import features_of
 from zoo_search.reassembly.guide.process import Guide, Measured
 from zoo_search.zoo import Zoo
 
-_PLAIN = 4
-"""One of so many is taken by the search's score, since the guide can be wrong."""
+_PLAIN = 2
+"""One of so many is taken by the search's score: measured (``docs/benchmarks.md``), it chooses as
+well as the guide where it is the probe's, and worse where it is naswot's."""
 
 
 def next_ones(
@@ -29,7 +30,7 @@ def next_ones(
 ) -> list[tuple[Candidate, Expected | None]]:
     """Return further candidates, with what is expected of those that are taken for it.
 
-    One of four is the best by the search's score, the others are those of which the guide
+    One of two is the best by the search's score, the others are those of which the guide
     (:mod:`zoo_search.reassembly.guide`) expects most, a standard deviation added: what is known
     least of may be better than what is known (an upper confidence bound). What is chosen follows
     from the arguments alone.

@@ -114,7 +114,7 @@ def hold_race(
 
     # A race that was over goes through the same rounds again, unless it is given more time.
     began_with = fingerprint([start.tasks[0].key for start in began])
-    before = store.read_json(_ENDED) if store.exists(_ENDED) else {}
+    before = store.kept(_ENDED) or {}
     same = before.get("began") == began_with and before["hours"] >= (hours or 0.0)
     rounds = before["rounds"] if same else None
     course = Course(
@@ -152,7 +152,7 @@ def hold_race(
     ahead = [
         replace(known[one.racer.name], tasks=[one.task], values=one.values) for one in going_on
     ]
-    store.write_json(_ENDED, {"began": began_with, "hours": hours or 0.0, "rounds": race.rounds})
+    store.keep(_ENDED, {"began": began_with, "hours": hours or 0.0, "rounds": race.rounds})
     _tidy(store, race.keys, {one.task.key for one in going_on})
     raced = told()
     given_up = [GivenUp(one.name, one.role, one.reason) for one in raced if one.reason]

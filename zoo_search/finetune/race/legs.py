@@ -16,7 +16,7 @@ from zoo_search.finetune.advance import Terms, advance
 from zoo_search.finetune.race.halving import Leg
 from zoo_search.finetune.race.records import Record, write_record
 from zoo_search.finetune.tasks import TrainingTask
-from zoo_search.finetune.trained import Failure, folder_of, protocols_of
+from zoo_search.finetune.trained import Failure, is_finished, protocols_of
 from zoo_search.training.choice import Kept
 from zoo_search.training.machine import ALONE
 
@@ -57,7 +57,7 @@ def train_leg(
     begun = time.monotonic()
     last = until >= task.epochs
     kept: Kept | Failure | None
-    if last and store.exists(folder_of(task.key)):  # the process ended before it was written down
+    if last and is_finished(store, task.key):  # the process ended before it was written down
         kept = list(protocols_of(store, task.key).values())[-1].kept
     else:
         kept = advance(task, store, terms, ALONE, device, None if last else until)

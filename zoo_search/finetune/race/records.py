@@ -44,14 +44,13 @@ def write_record(store: RunStore, leg: Leg, record: Record) -> None:
         UserError: If there is no room for it.
     """
     with room_for("a result of the race", store):
-        store.write_json(_name(leg), asdict(record))
+        store.keep(_name(leg), asdict(record))
 
 
 def read_record(store: RunStore, leg: Leg) -> Record | None:
-    """Return what a leg gave; None where it was not made."""
-    if not store.exists(_name(leg)):
-        return None
-    return Record(**store.read_json(_name(leg)))
+    """Return what a leg gave; None where it was not made, or its record is damaged."""
+    found = store.kept(_name(leg))
+    return None if found is None else Record(**found)
 
 
 def forget_others(store: RunStore, keys: Iterable[str]) -> None:

@@ -25,7 +25,7 @@ from zoo_search.similarities.passes.extract import ModelJob
 
 _PROCESS = 1_000_000_000  # a worker that has imported Ray and torch
 _COPIES = 6  # tensors of a cut's size that a block holds at its peak, its inner width included
-_FILE = 1_700  # schema, header and footer of a Gram file
+_FILE = 1_950  # schema, header and footer of a Gram file
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,63 @@
+"""YAML that people bring: read without code, and never larger than it looks."""
+
+from __future__ import annotations
+
+import yaml
+
+from zoo_search.core.errors import UserError
+
+_MOST = 100_000  # values, with every alias written out
+
+
+def read_yaml(text: str, name: str) -> tuple[yaml.Node | None, object]:
+    """Return what a text of YAML holds, as nodes that know their lines and as plain values.
+
+    Args:
+        text: One document.
+        name: What a message calls it.
+
+    Raises:
+        UserError: If it is no YAML, holds itself by an alias, is nested too deep, or writes out to
+            more than 100,000 values by aliases of aliases.
+    """
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if node is not None and _values_in(node, {}, name) > _MOST:
+            raise UserError(
+                f"{name} writes out to more than {_MOST:,} values by aliases (*name) of aliases. "
+                "Write it without them."
+            )
+        return node, yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f", line {where.line + 1}" if where is not None else ""
+        raise UserError(
+            f"{name}{line} is not valid YAML: {getattr(error, 'problem', None) or error}. "
+            "Mind the indentation and the colons."
+        ) from None
+    except RecursionError:
+        raise UserError(
+            f"{name} is nested too deep to be what it should be. Write it anew."
+        ) from None
+    except (ValueError, OverflowError) as error:  # such as a date that there is not
+        raise UserError(f"{name} holds a value that is none: {error}. Put it in quotes.") from None
+
+
+def _values_in(node: yaml.Node, known: dict[int, int | None], name: str) -> int:
+    """Return how many values a node writes out to; ``known`` holds None while one is counted."""
+    if id(node) in known:
+        count = known[id(node)]
+        if count is None:
+            raise UserError(
+                f"{name}, line {node.start_mark.line + 1} holds itself by an alias (*name), so it "
+                "has no end. Write out what is meant."
+            )
+        return count
+    known[id(node)] = None
+    inside: list[yaml.Node] = []
+    if isinstance(node, yaml.MappingNode):
+        inside = [each for pair in node.value for each in pair]
+    elif isinstance(node, yaml.SequenceNode):
+        inside = node.value
+    count = known[id(node)] = 1 + sum(_values_in(each, known, name) for each in inside)
+    return count
