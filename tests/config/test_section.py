@@ -25,13 +25,14 @@ OLD = {
     "similarity": {"metric": "rbf_cka", "workers": 3, "compile": True, "window_mb": 9},
     "partition": {"k": 3, "workers": 2, "one_per_set": False},  # the default until it was true
     "budget": {"max_params": 5e6, "licenses": ["mit"]},
-    "search": {"trials": 7, "storage": "sqlite:///x.db", "workers": 1},
+    # The default proxy until it was the probe.
+    "search": {"trials": 7, "storage": "sqlite:///x.db", "workers": 1, "proxies": ["naswot"]},
     "finetune": {"recipe": "timm", "plain": {"p": {"arch": "lcnet_050"}}},
 }
 GOLDEN = {
     "similarity": "843e8ac6d633fb68a81bf2d081d195b13246a16e5879128e893584dd7a3104ec",
     "partition": "1d05687a52bd573170d9d3d1a32e7e3782eb43d3d33dd69851efd35e67aa0a30",
-    "search": "af7adf31745a3704dcec3015b0daa16e0ba7b80e1393a460fbd666c022708db5",
+    "search": "18fee6e810e1302cedfca4a0dfd88fcc47ab06e03ff9a5abad023c58aa277cbe",
     "budget": "736d2d12962bfa7d321a17338f98a3f03a9deb2862a2348ed2217bc6c9a18f33",
     "finetune": "2b04d229ef19a254dbf64bb6412f1b39c2e91e25475185a58ceff3954b99fe85",
 }

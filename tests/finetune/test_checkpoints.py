@@ -56,8 +56,9 @@ def test_a_damaged_one_is_passed_over(
     data = file.read_bytes()
     if damage == "cut":
         file.write_bytes(data[: len(data) // 2])
-    elif damage == "bit" and name.endswith("safetensors"):
-        file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    elif damage == "bit":
+        place = len(data) - 1 if name.endswith("safetensors") else data.index(b"0.1") + 2
+        file.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
     else:
         file.unlink()
     with caplog.at_level(logging.WARNING):

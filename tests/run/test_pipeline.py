@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,7 +26,12 @@ from zoo_search.core.store import RunStore
 from zoo_search.finetune.entries import Winners
 from zoo_search.report import ranking, summary
 from zoo_search.run import pipeline
+from zoo_search.run.run import Run
 from zoo_search.run.steps import STEPS
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import damage
 
 # A run takes a minute or two; what of it can be told from a step alone stands with the steps.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -263,6 +269,45 @@ def test_a_second_run_skips_everything_and_a_change_redoes_what_depends_on_it(
     changed = job | {"partition": {**job["partition"], "eps": 0.6}}
     assert again(changed, "partition") == ["partition"]
     assert again(job, "partition") == ["partition"]
+
+
+def test_no_damage_to_a_finished_run_passes_unseen(
+    done: Any, job: dict[str, Any], tmp_path: Path
+) -> None:
+    """What a command takes from a damaged file is what was there, or it says that it is bad."""
+    shutil.copytree(done.store.url, tmp_path / "run")
+    run = Run.open(job, str(tmp_path / "run"))
+    reader, whole, said = damage.Reader(run), dict[Path, Any](), 0
+    for file, data in damage.damages(tmp_path / "run", 600, seed=0):
+        before = file.read_bytes()
+        if file not in whole:
+            whole[file] = reader.take(file)
+            assert whole[file] != damage.SAID
+        file.write_bytes(data)
+        found = reader.take(file)
+        file.write_bytes(before)
+        said += found == damage.SAID
+        assert found in (damage.SAID, whole[file]), (file, data[:200])
+    assert said > 500
+    folder = tmp_path / "run/winners/0"
+    whole_winner = damage.winner(folder)
+    for file, data in damage.damages(folder, 60, seed=1):
+        before = file.read_bytes()
+        file.write_bytes(data)
+        assert damage.winner(folder) in (damage.SAID, whole_winner), (file, data[:200])
+        file.write_bytes(before)
+
+
+def test_a_run_mends_what_was_damaged(done: Any, job: dict[str, Any], tmp_path: Path) -> None:
+    shutil.copytree(done.store.url, tmp_path / "run")
+    names, told = ["zoo.json", "partition.json", "report.html"], list[str]()
+    for file in (tmp_path / "run" / name for name in names):
+        file.write_bytes(file.read_bytes()[:-3])
+    (tmp_path / "run/job.yaml").write_bytes(b"\xff\xfe")
+    pipeline.run(job, directory=str(tmp_path / "run"), say=told.append)
+    assert made(told) == ["zoo", "partition", "report"]
+    for name in ("zoo.json", "partition.json", "job.yaml"):
+        assert (tmp_path / "run" / name).read_bytes() == done.store.read_bytes(name)
 
 
 def test_every_score_in_the_run_directory_is_json_or_columns_and_no_pickle(done: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,26 @@ def test_other_files_are_named(tmp_path: Path, content: bytes, name: str) -> Non
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=f"{name} is not a"):
         read_checkpoint(tmp_path / name, "zoo.x.weights")
+
+
+@pytest.mark.parametrize("layer", ["list", "dict", "tuple"])
+def test_a_pickle_of_many_layers_ends_in_a_paragraph(tmp_path: Path, layer: str) -> None:
+    deep = 200_000
+    pickles = {
+        "list": b"]" * deep + b"a" * (deep - 1),
+        "dict": b"}X\x05\x00\x00\x00model" * deep + b"}" + b"s" * deep,
+        "tuple": b")" + b"\x85" * deep,
+    }
+    torch.save({}, tmp_path / "empty.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "empty.pth") as empty,
+        zipfile.ZipFile(tmp_path / "deep.pth", "w") as made,
+    ):
+        for name in empty.namelist():
+            pickled = b"\x80\x02" + pickles[layer] + b"."
+            made.writestr(name, pickled if name.endswith("data.pkl") else empty.read(name))
+    with pytest.raises(UserError, match=r"deep\.pth holds no weights that are known"):
+        read_checkpoint(tmp_path / "deep.pth", "zoo.x.weights")
 
 
 def test_no_weights_inside(tmp_path: Path) -> None:

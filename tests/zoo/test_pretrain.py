@@ -65,6 +65,28 @@ def test_train_cache_load(cache: Path) -> None:
         load_zoo(_job(a=OTHER))
 
 
+@pytest.mark.parametrize("suffix", [".json", ".safetensors"])
+def test_a_damaged_file_is_said_and_trained_anew(
+    cache: Path, suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = _job(a=NET)
+    report = pretrain(job)["a"]
+    whole = report.weights.read_bytes()
+    file = report.weights.with_suffix(suffix)
+    data = file.read_bytes()
+    place = data.index(b'"test_accuracy": 0.') + 20 if suffix == ".json" else len(data) - 9
+    file.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+    with pytest.raises(UserError, match=r"or the \.json beside it changed after it was written"):
+        load_zoo(job)
+    capsys.readouterr()
+    again = pretrain(job)["a"]
+    assert "changed after it was written: trained anew" in " ".join(capsys.readouterr().err.split())
+    assert not again.cached
+    assert again.test_accuracy == report.test_accuracy
+    assert again.weights.read_bytes() == whole
+    assert load_zoo(job)["a"]
+
+
 @pytest.mark.slow
 def test_side_by_side_on_ray_gives_the_same_weights(
     cache: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch

@@ -84,6 +84,19 @@ class RunStore:
         )
         return sorted(n for n in names if n != _WHOLE and not n.startswith(ASIDE))
 
+    def unfinished(self) -> set[str]:
+        """Return the names, at any depth, under which something was written aside and left so."""
+        root = self._root.rstrip("/")
+        self.fs.invalidate_cache()
+        found = set()
+        # Empty folders are there on a disk alone.
+        for path in self.fs.find(root, withdirs=self.is_local):
+            parts = str(path).removeprefix(f"{root}/").split("/")
+            place = next((n for n, part in enumerate(parts) if part.startswith(ASIDE)), None)
+            if place is not None:
+                found.add("/".join(parts[: place + 1]))
+        return found
+
     def remove(self, name: str, own: Collection[str] | None = None) -> None:
         """Remove an artifact if it is there; of a folder only what is called by its ``own`` names.
 
@@ -212,6 +225,8 @@ class RunStore:
         try:
             record = self.read_json(MANIFEST)
             number = int(record["format"])
+            if record.get("check", _said(record["steps"])) != _said(record["steps"]):
+                raise ValueError("it changed after it was written")
             steps: dict[str, StepRecord] = {
                 str(step): {
                     "made_from": str(each["made_from"]),
@@ -221,7 +236,7 @@ class RunStore:
                 }
                 for step, each in record["steps"].items()
             }
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
             raise UserError(
                 f"{place} is not the record of a run's steps, or it is damaged. If the directory "
                 "is a run's, remove this file: the steps will run again."
@@ -255,7 +270,7 @@ class RunStore:
             "seconds": round(seconds, 2),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
-        self.write_json(MANIFEST, {"format": _FORMAT, "steps": steps})
+        self.write_json(MANIFEST, {"format": _FORMAT, "check": _said(steps), "steps": steps})
 
     def result_of(self, step: str) -> str:
         """Return the hash of what a finished step wrote, for the steps that read it."""

@@ -19,7 +19,6 @@ from pathlib import Path
 import psutil
 
 from zoo_search.core.errors import UserError, some
-from zoo_search.core.files import ASIDE
 from zoo_search.core.store import MANIFEST, RunStore
 from zoo_search.core.version import __version__
 
@@ -75,14 +74,9 @@ def alone(store: RunStore) -> Iterator[None]:
 
 
 def sweep(store: RunStore) -> None:
-    """Remove what a process that was killed had not finished writing, in a local directory."""
-    if not store.is_local:
-        return
-    for folder, folders, files in os.walk(store.path("")):
-        left = [name for name in (*folders, *files) if name.startswith(ASIDE)]
-        folders[:] = [name for name in folders if name not in left]
-        for name in left:
-            store.remove(str((Path(folder) / name).relative_to(store.path(""))))
+    """Remove what a process that was killed had not finished writing."""
+    for name in store.unfinished():
+        store.remove(name)
 
 
 @contextlib.contextmanager

@@ -68,7 +68,7 @@ def run(
 def _keep_job(run: Run) -> None:
     """Write the configuration, if it is not there; a finished run may lie where nobody writes."""
     text = run.job.to_yaml(secrets=False)
-    if not run.store.exists("job.yaml") or run.store.read_text("job.yaml") != text:
+    if not run.store.exists("job.yaml") or run.store.read_bytes("job.yaml") != text.encode():
         run.store.write_text("job.yaml", text)
 
 
