@@ -40,6 +40,8 @@ METADATA = {
         }
     ],
     "exported": 0,
+    "tuned": {"lr_full": 0.004},
+    "from a later version": True,
     "command": "zoo-search run job.yaml",
 }
 MIXED = {

@@ -26,7 +26,12 @@ other = subprocess.run(
     env=os.environ | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
                       "RAY_AUTH_MODE": sys.argv[1], "RAY_AUTH_TOKEN": "0" * 64},
     capture_output=True, text=True, timeout=120)
-print(json.dumps([places, os.environ["RAY_AUTH_TOKEN"], other.stdout, other.stderr[-2000:]]))
+mine = subprocess.run(
+    [sys.executable, "-c", f"from zoo_search import cluster; import ray;"
+     f"cluster.connect({address!r}); print(ray.get(ray.remote(lambda: 'in').remote()))"],
+    capture_output=True, text=True, timeout=120)
+said = [other.stdout, other.stderr[-2000:], mine.stdout]
+print(json.dumps([places, os.environ["RAY_AUTH_TOKEN"], *said]))
 """
 
 
@@ -39,10 +44,11 @@ def test_a_local_cluster_is_on_loopback_and_wants_its_token(tmp_path: Path) -> N
         check=False, env=env | {"HOME": str(tmp_path)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    places, token, said, problem = json.loads(done.stdout.splitlines()[-1])
+    places, token, said, problem, mine = json.loads(done.stdout.splitlines()[-1])
     assert places
     assert {place.removeprefix("::ffff:") for place in places} <= {"127.0.0.1", "::1"}
     assert len(token) == 64
     assert said == ""
     assert "InvalidAuthToken" in problem
+    assert mine == "in\n"  # another process of ours, at that very address
     assert not (tmp_path / ".ray/auth_token").exists()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import ipaddress
 import logging
 import os
 import secrets
@@ -158,7 +159,12 @@ def _join(address: str, timeout: float) -> None:
     try:
         if address != "auto":
             host, _, port = address.removeprefix("ray://").rpartition(":")
-            socket.create_connection((host.strip("[]"), int(port)), timeout).close()
+            with socket.create_connection((host.strip("[]"), int(port)), timeout) as link:
+                found = ipaddress.ip_address(link.getpeername()[0])
+            if found.is_loopback and not _listens_beyond(int(port)):
+                with _on_loopback():
+                    _init(address)
+                return
         _init(address)
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(
@@ -166,6 +172,22 @@ def _join(address: str, timeout: float) -> None:
             "start --head', give its address (HOST:PORT, ray://HOST:PORT or auto) with --address "
             "or RAY_ADDRESS, or leave both away to use this machine alone."
         ) from None
+
+
+def _listens_beyond(port: int) -> bool:
+    """Say whether a cluster on this machine has another address than a loopback one.
+
+    Those that start here have none. Ray asks at the machine's own address where it is given a
+    loopback one, and would wait there for minutes.
+    """
+    import ray
+
+    own: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+    try:
+        socket.create_connection((own, port), 1.0).close()
+    except OSError:
+        return False
+    return True
 
 
 def _init(address: str, num_cpus: int | None = None, dashboard: bool | None = None) -> None:

@@ -22,8 +22,12 @@ CONFIG, STATE, RECIPE = "config.json", "model.safetensors", "recipe.yaml"
 FORMAT = 1
 
 
+@with_config(ConfigDict(extra="allow"))
 class Metadata(TypedDict, total=False):
-    """What is told of a network: its entry in ``winners.json``, its target, what made it."""
+    """What is told of a network: its entry in ``winners.json``, its target, what made it.
+
+    A later version may tell more.
+    """
 
     name: str
     role: str
@@ -37,6 +41,7 @@ class Metadata(TypedDict, total=False):
     retrained: Sequence[Mapping[str, Any]]
     init: Sequence[Mapping[str, Any]]
     of: str | None
+    tuned: Mapping[str, float]
     dataset: str
     state_sha256: str
     command: str
