@@ -94,12 +94,12 @@ def test_candidates_begin_in_brackets(setting: Setting, tmp_path: Path) -> None:
     cuts = [(a, b) for a in (1, 2, 3) for b in range(1, 8)]
     recipes = [Recipe((BlockRef("a", 0, a), BlockRef("b", b, 8))) for a, b in cuts]
     found = [
-        Candidate(n, recipe, "reassembly", 1, 1, {"naswot": float(-n)}, "complete", "", 0.1)
+        Candidate(n, recipe, "reassembly", 1, 1, {"probe": float(-n)}, "complete", "", 0.1)
         for n, recipe in enumerate(recipes)
     ]
     store = RunStore(tmp_path)
     with store.open("candidates.parquet", "wb") as file:
-        pq.write_table(to_table(found, ["naswot"], {}), file)
+        pq.write_table(to_table(found, ["probe"], {}), file)
     changes = {"winners": 1, "candidates": 7, "brackets": 3, "baselines": (),
                "least_difference": 0.0}  # fmt: skip
     finetune = setting.job.finetune.model_copy(update=changes)

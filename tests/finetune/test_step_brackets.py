@@ -49,12 +49,12 @@ def write_candidates(store: RunStore) -> list[Candidate]:
     recipes = [Recipe((BlockRef("a", 0, a), BlockRef("b", b, 8))) for a, b in cuts]
     recipes += [Recipe((BlockRef("b", 0, b), BlockRef("a", a, 4))) for a, b in cuts]
     found = [
-        Candidate(n, r, "reassembly", 1, 1, {"naswot": float(5 * n % 12)}, "complete", "", 0.1)
+        Candidate(n, r, "reassembly", 1, 1, {"probe": float(5 * n % 12)}, "complete", "", 0.1)
         for n, r in enumerate(recipes)
     ]
     place = Path(store.path("candidates.parquet"))
     place.parent.mkdir(parents=True)
-    pq.write_table(to_table(found, ["naswot"], {}), place)
+    pq.write_table(to_table(found, ["probe"], {}), place)
     return found
 
 
