@@ -51,17 +51,17 @@ def test_latencies_are_kept_and_taken_again(licensed, partition, tmp_path, capsy
     said = capsys.readouterr().err
     assert "left out by 'budget.licenses': mlp (gpl-3.0)" in said
     assert "against 5 whole networks" in said
-    kept = store.read_json(LATENCY)["nanoseconds"]
+    kept = store.kept(LATENCY)["nanoseconds"]
     blocks = [b for b in partition.blocks if b.model != "mlp"]
     assert {f"block {b.model}[{b.start},{b.stop})" for b in blocks} <= set(kept)
     assert not any("mlp" in key for key in kept)
     again, _ = prepared(config)
-    assert again.costs.latency.measured == kept == store.read_json(LATENCY)["nanoseconds"]
+    assert again.costs.latency.measured == kept == store.kept(LATENCY)["nanoseconds"]
     recipe = space.sample(1)[0]
     assert again.cost(recipe) == space.cost(recipe)
     other, _ = prepared(config.model_copy(update={"latency_batch": 3}))
     assert other.costs.latency.measured != kept  # another batch is another figure
-    assert store.read_json(LATENCY)["batch"] == 3
+    assert store.kept(LATENCY)["batch"] == 3
 
 
 def test_nothing_is_measured_that_is_not_asked_for(licensed, partition, tmp_path):
