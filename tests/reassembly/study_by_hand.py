@@ -10,6 +10,7 @@ from zoo_search.networks import Recipe
 from zoo_search.reassembly import Space
 from zoo_search.reassembly.candidates import Outcome
 from zoo_search.reassembly.journal import StudyPlace
+from zoo_search.reassembly.proxies import find_proxies
 from zoo_search.reassembly.scoring import Scoring
 from zoo_search.reassembly.space import SpaceUnion
 from zoo_search.reassembly.study import Asked, SearchStudy
@@ -50,4 +51,4 @@ def study_of(
     """A study of the proxy ``naswot``, in a journal file, at a place, or in memory."""
     if not isinstance(place, StudyPlace):
         place = StudyPlace(place, made_from)
-    return SearchStudy(space, Scoring(seed=seed), trials, sampler, place)
+    return SearchStudy(space, Scoring(find_proxies(["naswot"]), seed=seed), trials, sampler, place)

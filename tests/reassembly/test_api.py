@@ -43,7 +43,11 @@ def test_search_on_ray_scores_as_one_process_does(zoo, partition, space, images)
     assert len({c.recipe.key for c in found}) == len(found)
     scores = [c.scores["naswot"] for c in found]
     assert scores == sorted(scores, reverse=True)
-    alone = Scorer(ScoringTask(Parents(zoo), images, labels, 4, Scoring(seed=3, **OPTIONS)))
+    alone = Scorer(
+        ScoringTask(
+            Parents(zoo), images, labels, 4, Scoring(find_proxies(["naswot"]), seed=3, **OPTIONS)
+        )
+    )
     for candidate in found:
         cost = space.cost(candidate.recipe)
         assert (candidate.params, candidate.macs) == (cost.params, cost.macs)
