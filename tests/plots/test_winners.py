@@ -37,6 +37,28 @@ def test_accuracies_stand_at_their_cost_with_their_intervals(
     assert [text.get_text() for text in legend.get_texts()] == ["reassembly", "single model"]
 
 
+def test_no_name_stands_over_another(drawn: Callable[[ModuleType], list[Axes]]) -> None:
+    axes = drawn(winners)
+    costs = [16.2, 3.7, 25.0, 30.3, 21.2, 24.4, 16.0, 16.4]
+    told = [0.961, 0.943, 0.96, 0.969, 0.929, 0.793, 0.96, 0.962]
+    names = [f"random recipe {n}" for n in range(len(costs))]
+    winners.accuracy_picture(
+        [
+            Point(
+                name, "random", "random recipe", int(1e6 * cost), t, t - 0.02, t + 0.02, best=True
+            )
+            for name, cost, t in zip(names, costs, told, strict=True)
+        ]
+    )
+    (panel,) = axes
+    assert [text.get_text() for text in panel.texts] == names
+    boxes = [text.get_window_extent() for text in panel.texts]
+    for place, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:place])
+        assert panel.bbox.x0 <= box.x0
+        assert box.x1 <= panel.bbox.x1
+
+
 def test_blocks_are_as_long_as_they_cost_and_stitches_stand_where_models_change(
     drawn: Callable[[ModuleType], list[Axes]],
 ) -> None:

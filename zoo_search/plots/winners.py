@@ -10,6 +10,7 @@ from zoo_search.plots.style import FAINT, INK, PALETTE, new_figure, render
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.transforms import Bbox
 
 ROLE_COLOURS = {
     "reassembly": PALETTE[0],
@@ -19,6 +20,7 @@ ROLE_COLOURS = {
     "variant": PALETTE[2],
 }
 _STITCH, _HEAD = 0.012, 0.035  # widths, as shares of the longest network
+_BAR = 4.0  # pixels of an interval to both sides
 _LETTER = 0.0125  # width of a letter, likewise
 
 
@@ -92,8 +94,7 @@ def race_picture(ways: Sequence[Way]) -> bytes:
 def accuracy_picture(points: Sequence[Point]) -> bytes:
     """Draw test accuracies with their intervals against cost; the best of each role is filled."""
     figure, axes = new_figure(7.2, 3.8)
-    labelled, costs = set(), [point.macs for point in points]
-    middle = (min(costs) + max(costs)) / 2
+    labelled = set[str]()
     for point in points:
         colour = ROLE_COLOURS[point.role]
         axes.errorbar(
@@ -110,20 +111,47 @@ def accuracy_picture(points: Sequence[Point]) -> bytes:
             label=None if point.role in labelled else point.label,
         )
         labelled.add(point.role)
-        axes.annotate(
-            point.name,
-            (point.macs / 1e6, 100 * point.accuracy),
-            xytext=(-7, 5) if point.macs > middle else (7, 5),
-            textcoords="offset points",
-            ha="right" if point.macs > middle else "left",
-            fontsize=8,
-            fontweight="bold" if point.best else "normal",
-        )
     axes.margins(x=0.16)
     axes.set_xlabel("cost in millions of multiply-adds (MACs)")
     axes.set_ylabel("test accuracy (%)")
     _explain(axes, "filled: the best of its kind\non validation images")
+    figure.draw_without_rendering()  # else nobody knows yet where things stand
+    taken = [_bar(axes, point) for point in points]
+    middle = (min(point.macs for point in points) + max(point.macs for point in points)) / 2
+    for point in points:
+        taken.append(_write_name(axes, point, taken, to_the_left=point.macs > middle))
     return render(figure)
+
+
+def _bar(axes: Axes, point: Point) -> Bbox:
+    """Return what a point and its interval take, in pixels."""
+    from matplotlib.transforms import Bbox
+
+    ends = [(point.macs / 1e6, 100 * value) for value in (point.low, point.high)]
+    (x, low), (_, high) = axes.transData.transform(ends)
+    return Bbox([(x - _BAR, low), (x + _BAR, high)])
+
+
+def _write_name(axes: Axes, point: Point, taken: Sequence[Bbox], *, to_the_left: bool) -> Bbox:
+    """Write a name beside its point, where nothing else stands, and return what it takes."""
+    for height in (5, -12, 17, -24):
+        for left in (to_the_left, not to_the_left):
+            name = axes.annotate(
+                point.name,
+                (point.macs / 1e6, 100 * point.accuracy),
+                xytext=(-7 if left else 7, height),
+                textcoords="offset points",
+                ha="right" if left else "left",
+                fontsize=8,
+                fontweight="bold" if point.best else "normal",
+            )
+            box, inside = name.get_window_extent(), axes.get_window_extent()
+            fits = inside.x0 <= box.x0 and box.x1 <= inside.x1
+            if fits and not any(box.overlaps(other) for other in taken):
+                return box
+            name.remove()
+    axes.add_artist(name)  # it stands over something
+    return box
 
 
 def _explain(axes: Axes, marks: str) -> None:
