@@ -55,7 +55,7 @@ $(READY): pyproject.toml constraints.txt
 
 $(LOWEST)/.ready: pyproject.toml | $(READY)
 	test -x $(LOWEST)/bin/python || $(BIN)/python -m venv $(LOWEST)
-	$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct -e '.[demo,hf,dev]'
+	$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct -e '.[demo,dashboard,hf,dev]'
 	touch $@
 
 clean:
