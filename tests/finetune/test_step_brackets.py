@@ -68,9 +68,11 @@ def legs(store: RunStore) -> dict[str, float]:
     return {name: Path(store.path(name)).stat().st_mtime for name in names}
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("after", [2, 6])
+@pytest.mark.parametrize(
+    "after",
+    [pytest.param(2, marks=pytest.mark.exhaustive), pytest.param(6, marks=pytest.mark.slow)],
+)
 def test_a_race_in_brackets_ends_alike_killed_in_the_first_or_the_second(
     job: dict[str, Any],
     tmp_path: Path,
