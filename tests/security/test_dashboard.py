@@ -14,6 +14,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from attacks import Command
 
 from zoo_search.reassembly.journal import StudyPlace, open_study
 
@@ -105,3 +106,11 @@ def test_a_run_directory_names_no_storage_that_is_opened(tmp_path: Path) -> None
     assert hashlib.sha256(other.read_bytes()).digest() == before
     with dashboard(str(brought), "--storage", storage) as port:
         assert len(studies(port)) == 1
+
+
+@pytest.mark.parametrize("text", [b"\xff\xfe", b"[", b"- a\n", b"name: x\nzoo: 3\n", b"a: &a [*a]"])
+def test_a_bad_configuration_is_one_paragraph(
+    text: bytes, command: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "job.yaml").write_bytes(text)
+    assert command("dashboard", tmp_path).refused("job.yaml")
