@@ -18,7 +18,7 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from zoo_search.cluster.hosts import Hosts, Role, Worker
-from zoo_search.cluster.trial import ANSWER, METRIC, HostedTrial
+from zoo_search.cluster.trial import ANSWER, FAULT, METRIC, HostedTrial
 
 T = TypeVar("T", bound=Hashable)
 _DEATHS = 3  # of hosts over one thing to try
@@ -81,18 +81,20 @@ def run_experiment(
                 name=name,
                 storage_path=folder,
                 verbose=0,
-                callbacks=[_Look(on_look)],
+                callbacks=[_Look(searcher, on_look)],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
         tuner.fit()
+        if searcher.fault is not None:  # nothing was under way any more that could be looked at
+            raise searcher.fault
 
 
 class _Look(tune.Callback):
-    """Looks at what happens meanwhile."""
+    """Looks at what happens meanwhile, and ends the experiment with what a study or host raised."""
 
-    def __init__(self, look: Callable[[], None]) -> None:
-        self._look = look
+    def __init__(self, searcher: _HostedSearcher[Any], look: Callable[[], None]) -> None:
+        self._searcher, self._look = searcher, look
 
     def __getstate__(self) -> dict[str, object]:
         """Ray Tune pickles its settings: what looks stays here."""
@@ -100,6 +102,8 @@ class _Look(tune.Callback):
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: object) -> None:
         """Look, several times a second."""
+        if self._searcher.fault is not None:
+            raise self._searcher.fault
         self._look()
 
 
@@ -108,6 +112,9 @@ class _HostedSearcher(Searcher, Generic[T]):
 
     What a host died over goes to another one, up to three times. A context: the hosts have the role
     inside of it.
+
+    Attributes:
+        fault: What ends the experiment. Raised in here, Ray Tune would print it and go on.
     """
 
     def __init__(self, study: Study[T], hosts: Hosts, workers: int, gpu: bool, role: Role) -> None:
@@ -118,6 +125,7 @@ class _HostedSearcher(Searcher, Generic[T]):
         self._running: dict[str, tuple[T, Worker]] = {}
         self._again: list[T] = []
         self._deaths: Counter[T] = Counter()
+        self.fault: Exception | None = None
         for worker in self._team:
             worker.actor.become.remote(role)
 
@@ -138,7 +146,12 @@ class _HostedSearcher(Searcher, Generic[T]):
 
     def suggest(self, trial_id: str) -> Any:
         """Return the next call and a host as a configuration; None as long as more may come."""
-        asked = self._again.pop() if self._again else self._study.ask()
+        asked = None
+        try:
+            if self.fault is None:
+                asked = self._again.pop() if self._again else self._study.ask()
+        except Exception as error:  # whatever it is: it ends the experiment
+            self.fault = error
         if asked is None:
             return None if self._running else Searcher.FINISHED
         # Ray Tune has no more trials at once than there are hosts.
@@ -147,14 +160,15 @@ class _HostedSearcher(Searcher, Generic[T]):
         return {"arguments": list(self._study.arguments(asked)), "host": worker.actor}
 
     def on_trial_complete(
-        self, trial_id: str, result: Mapping[str, str] | None = None, error: bool = False
+        self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
     ) -> None:
         """Tell the study, once for each thing that it asked for."""
         if trial_id not in self._running:
             return
         asked, worker = self._running.pop(trial_id)
         answer = result.get(ANSWER) if result else None
-        lost = answer is None and bool(result or error)
+        fault = result.get(FAULT) if result else None
+        lost = answer is None and fault is None and bool(result or error)
         if lost:
             at = self._team.index(worker)
             worker = self._team[at] = self._hosts.replace(worker)
@@ -165,7 +179,11 @@ class _HostedSearcher(Searcher, Generic[T]):
         self._free.append(worker)
         # Else it is asked for again, or whoever goes on does it.
         if answer is not None or (lost and self._deaths[asked] == _DEATHS):
-            self._study.tell(asked, answer)
+            try:
+                self._study.tell(asked, answer)
+            except Exception as raised:  # likewise
+                fault = raised
+        self.fault = self.fault or fault
 
     def save(self, checkpoint_path: str) -> None:
         """Save nothing: the study keeps its own records."""

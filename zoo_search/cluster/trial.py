@@ -12,15 +12,18 @@ import ray
 from ray import tune
 
 from zoo_search.cluster.hosts import Role
+from zoo_search.core.files import is_full
 
 METRIC = "score"
 ANSWER = "answer"
+FAULT = "fault"
 
 
 class HostedTrial(tune.Trainable):
     """One call; ``config`` holds the host (``host``) and what it is called with (``arguments``).
 
-    The host answers with a score and a text; the result holds both, but if the host has died.
+    The host answers with a score and a text; the result holds both, but if the host has died, or
+    has no room on the disk, which another one would not have either: then it holds that error.
     """
 
     def setup(self, config: dict[str, Any], role: Role | None = None) -> None:
@@ -40,6 +43,10 @@ class HostedTrial(tune.Trainable):
             score, text = ray.get(answer)
         except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError):
             return {"done": True, METRIC: 0.0}
+        except ray.exceptions.RayTaskError as error:
+            if is_full(error.cause):
+                return {"done": True, METRIC: 0.0, FAULT: error.cause}
+            raise
         return {"done": True, METRIC: score, ANSWER: text}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -126,6 +127,11 @@ def file_system(place: Place, what: str = "The file") -> tuple[AbstractFileSyste
             "whose fsspec driver is installed (s3fs for s3://, gcsfs for gs://)."
         ) from None
     return fs, path
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Say whether an error tells that a disk, or what one may use of it, is full."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def gb(count: float) -> str:

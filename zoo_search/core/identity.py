@@ -36,6 +36,11 @@ def fingerprint(value: object) -> str:
     return sha256(json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False))
 
 
+def fingerprint_as_read(value: object) -> str:
+    """Return the fingerprint of a value as JSON gives it back: all keys of mappings are texts."""
+    return fingerprint(json.loads(json.dumps(value, allow_nan=False)))
+
+
 def digest_of(parts: Iterable[object]) -> str:
     """Return the SHA-256 over the parts as texts, each closed by a byte that no part holds."""
     digest = hashlib.sha256()

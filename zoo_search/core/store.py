@@ -21,7 +21,7 @@ from typing import IO, Any, Literal, TypedDict
 
 from zoo_search.core.errors import UserError
 from zoo_search.core.files import ASIDE, Place, atomic_path, file_system, is_local, open_whole
-from zoo_search.core.identity import fingerprint
+from zoo_search.core.identity import fingerprint, fingerprint_as_read
 from zoo_search.core.progress import console
 
 MANIFEST = "manifest.json"
@@ -183,7 +183,7 @@ class RunStore:
 
     def keep(self, name: str, value: object) -> None:
         """Write JSON that later commands go on from, with the hash of what it says."""
-        self.write_json(name, {"check": _said(value), "kept": value})
+        self.write_json(name, {"check": fingerprint_as_read(value), "kept": value})
 
     def kept(self, name: str) -> Any:
         """Return what :meth:`keep` wrote; None if it is not there.
@@ -194,7 +194,7 @@ class RunStore:
             return None
         try:
             found = self.read_json(name)
-            if found["check"] == _said(found["kept"]):
+            if found["check"] == fingerprint(found["kept"]):
                 return found["kept"]
         except (ValueError, RecursionError, KeyError, TypeError):
             pass
@@ -225,7 +225,8 @@ class RunStore:
         try:
             record = self.read_json(MANIFEST)
             number = int(record["format"])
-            if record.get("check", _said(record["steps"])) != _said(record["steps"]):
+            found = fingerprint(record["steps"])
+            if record.get("check", found) != found:
                 raise ValueError("it changed after it was written")
             steps: dict[str, StepRecord] = {
                 str(step): {
@@ -270,13 +271,9 @@ class RunStore:
             "seconds": round(seconds, 2),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
-        self.write_json(MANIFEST, {"format": _FORMAT, "check": _said(steps), "steps": steps})
+        check = fingerprint(steps)
+        self.write_json(MANIFEST, {"format": _FORMAT, "check": check, "steps": steps})
 
     def result_of(self, step: str) -> str:
         """Return the hash of what a finished step wrote, for the steps that read it."""
         return fingerprint(self.manifest()[step]["artifacts"])
-
-
-def _said(value: object) -> str:
-    """Return the hash of a value as JSON gives it back: lists for tuples, texts for all keys."""
-    return fingerprint(json.loads(json.dumps(value, allow_nan=False)))

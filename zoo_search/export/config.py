@@ -11,7 +11,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict  # the one that pydantic reads on Python 3.11
 
 from zoo_search.core.errors import UserError
-from zoo_search.core.identity import fingerprint, sha256
+from zoo_search.core.identity import fingerprint_as_read, sha256
 from zoo_search.core.version import __version__
 from zoo_search.data.preprocess import Preprocess
 
@@ -140,10 +140,9 @@ def preprocess_of(config: FolderConfig) -> Preprocess:
 
 def with_checks(config: FolderConfig, recipe: str, weights: str) -> FolderConfig:
     """Return the file's content with the hashes of it, of the recipe's text and of the weights."""
-    as_read: FolderConfig = json.loads(json.dumps(config, allow_nan=False))
     return {
         **config,
-        "checks": {"weights": weights, "recipe": sha256(recipe), "config": _rest(as_read)},
+        "checks": {"weights": weights, "recipe": sha256(recipe), "config": _rest(config)},
     }
 
 
@@ -177,4 +176,4 @@ _COPY = "Copy the folder again, or run the command that made it (see its README.
 
 
 def _rest(config: FolderConfig) -> str:
-    return fingerprint({key: value for key, value in config.items() if key != "checks"})
+    return fingerprint_as_read({key: value for key, value in config.items() if key != "checks"})

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from zoo_search.core.identity import fingerprint
+from zoo_search.core.identity import fingerprint, fingerprint_as_read
 from zoo_search.core.store import RunStore
 from zoo_search.finetune.entries import PROTOCOLS, ProtocolResult
 from zoo_search.finetune.trained import room_for
@@ -68,7 +68,8 @@ class Checkpoints:
         what = f"a checkpoint of {len(data) / 1e6:.0f} MB"
         with room_for(what, self._store), self._store.local_folder(place) as folder:
             (folder / _TENSORS).write_bytes(data)
-            (folder / _FACTS).write_text(_with_check(facts), encoding="utf-8")
+            told = json.dumps({**facts, "check": fingerprint_as_read(facts)})
+            (folder / _FACTS).write_text(told, encoding="utf-8")
         for name in names[: len(names) + 1 - _KEPT]:
             self._store.remove(f"{self._folder}/{name}")
 
@@ -114,8 +115,3 @@ class Checkpoints:
             Kept(**facts["kept"]) if facts["kept"] else None,
             {key.removeprefix(_CHOSEN): tensors[key] for key in chosen},
         )
-
-
-def _with_check(facts: dict[str, object]) -> str:
-    as_read = json.loads(json.dumps(facts))
-    return json.dumps({**as_read, "check": fingerprint(as_read)})

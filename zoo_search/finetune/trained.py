@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from safetensors.torch import load, save_file
 from torch import Tensor
 
 from zoo_search.core.errors import UserError
-from zoo_search.core.files import sha256_of
+from zoo_search.core.files import is_full, sha256_of
 from zoo_search.core.parquet import open_parquet
 from zoo_search.export.folder import FILES
 from zoo_search.finetune.entries import PROTOCOLS, ProtocolResult, Result
@@ -67,7 +66,7 @@ def room_for(what: str, store: RunStore) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not is_full(error):
             raise
         raise UserError(
             f"There is no room for {what} in {store.url} ({error.strerror}). Free some, then run "

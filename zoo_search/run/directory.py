@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 
 from zoo_search.core.errors import UserError, some
+from zoo_search.core.files import is_full
 from zoo_search.core.store import MANIFEST, RunStore
 from zoo_search.core.version import __version__
 
@@ -89,7 +90,7 @@ def writable(store: RunStore) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _REFUSALS:
+        if not is_full(error) and error.errno not in _REFUSALS:
             raise
         raise UserError(
             f"{error.filename or store.url} cannot be written ({error.strerror}). Free some room, "
@@ -98,7 +99,7 @@ def writable(store: RunStore) -> Iterator[None]:
         ) from None
 
 
-_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+_REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def _check(store: RunStore) -> None:
@@ -185,13 +186,13 @@ def _me() -> dict[str, object]:
 
 def _lives(owner: dict[str, object]) -> bool:
     """Say whether a process on object storage may be at work; on this machine it can be seen."""
-    if owner.get("host") == socket.gethostname():
-        try:
+    try:
+        if owner.get("host") == socket.gethostname():
             born = psutil.Process(int(str(owner["process"]))).create_time()
             return abs(born - float(str(owner["born"]))) < 1
-        except (psutil.Error, KeyError, ValueError):
-            return False
-    return time.time() - float(str(owner.get("beat", 0))) < _SILENT
+        return time.time() - float(str(owner["beat"])) < _SILENT
+    except (psutil.Error, KeyError, ValueError):
+        return False
 
 
 def _owner(store: RunStore) -> dict[str, object] | None:
