@@ -8,8 +8,10 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import BeforeValidator
 
-from zoo_search.config import JobConfig, load_job
+from zoo_search.config import JobConfig, load_job, read
+from zoo_search.config.section import Section
 from zoo_search.core.errors import Note, UserError
 
 JOBS = sorted((Path(__file__).parents[2] / "jobs").glob("*.yaml"))
@@ -203,3 +205,138 @@ def test_the_demo_is_the_one_that_was_promised() -> None:
     for name in within:
         assert whole[name].params <= 6.0e6
         assert whole[name].macs <= 3.5e7
+
+
+TEXT = "name: a\nzoo:\n  {key}: {{arch: resnet18}}\ndataset: digits\n"
+
+
+@pytest.mark.parametrize(
+    ("key", "read"),
+    [
+        ("on", "the truth value true"),
+        ("No", "the truth value false"),
+        ("1", "the number 1"),
+        ("1.50", "the number 1.5"),
+        ("12:30", "the number 750"),
+        ("0x1f", "the number 31"),
+        ("2024-01-02", "the date 2024-01-02"),
+        ("~", "nothing at all (null)"),
+    ],
+)
+def test_a_name_that_yaml_takes_for_something_else_is_to_be_quoted(
+    tmp_path: Path, key: str, read: str
+) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text(TEXT.format(key=key), encoding="utf-8")
+    told = (
+        f"{path}, line 3: a key in 'zoo' is written {key}, which YAML reads as {read}, and not as "
+        f'a name. Quote it: "{key}".'
+    )
+    with pytest.raises(UserError) as caught:
+        load_job(path)
+    assert str(caught.value) == told
+    path.write_text(TEXT.format(key=f'"{key}"'), encoding="utf-8")
+    assert list(load_job(path).zoo) == [key]
+
+
+def outcome_of(path: Path) -> list[str] | str:
+    """Return the names of the zoo, or what is said instead."""
+    try:
+        return list(load_job(path).zoo)
+    except UserError as error:
+        return str(error)
+
+
+@given(st.text(alphabet="yesnotrufalNOYEFT0123456789.:-_eE+~x", min_size=1, max_size=8))
+@settings(max_examples=300, deadline=None)
+def test_a_name_of_any_form_is_itself_or_to_be_quoted(
+    tmp_path_factory: pytest.TempPathFactory, key: str
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_text(TEXT.format(key=key), encoding="utf-8")
+    outcome = outcome_of(path)
+    assert outcome == [key] or "YAML" in outcome or "the name" in outcome
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("license: 1.10", "'zoo.m.license' should be text, and YAML reads 1.10 as the number 1.1"),
+        ("license: 2024-01-02", "YAML reads 2024-01-02 as the date 2024-01-02"),
+        ("weights: off", "YAML reads off as the truth value false"),
+        ("interpolation: no", "YAML reads no as the truth value false"),
+    ],
+)
+def test_a_text_that_yaml_takes_for_something_else_is_to_be_quoted(
+    tmp_path: Path, line: str, told: str
+) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text(f"name: a\nzoo:\n  m:\n    arch: x\n    {line}\ndataset: digits\n", "utf-8")
+    with pytest.raises(UserError) as caught:
+        load_job(path)
+    assert f"{path}, line 5: " in str(caught.value)
+    assert told in str(caught.value)
+    assert f'quote it: "{line.partition(": ")[2]}"' in str(caught.value)
+
+
+def test_names_of_others_may_be_numbers() -> None:
+    """Below the arguments of a model and the options of a hook."""
+    zoo = {"m": {"arch": "resnet18", "kwargs": {"stages": {1: 2}}}}
+    assert load_job(SMALL | {"zoo": zoo}).zoo["m"].kwargs == {"stages": {1: 2}}
+    with pytest.raises(UserError, match=r"a key in 'zoo\.m\.kwargs' is written 1, which YAML"):
+        load_job(SMALL | {"zoo": {"m": {"arch": "resnet18", "kwargs": {1: 2}}}})
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "one"),
+    [
+        ("search", "proxies", "naswot"),
+        ("finetune", "protocol", "frozen"),
+        ("finetune", "baselines", "random"),
+        ("finetune", "log", "mlflow"),
+        ("budget", "licenses", "mit"),
+        ("budget", "measure", "memory"),
+    ],
+)
+def test_a_single_value_is_a_list_of_one(section: str, key: str, one: str) -> None:
+    job = load_job(SMALL | {section: {key: one}})
+    assert getattr(getattr(job, section), key) == (one,)
+    assert job == load_job(SMALL | {section: {key: [one]}})
+    assert load_job(SMALL | {"init": {"hook": "dpiat", "roles": "zoo"}}).init[0].roles == ("zoo",)
+
+
+def test_every_list_of_a_run_file_takes_a_single_value() -> None:
+    """All but those of a fixed length, and the numbers of blocks and of workers."""
+    known = {"mean", "std"}
+
+    def look(section: type[Section]) -> None:
+        for name, field in section.model_fields.items():
+            inner = read._section_of(field.annotation)
+            if inner is not None:
+                look(inner)
+            elif "tuple" in str(field.annotation) and name not in known:
+                marks = [m for m in field.metadata if isinstance(m, BeforeValidator)]
+                others = [n for n in section.__pydantic_decorators__.field_validators.values()
+                          if name in n.info.fields]  # fmt: skip
+                assert marks or others, name
+
+    look(JobConfig)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"finetune": {"batch_size": 1}}, "'finetune.batch_size': input should be greater than"),
+        ({"finetune": {"batch_size": 6, "accumulate": 4}}, "give at most 3 parts, or a larger"),
+        ({"zoo": {"m": {"arch": "x", "std": [1, 0, 1]}}}, "zoo.m.std.1': input should be greater"),
+        ({"zoo": {"m": {"arch": "x", "mean": [1, 0, float("nan")]}}}, "zoo.m.mean.2"),
+        ({"seed": -1}, "'seed': input should be greater than or equal to 0"),
+        ({"seed": 2**32}, "'seed': input should be less than"),
+        ({"partition": {"eps": float("inf")}}, "'partition.eps': input should be a finite number"),
+        ({"budget": {"min_params": float("inf")}}, "'budget.min_params': input should be a finite"),
+    ],
+)
+def test_a_value_that_cannot_work_is_refused(change: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_job(SMALL | change)
+    assert told in str(caught.value)

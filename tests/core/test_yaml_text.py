@@ -23,6 +23,10 @@ BAD = {
     "a: [1\nb: 2": r"line 2 is not valid YAML",
     "a: 2024-13-45": r"holds a value that is none: month must be in 1\.\.12",
     "a: \x00": r"is not valid YAML",
+    "a: {m: 1, n: 2, m: 3}": r"line 1: the key 'm' is in this mapping already, in line 1, and one",
+    "a:\n- b: 1\n  c: 2\n  b: 1": r"line 4: the key 'b' is in this mapping already, in line 2",
+    "on: 1\ntrue: 2": r"line 2: the key 'on' and 'true', which YAML reads as one value, True",
+    "1: a\n1.0: b": r"line 2: the key '1' and '1\.0', which YAML reads as one value, 1\.0",
     "a: !!python/object/apply:os.system [ls]": r"is not valid YAML",
 }
 

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import ray
 import torch
-from small_runs import MIXED, Setting, race_here
+from small_runs import MIXED, Setting, make_task, race_here
 
 from zoo_search import cluster
 from zoo_search.core.errors import UserError
 from zoo_search.core.store import RunStore
+from zoo_search.finetune import advance as advancing
 from zoo_search.finetune import starts, step, tuning
 from zoo_search.finetune.advance import Terms, advance
 from zoo_search.finetune.entries import Entry, Winners
@@ -83,6 +84,42 @@ def test_one_that_diverges_is_named_and_the_others_go_on(
     assert (name, role) == ("a", "single")
     assert "the loss is nan in epoch 1" in reason
     assert (tmp_path / "logs" / "reassembly+1").is_dir()
+
+
+@pytest.mark.parametrize("error", [ValueError, ZeroDivisionError, NotImplementedError, KeyError])
+def test_what_another_try_would_not_mend_is_told_and_not_raised(
+    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    """Ray Train starts a worker anew that raises, and trains the networks of its lane again."""
+
+    def fail(*args: object) -> None:
+        raise error("more than 1 value expected")
+
+    monkeypatch.setattr(advancing, "tune", fail)
+    store, net = RunStore(tmp_path), ray.put(torch.nn.Linear(1, 1))
+    task = replace(make_task(setting), net=net)
+    terms = Terms(store.url, 1, 1.0, 1.0, 0.0, cluster.pulse(), run="x")
+    found = advance(task, store, terms, ALONE, torch.device("cpu"))
+    assert isinstance(found, Failure)
+    assert found == failure_of(store, task.key)
+    assert not found.diverged
+    assert f"{error.__name__}: " in found.reason
+    assert "more than 1 value expected" in found.reason
+    assert f"({Path(__file__).name}, line " in found.reason
+
+
+def test_what_a_machine_does_is_tried_again(
+    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object) -> None:
+        raise RuntimeError("NCCL: remote process exited")
+
+    monkeypatch.setattr(advancing, "tune", fail)
+    store, net = RunStore(tmp_path), ray.put(torch.nn.Linear(1, 1))
+    terms = Terms(store.url, 1, 1.0, 1.0, 0.0, cluster.pulse(), run="x")
+    with pytest.raises(RuntimeError, match="NCCL"):
+        advance(replace(make_task(setting), net=net), store, terms, ALONE, torch.device("cpu"))
+    assert failure_of(store, "k") is None
 
 
 def test_where_no_reassembly_ends_nothing_is_claimed(

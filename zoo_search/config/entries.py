@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from zoo_search.config.section import Section
+from zoo_search.config.section import AsList, Section, as_list
 
 HookRole = Literal["zoo", "plain", "candidate", "variant"]
 HOOK_ROLES: tuple[HookRole, ...] = typing.get_args(HookRole)
@@ -20,7 +19,7 @@ class HookConfig(Section):
     hook: str
     """``dpiat``, ``least_squares``, ``random``, a registered name, or
     ``module:package.mod:function``."""
-    roles: Annotated[tuple[HookRole, ...], Field(min_length=1)] = HOOK_ROLES
+    roles: Annotated[tuple[HookRole, ...], Field(min_length=1), AsList] = HOOK_ROLES
     """What it is called for: models of the zoo without weights (``zoo``), plain architectures that
     are only fine-tuned (``plain``), stitches and heads of reassembled networks (``candidate``),
     changed winners (``variant``)."""
@@ -28,15 +27,19 @@ class HookConfig(Section):
     """What the hook itself understands; ``dpiat``: ``matching`` and ``operator``."""
 
 
-def _as_list(value: object) -> object:
+def _as_hooks(value: object) -> object:
     """Let a single hook stand without a list, and a hook without options by its name."""
-    items = [value] if isinstance(value, str | Mapping) else value
+    items = as_list(value)
     if not isinstance(items, list | tuple):
         return value
     return [{"hook": item} if isinstance(item, str) else item for item in items]
 
 
-Hooks = Annotated[tuple[HookConfig, ...], BeforeValidator(_as_list)]
+Hooks = Annotated[tuple[HookConfig, ...], BeforeValidator(_as_hooks)]
+
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Deviation = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class ZooEntry(Section):
@@ -54,8 +57,8 @@ class ZooEntry(Section):
     key_order: bool = False
     """Match tensors in order when names differ and every shape agrees."""
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
+    mean: tuple[Finite, Finite, Finite] | None = None
+    std: tuple[Deviation, Deviation, Deviation] | None = None
     interpolation: Literal["nearest", "bilinear", "bicubic"] | None = None
     crop_pct: Annotated[float, Field(gt=0, le=1)] | None = None
     license: str | None = None

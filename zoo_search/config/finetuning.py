@@ -17,9 +17,10 @@ from pydantic import (
 )
 
 from zoo_search.config.entries import PlainEntry, VariantConfig
-from zoo_search.config.section import LATE, UNHASHED, Renamed, Section
+from zoo_search.config.section import LATE, UNHASHED, AsList, Renamed, Section
 
 Protocol = Literal["frozen", "full"]
+Baseline = Literal["best_single", "random"]
 Augment = Literal["none", "light", "rand_augment"]
 
 
@@ -86,15 +87,15 @@ class FinetuneConfig(Section):
     weight decay, and others, which Optuna proposes."""
     least_difference: Annotated[float, Field(ge=0, le=1), LATE] = 0.25
     """Two reassemblies differ in two blocks, or in this share of their multiply-adds; 0: in any."""
-    protocol: Annotated[tuple[Protocol, ...], Field(min_length=1)] = ("frozen", "full")
+    protocol: Annotated[tuple[Protocol, ...], Field(min_length=1), AsList] = ("frozen", "full")
     """With both, FULL-TUNING goes on from where FROZEN-TUNING ended, which is a choice of ours; the
     paper's section 4 has two protocols apart: ``[frozen]`` and ``[full]``."""
     schedule: Annotated[ScheduleConfig, Renamed("recipe")] = ScheduleConfig()
     """How long and how fast: a name, or a name and what of it is overruled."""
     epochs: Annotated[int, Field(ge=1)] | None = None
     """Epochs of each protocol; default: the schedule's."""
-    batch_size: Annotated[int, Field(ge=1)] | None = None
-    """Images a step, of all workers together; default: the schedule's."""
+    batch_size: Annotated[int, Field(ge=2)] | None = None
+    """Images a step, of all workers together; default: the schedule's. Batch norms need two."""
     lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     workers: Annotated[Annotated[int, Field(ge=1)] | Range | None, UNHASHED, LATE] = None
     """Processes that train one network together, or the least and the most of them on a cluster
@@ -127,12 +128,12 @@ class FinetuneConfig(Section):
     judges instead, or where it has none a fifth is held out."""
     retrain: Annotated[bool, LATE] = False
     """Train the best reassembly, single model and random recipe again, on all training images."""
-    baselines: tuple[Literal["best_single", "random"], ...] = ("best_single", "random")
+    baselines: Annotated[tuple[Baseline, ...], AsList] = ("best_single", "random")
     plain: dict[str, PlainEntry] = Field(default_factory=dict)
     """Architectures to fine-tune beside the winners ("what if I trained X instead?")."""
     variants: dict[str, VariantConfig] = Field(default_factory=dict)
     """Changed winners, fine-tuned from the weights that the winners ended with."""
-    log: Annotated[tuple[Literal["wandb", "mlflow"], ...], UNHASHED, LATE] = ()
+    log: Annotated[tuple[Literal["wandb", "mlflow"], ...], AsList, UNHASHED, LATE] = ()
     """Services that get the curves beside TensorBoard, whose files are always written."""
 
     @model_validator(mode="after")
@@ -146,10 +147,15 @@ class FinetuneConfig(Section):
             )
         return self
 
-    @field_validator("log", mode="before")
-    @classmethod
-    def _one_log(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else value
+    @model_validator(mode="after")
+    def _parts_hold_two_images(self) -> FinetuneConfig:
+        if self.batch_size is not None and self.batch_size < 2 * self.accumulate:
+            raise ValueError(
+                f"batch_size {self.batch_size} in accumulate {self.accumulate} parts leaves some "
+                "with a single image, which batch norms have no statistics of: give at most "
+                f"{self.batch_size // 2} parts, or a larger batch"
+            )
+        return self
 
     @field_validator("schedule", mode="before")
     @classmethod

@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
+from zoo_search.config.quoting import check_names, kind_of, written_at
 from zoo_search.config.section import Section
 from zoo_search.config.sections import JobConfig
 from zoo_search.core.errors import Note, UserError, nearest
@@ -26,6 +27,7 @@ JobSource = str | Path | Mapping[str, object] | JobConfig
 """A run file by its path, a mapping of the same form, or a validated configuration."""
 
 _Loc = Sequence[int | str]
+_OF_TEXT = ("string_type", "literal_error")  # pydantic's errors where a text is wanted
 
 
 def load_job(source: JobSource) -> JobConfig:
@@ -88,6 +90,7 @@ def _read(text: str, path: str) -> JobConfig:
 
 
 def _validate(data: Mapping[str, object], name: str, node: yaml.Node | None) -> JobConfig:
+    check_names(data, name, node)
     try:
         return JobConfig.model_validate(_with_new_names(data, JobConfig, node, name))
     except ValidationError as error:
@@ -160,6 +163,13 @@ def _explain(name: str, node: yaml.Node | None, item: ErrorDetails) -> str:
     message = str(item["msg"]).removeprefix("Value error, ")
     given = item.get("input")
     shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
+    if item["type"] in _OF_TEXT and not isinstance(given, str):
+        written = written_at(node, loc)
+        if written is not None:
+            return (
+                f"{where}: '{place}' should be text, and YAML reads {written} as "
+                f'{kind_of(given)}. If this is what you mean, quote it: "{written}".'
+            )
     if not place:  # a rule between sections names the place itself
         return f"{where}: {message}."
     return f"{where}: '{place}': {message[:1].lower()}{message[1:]}{shown}."

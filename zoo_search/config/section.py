@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     SerializationInfo,
     SerializerFunctionWrapHandler,
@@ -19,6 +20,15 @@ LATE = "late"
 """Marks a field that came after the first runs: at its default no identity holds it."""
 
 _ALL, _HASHED = "all fields under first names", "those that are hashed"  # contexts of a dump
+
+
+def as_list(value: object) -> object:
+    """Take a single value where a list is meant for a list of one; for a ``BeforeValidator``."""
+    return [value] if isinstance(value, str | int | float | Mapping) else value
+
+
+AsList = BeforeValidator(as_list)
+""":func:`as_list` as a mark of a field."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from zoo_search.config.entries import HookConfig, Hooks, ZooEntry
 from zoo_search.config.finetuning import FinetuneConfig
-from zoo_search.config.section import LATE, UNHASHED, Renamed, Section
+from zoo_search.config.section import LATE, UNHASHED, AsList, Renamed, Section
 from zoo_search.core.errors import nearest
 from zoo_search.core.redaction import redacted_values
 from zoo_search.core.timeout import TIMEOUT
@@ -30,6 +30,8 @@ def _by_name(value: object) -> object:
 
 
 Workers = Annotated[Annotated[int, Field(ge=1)] | None, UNHASHED]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""What every library takes that draws from one; numpy and Optuna refuse others."""
 
 
 class DatasetConfig(Section):
@@ -46,7 +48,7 @@ class DatasetConfig(Section):
     """Labelled training images a class; the rest is held out for the test."""
     fraction: Annotated[float, Field(gt=0, le=1)] | None = None
     limit: Annotated[int, Field(ge=1)] | None = None
-    seed: int | None = None
+    seed: Seed | None = None
     """Default: the seed of the run."""
     max_bad: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Share of files that may fail to decode; they are counted, named and skipped."""
@@ -115,7 +117,7 @@ class PartitionConfig(Section):
     k: Annotated[int | tuple[int, ...], BeforeValidator(_numbers_of_blocks)] = 4
     """Blocks a model, and sets; or several such numbers: then the models are cut for each of them,
     and recipes of all are searched. The paper's is 4."""
-    eps: Annotated[float, Field(ge=0)] = 0.2
+    eps: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.2
     size: Literal["nodes", "params", "macs"] = "nodes"
     method: Literal["exact", "kl", "random"] = "exact"
     restarts: Annotated[int, Field(ge=1)] = 200
@@ -144,20 +146,20 @@ class BudgetConfig(Section):
 
     max_params: Annotated[float, Field(gt=0)] | None = None
     max_macs: Annotated[float, Field(gt=0)] | None = None
-    min_params: Annotated[float, Field(ge=0)] = 0
-    min_macs: Annotated[float, Field(ge=0)] = 0
+    min_params: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
+    min_macs: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
     max_latency_ms: Annotated[float, Field(gt=0)] | None = None
     """Milliseconds for a batch, measured on this device block by block and added up."""
     max_memory: Annotated[float, Field(gt=0)] | None = None
     """Peak activation memory for one image in fp32, in bytes."""
-    licenses: tuple[str, ...] | None = None
+    licenses: Annotated[tuple[str, ...] | None, AsList] = None
     """Licences that blocks may come under, such as ``apache-2.0``; a model whose licence is not
     known is left out where there is a list."""
     latency_batch: Annotated[int, Field(ge=1)] = 1
     """Images of the batch that latency is measured with."""
     latency_threads: Annotated[int, Field(ge=1)] | None = None
     """CPU threads of that measurement; default: as many as torch takes."""
-    measure: tuple[Literal["latency", "memory"], ...] = ()
+    measure: Annotated[tuple[Literal["latency", "memory"], ...], AsList] = ()
     """Costs to measure for every candidate although no limit asks for them."""
 
     @model_validator(mode="after")
@@ -179,7 +181,7 @@ class SearchConfig(Section):
     storage: Annotated[str | None, UNHASHED] = None
     """Optuna storage of the study, such as ``sqlite:///study.db``; default: a journal file in the
     run directory."""
-    proxies: Annotated[tuple[str, ...], Field(min_length=1)] = ("probe",)
+    proxies: Annotated[tuple[str, ...], Field(min_length=1), AsList] = ("probe",)
     """The first one ranks the candidates; the paper's is ``naswot`` (section 3.3), which chose
     worse on both targets of ``docs/benchmarks.md``."""
     fit_images: Annotated[int, Field(ge=8)] = 256
@@ -233,7 +235,7 @@ class JobConfig(Section):
     """A whole run."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    seed: int = 0
+    seed: Seed = 0
     input_size: Annotated[int, Field(ge=8)] | None = None
     """Every model is traced at this size; default: each model's own."""
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False), UNHASHED, Renamed("patience")] = (

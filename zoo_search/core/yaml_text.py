@@ -6,6 +6,7 @@ import yaml
 
 from zoo_search.core.errors import UserError
 
+_MERGE = "tag:yaml.org,2002:merge"  # of the key <<
 _MOST = 100_000  # values, with every alias written out
 
 
@@ -17,8 +18,9 @@ def read_yaml(text: str, name: str) -> tuple[yaml.Node | None, object]:
         name: What a message calls it.
 
     Raises:
-        UserError: If it is no YAML, holds itself by an alias, is nested too deep, or writes out to
-            more than 100,000 values by aliases of aliases.
+        UserError: If it is no YAML, holds itself by an alias, is nested too deep, writes out to
+            more than 100,000 values by aliases of aliases, or gives a key of a mapping twice, of
+            which YAML's readers keep the last without a word.
     """
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -27,6 +29,8 @@ def read_yaml(text: str, name: str) -> tuple[yaml.Node | None, object]:
                 f"{name} writes out to more than {_MOST:,} values by aliases (*name) of aliases. "
                 "Write it without them."
             )
+        if node is not None:
+            _refuse_twins(node, set(), name)
         return node, yaml.safe_load(text)
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
@@ -61,3 +65,41 @@ def _values_in(node: yaml.Node, known: dict[int, int | None], name: str) -> int:
         inside = node.value
     count = known[id(node)] = 1 + sum(_values_in(each, known, name) for each in inside)
     return count
+
+
+def scalar_of(node: yaml.Node) -> object:
+    """Return the value that YAML takes a text without quotes for, such as True for ``on``."""
+    loader = yaml.SafeLoader("")
+    try:
+        return loader.construct_object(node, deep=True)
+    finally:
+        loader.dispose()
+
+
+def _refuse_twins(node: yaml.Node, known: set[int], name: str) -> None:
+    """Raise if a mapping at or below a node gives one key twice."""
+    if id(node) in known:
+        return
+    known.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        for each in node.value:
+            _refuse_twins(each, known, name)
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen: dict[object, yaml.Node] = {}
+    for key, value in node.value:
+        _refuse_twins(value, known, name)
+        if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE:
+            continue
+        read = scalar_of(key)
+        if read in seen:
+            first = seen[read]
+            both = f"'{first.value}'"
+            if first.value != key.value:
+                both += f" and '{key.value}', which YAML reads as one value, {read!r}"
+            raise UserError(
+                f"{name}, line {key.start_mark.line + 1}: the key {both} is in this mapping "
+                f"already, in line {first.start_mark.line + 1}, and one of the two would be lost. "
+                "Give one of them another name, or leave it out."
+            )
+        seen[read] = key

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import nn
 
 from zoo_search.cluster import Pulse, beater
-from zoo_search.core.errors import UserError
+from zoo_search.core.errors import UserError, first_line
 from zoo_search.core.store import RunStore
 from zoo_search.finetune.checkpoints import Checkpoints, TaskCheckpoint
 from zoo_search.finetune.entries import ProtocolResult
@@ -45,6 +47,16 @@ if TYPE_CHECKING:
 
 # What took less is as quickly repeated as written.
 _EPOCH_SECONDS, _STEP_SECONDS = 10.0, 120.0
+# Of what a network or its images are, and not of the machine: no other try ends better.
+_IN_VAIN = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True)
@@ -168,10 +180,10 @@ def advance(
         keep_trained(store, task.key, trained)
         checkpoints.clear()
         return list(trained.protocols.values())[-1].kept
-    except UserError as error:
-        failure = Failure(str(error), isinstance(error, DivergedError))
+    except (UserError, *_IN_VAIN) as error:
+        failure = Failure(_reason(error), isinstance(error, DivergedError))
         if workers.rank == 0 or not failure.diverged:  # it diverges on all workers at once
-            tell(str(error))
+            tell(failure.reason)
             if not keep_failure(store, task.key, failure):
                 raise  # the other lanes would wait for this task
         if workers.size > 1 and not failure.diverged:
@@ -182,6 +194,19 @@ def advance(
             keep_parts(store, task.key, 2 * machine.parts)
             tell(f"no room on the device: each share goes in {2 * machine.parts} parts from now on")
         raise
+
+
+def _reason(error: Exception) -> str:
+    """Return what a user is told of an error; where it came from, if it is a fault of ours."""
+    if isinstance(error, UserError):
+        return str(error)
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(frame.filename).name}, line {frame.lineno}"
+    return (
+        f"{type(error).__name__}: {first_line(error)} ({place}). Trying again would end there, "
+        "too. If no setting of the run file explains it, it is a fault of zoo-search or of the "
+        "network's own code: please report it with this line."
+    )
 
 
 def _newest(task: TrainingTask, store: RunStore) -> tuple[str, str] | None:

@@ -17,9 +17,11 @@ Ints = npt.NDArray[np.int64]
 def steps_of(order: Ints, batch_size: int, *, even: bool = False) -> list[Ints]:
     """Cut the order of an epoch into steps of nearly ``batch_size`` images.
 
-    With ``even`` (Mixup pairs images), one image of each odd step is left out.
+    With ``even`` (Mixup pairs images), one image of each odd step is left out. No step has a single
+    image, which batch norms have no statistics of, unless there is no other.
     """
-    parts = np.array_split(order, max(1, round(len(order) / batch_size)))
+    count = min(round(len(order) / batch_size), len(order) // 2)
+    parts = np.array_split(order, max(1, count))
     return [part[: len(part) // 2 * 2] for part in parts if len(part) > 1] if even else parts
 
 

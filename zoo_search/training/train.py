@@ -140,7 +140,7 @@ class _Training:
         if not steps:
             raise UserError("Mixup and CutMix mix pairs of images, and there is a single one.")
         # A place and its mirror image go to one worker: a step has half as many shares as images.
-        if (min(map(len, steps)) + 1) // 2 < machine.workers.size:
+        if 1 < machine.workers.size > min(map(len, steps)) // 2:
             raise UserError(
                 f"{len(images)} training images in steps of {schedule.batch_size} are too few for "
                 f"{machine.workers.size} workers, each of which takes two of every step. Lower "
