@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import zoo_search as zs
 from zoo_search.cli.app import app
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +40,7 @@ def test_the_commands_and_their_options_are_these() -> None:
         name: sorted(o for p in command.params for o in p.opts)
         for name, command in root.commands.items()  # type: ignore[attr-defined]
     }
-    step = ["--address", "--dir", "--json", "--seed", "job"]
+    step = ["--address", "--dir", "--json", "--seed", "--set", "job"]
     assert found == {
         "similarity": sorted([*step, "--pair", "--png"]),
         "partition": sorted([
@@ -48,20 +49,21 @@ def test_the_commands_and_their_options_are_these() -> None:
         ]),
         "reassemble": step,
         **dict.fromkeys(("run", "finetune", "report"), sorted([*step, "--hours"])),
-        "rank": ["--address", "--json", "--proxy", "--seed", "job"],
-        "transfer": ["--job", "--json", "--matching", "--operator", "--out", "--png", "--trust",
-                     "source", "target"],
+        "rank": ["--address", "--json", "--proxy", "--seed", "--set", "job"],
+        "transfer": ["--job", "--json", "--matching", "--operator", "--out", "--png", "--set",
+                     "--trust", "source", "target"],
         "export": ["--onnx", "--out", "--torch", "--trust", "winner"],
         "dashboard": ["--port", "--storage", "--writable", "directory"],
-        "submit": ["--address", "--dir", "job"],
+        "submit": ["--address", "--dir", "--set", "job"],
         "doctor": ["--address", "--json"],
         "zoo": [], "data": [],
     }  # fmt: skip
     zoo = root.commands["zoo"].commands  # type: ignore[attr-defined]
     assert sorted(zoo) == ["inspect", "list", "pretrain"]
+    assert all("--set" in {o for p in command.params for o in p.opts} for command in zoo.values())
     data = root.commands["data"].commands  # type: ignore[attr-defined]
     assert {name: sorted(o for p in c.params for o in p.opts) for name, c in data.items()} == {
-        "pack": ["--name", "--resize", "--seed", "--shard-mb", "out", "source"]
+        "pack": ["--name", "--resize", "--seed", "--set", "--shard-mb", "out", "source"]
     }
 
 
@@ -94,6 +96,48 @@ def test_a_mistake_is_one_paragraph_and_exit_code_2(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_the_version_is_told() -> None:
+    assert call("--version").stdout == f"zoo-search {zs.__version__}\n"
+
+
+def test_a_shell_completes_commands_and_options() -> None:
+    """As bash asks: the words so far, and the number of the one to complete."""
+    asked = {
+        "_ZOO_SEARCH_COMPLETE": "complete_bash",
+        "COMP_CWORD": "1",
+        "COMP_WORDS": "zoo-search re",
+    }
+    script = "from zoo_search.cli.app import app; app(prog_name='zoo-search')"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False,
+        env=os.environ | asked,
+    )  # fmt: skip
+    assert done.stdout.split() == ["reassemble", "report"]
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "told"),
+    [
+        ("zoo.b.arch=resnet14t", 0, "resnet14t"),
+        ("zoo.b.arhc=x", 2, "error: --set: unknown key 'arhc' in 'zoo.b'. Did you mean 'arch'?"),
+        ("partition.k=0", 2, "error: --set: 'partition.k': should be the number of blocks"),
+        ("partition.k", 2, "error: --set partition.k: give the place of a value"),
+    ],
+)
+def test_a_value_of_the_run_file_is_overruled(
+    tmp_path: Path, change: str, code: int, told: str
+) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text(
+        "name: a\ninput_size: 32\ndataset: digits\n"
+        "zoo: {b: {arch: resnet10t, kwargs: {num_classes: 10}, weights: null}}\ninit: random\n",
+        encoding="utf-8",
+    )
+    done = call("zoo", "list", str(path), "--json", "--set", change)
+    assert done.returncode == code, done.stderr
+    assert told in " ".join((done.stdout + done.stderr).split())
+
+
 @pytest.mark.parametrize("command", ["run", "zoo list", "partition", "report"])
 def test_a_missing_run_file_is_named(command: str) -> None:
     done = call(*command.split(), "nowhere.yaml")
@@ -108,7 +152,7 @@ def test_a_module_in_the_working_directory_can_be_named(tmp_path: Path) -> None:
     (tmp_path / "hooks_here.py").write_text(code, encoding="utf-8")
     (tmp_path / "job.yaml").write_text(
         "name: a\ndataset: digits\ninput_size: 32\ninit: module:hooks_here:ones\n"
-        "zoo: {a: {arch: resnet10t, weights: null}}\n",
+        "zoo: {a: {arch: resnet10t, weights: null}}\ninit: random\n",
         encoding="utf-8",
     )
     done = subprocess.run(

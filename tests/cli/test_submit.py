@@ -55,11 +55,11 @@ def test_the_folder_travels_and_the_log_is_told(
     monkeypatch.setattr(ray.job_submission, "JobSubmissionClient", Client)
     monkeypatch.setattr(Client, "status", status)
     with pytest.raises(typer.Exit) as done:
-        submit(job, "http://head:8265", "s3://bucket/a")
+        submit(job=job, change=["seed=3"], address="http://head:8265", directory="s3://bucket/a")
     assert done.value.exit_code == code
     told = capsys.readouterr().out.splitlines()
     asked = Client.asked.pop()
-    command = "zoo-search run 'my job.yaml' --address auto --dir s3://bucket/a"
+    command = "zoo-search run 'my job.yaml' --address auto --dir s3://bucket/a --set seed=3"
     assert asked["entrypoint"] == command
     assert asked["runtime_env"] == {"working_dir": str(job.parent)}
     assert told == ["submitted as job_1", "zoo …", "zoo: made in 1.0 s", f"job_1: {status}"]
@@ -68,9 +68,9 @@ def test_the_folder_travels_and_the_log_is_told(
 def test_a_run_file_with_a_mistake_goes_nowhere(job: Path) -> None:
     job.write_text("name: a\n", encoding="utf-8")
     with pytest.raises(UserError, match="'zoo' is missing"):
-        submit(job, "http://head:8265")
+        submit(job=job, change=None, address="http://head:8265", directory=None)
 
 
 def test_no_server_is_a_user_error(job: Path) -> None:
     with pytest.raises(UserError, match=r"No Ray job server answers at http://127.0.0.1:9"):
-        submit(job, "http://127.0.0.1:9")
+        submit(job=job, change=None, address="http://127.0.0.1:9", directory=None)

@@ -57,9 +57,7 @@ def dashboard(
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     rich_markup_mode=None,  # else [defaults] in brackets would be taken for markup
-    help="Search a zoo of pre-trained vision models for networks reassembled from their blocks.",
 )
 for command in (
     steps.run, steps.similarity, partition, steps.reassemble, steps.finetune, steps.report,
@@ -68,6 +66,23 @@ for command in (
     app.command()(command)
 app.add_typer(zoo.app, name="zoo")
 app.add_typer(data.app, name="data")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from zoo_search.core.version import __version__
+
+        print(f"zoo-search {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which it is.")
+    ] = False,
+) -> None:
+    """Search a zoo of pre-trained vision models for networks reassembled from their blocks."""
 
 
 def main() -> None:

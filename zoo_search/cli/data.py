@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from zoo_search.cli.options import say
+from zoo_search.cli.options import Change, say
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The images of a run.")
 
@@ -20,6 +20,7 @@ def pack(
         ),
     ],
     out: Annotated[str, typer.Argument(help="An empty or new folder: a path or an fsspec URI.")],
+    change: Change = None,
     name: Annotated[
         str | None,
         typer.Option(help="What a path is: folder, parquet or another data set's name [folder]."),
@@ -41,7 +42,9 @@ def pack(
     from zoo_search.data.pack import pack as write
     from zoo_search.data.pack import source_of
 
-    done = write(source_of(source, name), out, shard_mb=shard_mb, seed=seed, resize=resize)
+    done = write(
+        source_of(source, name, change or ()), out, shard_mb=shard_mb, seed=seed, resize=resize
+    )
     if done.kept:
         say(f"{done.kept} of {done.shards} shards were there already")
     if done.bad:

@@ -7,12 +7,15 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from zoo_search.core.errors import UserError
 from zoo_search.core.progress import console
+
+if TYPE_CHECKING:
+    from zoo_search.config import JobConfig
 
 T = TypeVar("T")
 
@@ -34,6 +37,30 @@ Trust = Annotated[
     typer.Option("--trust", help="Let files and folders name code that builds their networks."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the table as JSON.")]
+
+
+Change = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="PLACE=VALUE",
+        help="Overrules a value of the run file, as in --set partition.k=6; as often as you like.",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class RunFile:
+    """A run file, and what of it is overruled."""
+
+    job: Job
+    change: Change = None
+
+    def load(self) -> JobConfig:
+        """Read and validate it."""
+        from zoo_search.config import load_job
+
+        return load_job(self.job, self.change or ())
 
 
 @dataclass(frozen=True)

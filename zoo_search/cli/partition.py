@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zoo_search.cli.options import AsJson, Place, grouped, say, write_picture
+from zoo_search.cli.options import AsJson, Change, Place, RunFile, grouped, say, write_picture
 from zoo_search.cli.tables import show
 from zoo_search.core.errors import UserError, nearest
 from zoo_search.core.tables import Table, number, text
@@ -65,6 +65,7 @@ def partition(
         str | None,
         typer.Option(help="A similarity.parquet (path or fsspec URI): no run is needed."),
     ] = None,
+    change: Change = None,
     options: PartitionOptions,
     out: Annotated[str | None, typer.Option(help="Where partition.json goes as well.")] = None,
     png: Annotated[Path | None, typer.Option(help="Draw the sets and the restarts.")] = None,
@@ -78,7 +79,8 @@ def partition(
     """
     from zoo_search.partitions.result import save_partitions
 
-    done = partition_command(job, similarity, options, place)
+    file = None if job is None else RunFile(job, change)
+    done = partition_command(file, similarity, options, place)
     if out is not None:
         save_partitions(done, out)
     if png is not None:
@@ -96,7 +98,7 @@ def partition(
 
 
 def partition_command(
-    job: Path | None, similarity: str | None, options: PartitionOptions, place: Place
+    file: RunFile | None, similarity: str | None, options: PartitionOptions, place: Place
 ) -> tuple[Partition, ...]:
     """Partition the zoo of a run file, or that of a similarity table alone, for each K.
 
@@ -107,17 +109,16 @@ def partition_command(
         UserError: If not exactly one of the two is given, or either cannot be used.
     """
     given = {name: value for name, value in asdict(options).items() if value not in (None, [])}
-    if (job is None) == (similarity is None):
+    if (file is None) == (similarity is None):
         raise UserError(
             "'zoo-search partition' needs either a run file, such as jobs/digits.yaml, or "
             "--similarity with the path of a similarity.parquet; "
-            f"{'neither was' if job is None else 'both were'} given."
+            f"{'neither was' if file is None else 'both were'} given."
         )
-    if job is not None:
-        from zoo_search.config import load_job
+    if file is not None:
         from zoo_search.run import pipeline
 
-        config = load_job(job)
+        config = file.load()
         changed = _settings({**config.partition.model_dump(), **given})
         config = config.model_copy(update={"partition": changed})
         return pipeline.run(config, until="partition", say=say, **asdict(place)).partitions

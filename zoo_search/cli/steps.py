@@ -12,8 +12,8 @@ from zoo_search.cli.options import (
     Address,
     AsJson,
     Hours,
-    Job,
     Place,
+    RunFile,
     Seed,
     grouped,
     say,
@@ -28,15 +28,17 @@ if TYPE_CHECKING:
     from zoo_search.run.run import Run
 
 
-def _run(job: Path | JobConfig, until: str, place: Place, hours: float | None = None) -> Run:
+def _run(job: JobConfig, until: str, place: Place, hours: float | None = None) -> Run:
     from zoo_search.run import pipeline
 
     return pipeline.run(job, until=until, hours=hours, say=say, **asdict(place))
 
 
-def _show_winners(job: Path, until: str, place: Place, hours: float | None, as_json: bool) -> None:
+def _show_winners(
+    file: RunFile, until: str, place: Place, hours: float | None, as_json: bool
+) -> None:
     """Make a run up to ``finetune`` or ``report``; print its winners and what they show."""
-    run = _run(job, until, place, hours)
+    run = _run(file.load(), until, place, hours)
     from zoo_search.report import summary  # not before: a mistake in the run file needs no torch
 
     told = summary(run.store)
@@ -48,25 +50,24 @@ def _show_winners(job: Path, until: str, place: Place, hours: float | None, as_j
 
 
 @grouped
-def run(job: Job, place: Place, hours: Hours = None, as_json: AsJson = False) -> None:
+def run(file: RunFile, place: Place, hours: Hours = None, as_json: AsJson = False) -> None:
     """All steps, resumable: similarity, partition, reassembly, fine-tuning, report."""
-    _show_winners(job, "report", place, hours, as_json)
+    _show_winners(file, "report", place, hours, as_json)
 
 
 @grouped
 def similarity(
-    job: Job,
+    file: RunFile,
     place: Place,
     png: Annotated[Path | None, typer.Option(help="Draw the table as a heat map.")] = None,
     pair: Annotated[str | None, typer.Option(help="Two models A,B for --png [whole zoo].")] = None,
     as_json: AsJson = False,
 ) -> None:
     """How alike the cuts of all models are: similarity.parquet."""
-    from zoo_search.config import load_job
     from zoo_search.plots.heatmap import heat_map, parse_pair
     from zoo_search.similarities.table import pairs
 
-    config = load_job(job)
+    config = file.load()
     models = parse_pair(pair, config.zoo)
     table = _run(config, "similarity", place).table
     if png is not None:
@@ -80,9 +81,9 @@ def similarity(
 
 
 @grouped
-def reassemble(job: Job, place: Place, as_json: AsJson = False) -> None:
+def reassemble(file: RunFile, place: Place, as_json: AsJson = False) -> None:
     """Find recipes within the budget and score them without training: candidates.parquet."""
-    run = _run(job, "reassemble", place)
+    run = _run(file.load(), "reassemble", place)
     from zoo_search.report import ranking
 
     ranked = ranking(run.store)
@@ -95,19 +96,20 @@ def reassemble(job: Job, place: Place, as_json: AsJson = False) -> None:
 
 
 @grouped
-def finetune(job: Job, place: Place, hours: Hours = None, as_json: AsJson = False) -> None:
+def finetune(file: RunFile, place: Place, hours: Hours = None, as_json: AsJson = False) -> None:
     """Fine-tune the winners and the baselines: winners.json, winners/."""
-    _show_winners(job, "finetune", place, hours, as_json)
+    _show_winners(file, "finetune", place, hours, as_json)
 
 
 @grouped
-def report(job: Job, place: Place, hours: Hours = None, as_json: AsJson = False) -> None:
+def report(file: RunFile, place: Place, hours: Hours = None, as_json: AsJson = False) -> None:
     """The report of a run: report.html."""
-    _show_winners(job, "report", place, hours, as_json)
+    _show_winners(file, "report", place, hours, as_json)
 
 
+@grouped
 def rank(
-    job: Job,
+    file: RunFile,
     proxy: Annotated[str, typer.Option(help="Training-free score to rank by.")] = "probe",
     address: Address = None,
     seed: Seed = None,
@@ -120,5 +122,5 @@ def rank(
         text("model"), number("score", proxy), number("params", "parameters"),
         number("macs", "MACs"), text("in_budget", "in budget"),
     )  # fmt: skip
-    rows = rank_zoo(job, proxy, address=address, seed=seed)
+    rows = rank_zoo(file.load(), proxy, address=address, seed=seed)
     show(Table("Zoo models", columns, rows), as_json)

@@ -8,19 +8,18 @@ from typing import Annotated
 
 import typer
 
-from zoo_search.cli.options import Directory, Job
+from zoo_search.cli.options import Directory, RunFile, grouped
 from zoo_search.core.errors import UserError, first_line
 
 
+@grouped
 def submit(
-    job: Job,
+    file: RunFile,
     address: Annotated[str, typer.Option(help="Ray dashboard of the cluster: http://HEAD:8265.")],
     directory: Directory = None,
 ) -> None:
     """Run a job on a Ray cluster and follow its log."""
-    from zoo_search.config import load_job
-
-    load_job(job)
+    file.load()
     from ray.job_submission import JobStatus, JobSubmissionClient
 
     try:
@@ -30,13 +29,15 @@ def submit(
             f"No Ray job server answers at {address} ({first_line(error)}). Give "
             "the address of the cluster's dashboard, such as http://HEAD:8265, with --address."
         ) from None
-    command = ["zoo-search", "run", job.name, "--address", "auto"]
+    command = ["zoo-search", "run", file.job.name, "--address", "auto"]
     if directory is not None:
         command += ["--dir", directory]
+    for change in file.change or ():
+        command += ["--set", change]
     name = client.submit_job(
         entrypoint=shlex.join(command),
         # The folder of the run file travels to the cluster.
-        runtime_env={"working_dir": str(job.resolve().parent)},
+        runtime_env={"working_dir": str(file.job.resolve().parent)},
     )
     print(f"submitted as {name}")
 

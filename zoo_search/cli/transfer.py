@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zoo_search.cli.options import AsJson, Trust, write_picture
+from zoo_search.cli.options import AsJson, Change, Trust, write_picture
 from zoo_search.cli.tables import show
 from zoo_search.core.errors import UserError
 from zoo_search.core.tables import Table, number, text
@@ -28,6 +28,7 @@ def transfer(
     target: Annotated[str, typer.Argument(help="The same.")],
     out: Annotated[Path, typer.Option(help="Where the target's weights go (.safetensors).")],
     job: Annotated[Path | None, typer.Option(help="Run file whose zoo the names may mean.")] = None,
+    change: Change = None,
     matching: Annotated[
         str, typer.Option(help="How layers are matched: dp, bipartite, nbipartite or random.")
     ] = "dp",
@@ -42,7 +43,7 @@ def transfer(
     from zoo_search.dpiat import copy_matched, match_layers
     from zoo_search.export.named import Words, write_weights
 
-    words = Words(job, trust=trust)
+    words = Words(job, change or (), trust=trust)
     _check_output("--out", out, ".safetensors", words, (source, target))
     if png is not None:
         _check_output("--png", png, ".png", words, ())

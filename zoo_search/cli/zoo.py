@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from zoo_search.cli.options import Address, AsJson, Job
+from zoo_search.cli.options import Address, AsJson, RunFile, grouped
 from zoo_search.cli.tables import show
 from zoo_search.core.errors import UserError
 from zoo_search.core.tables import Table, number, text
@@ -16,7 +16,8 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The models 
 
 
 @app.command("list")
-def list_models(job: Job, as_json: AsJson = False) -> None:
+@grouped
+def list_models(file: RunFile, as_json: AsJson = False) -> None:
     """Name, family, parameters, GMACs, nodes, weights and licence of every model."""
     from zoo_search.zoo.facts import details
 
@@ -24,12 +25,13 @@ def list_models(job: Job, as_json: AsJson = False) -> None:
         text("name"), text("family"), number("params", "parameters"), number("gmacs", "GMACs"),
         number("nodes"), text("weights"), text("license", "licence"), text("problem"),
     )  # fmt: skip
-    show(Table("The zoo", columns, [asdict(found.row) for found in details(job)]), as_json)
+    show(Table("The zoo", columns, [asdict(found.row) for found in details(file.load())]), as_json)
 
 
 @app.command()
+@grouped
 def inspect(
-    job: Job,
+    file: RunFile,
     name: Annotated[str, typer.Argument(help="Name of a model in the run file's zoo.")],
     as_json: AsJson = False,
 ) -> None:
@@ -42,15 +44,16 @@ def inspect(
         number("macs", "MACs"), text("layout"), number("channels"), text("grid"),
         number("prefix_tokens", "prefix"), number("streams"), text("why", "no cut, because"),
     )  # fmt: skip
-    found = detail(job, name)
+    found = detail(file.load(), name)
     show(Table(name, columns, detail_rows(found)), as_json)
     if found.row.problem:
         raise UserError(found.row.problem)
 
 
 @app.command()
+@grouped
 def pretrain(
-    job: Job,
+    file: RunFile,
     name: Annotated[list[str] | None, typer.Option(help="Only these models.")] = None,
     address: Address = None,
     as_json: AsJson = False,
@@ -64,5 +67,5 @@ def pretrain(
         number("epochs"), number("seconds"), text("cached", "was cached"),
     )  # fmt: skip
     cluster.connect(address)
-    done = pretrain(job, name or None)
+    done = pretrain(file.load(), name or None)
     show(Table("Pre-training", columns, [row.to_dict() for row in done.values()]), as_json)

@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
+from zoo_search.config.changes import OPTION, changed
 from zoo_search.config.quoting import check_names, kind_of, written_at
 from zoo_search.config.section import Section
 from zoo_search.config.sections import JobConfig
@@ -30,8 +31,10 @@ _Loc = Sequence[int | str]
 _OF_TEXT = ("string_type", "literal_error")  # pydantic's errors where a text is wanted
 
 
-def load_job(source: JobSource) -> JobConfig:
+def load_job(source: JobSource, changes: Sequence[str] = ()) -> JobConfig:
     """Read and validate a run file (a path), or validate a mapping of the same form.
+
+    ``changes`` are laid over it (:func:`~zoo_search.config.changes.changed`).
 
     A key that has another name today is read under its old one, with a
     :class:`~zoo_search.core.errors.Note` that says the new one.
@@ -40,10 +43,12 @@ def load_job(source: JobSource) -> JobConfig:
         UserError: If the file is missing, is no YAML, or breaks a rule: the message names the
             place in the file, what is allowed, and the nearest known key for an unknown one.
     """
-    if isinstance(source, JobConfig):
+    if isinstance(source, JobConfig) and not changes:
         return source
+    if isinstance(source, JobConfig):
+        source = source.model_dump(mode="json")
     if isinstance(source, Mapping):
-        return _validate(dict(source), "the run configuration", None)
+        return _validate(dict(source), "the run configuration", None, changes)
     path = Path(source)
     try:
         text = path.read_text(encoding="utf-8")
@@ -59,7 +64,7 @@ def load_job(source: JobSource) -> JobConfig:
             "job.yaml of a run directory, which others may read. Give the run file that the run "
             "was started with."
         )
-    return _read(text, str(path))
+    return _read(text, str(path), changes)
 
 
 def read_job(store: RunStore) -> JobConfig:
@@ -82,17 +87,22 @@ def read_job(store: RunStore) -> JobConfig:
         return _read(text, store.path("job.yaml"))
 
 
-def _read(text: str, path: str) -> JobConfig:
+def _read(text: str, path: str, changes: Sequence[str] = ()) -> JobConfig:
     node, data = read_yaml(text, path)
     if not isinstance(data, dict):
         raise UserError(f"{path} holds no mapping; a run file starts with keys such as 'name:'.")
-    return _validate(data, path, node)
+    return _validate(data, path, node, changes)
 
 
-def _validate(data: Mapping[str, object], name: str, node: yaml.Node | None) -> JobConfig:
+def _validate(
+    data: Mapping[str, object], name: str, node: yaml.Node | None, changes: Sequence[str] = ()
+) -> JobConfig:
     check_names(data, name, node)
     try:
-        return JobConfig.model_validate(_with_new_names(data, JobConfig, node, name))
+        today = _with_new_names(data, JobConfig, node, name)
+        job = JobConfig.model_validate(today)
+        # What is wrong with the file is told with its line, before what is wrong with a change.
+        return _validate(changed(today, changes), OPTION, None) if changes else job
     except ValidationError as error:
         errors = error.errors()
         found = [item for item in errors if not _follows(item, errors)]

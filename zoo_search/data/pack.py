@@ -51,20 +51,26 @@ class Packed:
         )
 
 
-def source_of(source: str, name: str | None = None) -> DatasetConfig:
+def source_of(source: str, name: str | None = None, changes: Sequence[str] = ()) -> DatasetConfig:
     """Return the section ``dataset`` of a run file (``.yaml``), or that of a path or URI.
 
     Raises:
-        UserError: As :func:`zoo_search.config.load_job`, or if a run file comes with a name.
+        UserError: As :func:`zoo_search.config.load_job`, if a run file comes with a name, or if
+            there are changes to a run file and none is given.
     """
     if not source.endswith((".yaml", ".yml")):
+        if changes:
+            raise UserError(
+                f"--set {changes[0]} overrules a value of a run file, and {source} is none. Leave "
+                "--set out, or give a run file (.yaml) with a section 'dataset'."
+            )
         return DatasetConfig(name=name or "folder", path=source)
     if name is not None:
         raise UserError(
             f"--name {name}: {source} is a run file, whose section 'dataset' says what its source "
             "is. Leave --name out, or give the path of the images."
         )
-    return load_job(source).dataset
+    return load_job(source, changes).dataset
 
 
 def pack(

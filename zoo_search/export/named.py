@@ -7,7 +7,7 @@ wrote, ``ARCH@FILE`` (a timm name and its weights), or a timm name (its hub weig
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ Built = Mapping[str, object]
 
 
 class Words:
-    """Finds networks by words; ``job`` is the run file whose zoo they may name.
+    """Finds networks by words; ``job`` is the run file whose zoo they may name, with ``changes``.
 
     With ``trust``, files and folders may name code that builds their networks.
 
@@ -37,8 +37,10 @@ class Words:
         UserError: If the run file cannot be read.
     """
 
-    def __init__(self, job: Path | None = None, *, trust: bool = False) -> None:
-        self.config: JobConfig = load_job(_BARE if job is None else job)
+    def __init__(
+        self, job: Path | None = None, changes: Sequence[str] = (), *, trust: bool = False
+    ) -> None:
+        self.config: JobConfig = load_job(_BARE if job is None else job, changes)
         self.trust = trust
         self._zoo = {} if job is None else self.config.zoo
 
