@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
@@ -103,6 +105,20 @@ def race_here(
     while (leg := race.ask()) is not None:
         answer = train_leg(race.task(leg), store, terms, torch.device("cpu"), leg.until)
         race.tell(leg, json.dumps(asdict(answer)))
+
+
+def kill_hosts() -> list[int]:
+    """Send SIGKILL to all hosts of the cluster that is connected; return their process ids."""
+    import ray._private.state
+
+    hosts = [
+        actor["Pid"]
+        for actor in ray._private.state.actors().values()
+        if actor["ActorClassName"] == "Host" and actor["State"] == "ALIVE"
+    ]
+    for pid in hosts:
+        os.kill(pid, signal.SIGKILL)
+    return hosts
 
 
 def make_task(setting: Setting, macs: int = 1, key: str = "k") -> TrainingTask:

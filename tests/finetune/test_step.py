@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_runs import MIXED, OTHER, Setting, race_here, train_here
+from small_runs import MIXED, OTHER, Setting, kill_hosts, race_here, train_here
 
 import zoo_search as zs
 from zoo_search.config import JobConfig
@@ -172,7 +172,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(900)
 def test_a_race_whose_driver_and_hosts_are_killed_ends_as_one_that_was_not(
     job: dict[str, Any], tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
@@ -182,7 +182,6 @@ def test_a_race_whose_driver_and_hosts_are_killed_ends_as_one_that_was_not(
     What an undisturbed race gives is computed here, without Ray Tune and Ray Train.
     """
     import ray
-    import ray._private.state
 
     told = {key: value for key, value in job.items() if key != "init"}
     tuned = {"epochs": EPOCHS, "winners": 1, "seeds": 1, "tries": 2, "batch_size": 10}
@@ -223,14 +222,7 @@ def test_a_race_whose_driver_and_hosts_are_killed_ends_as_one_that_was_not(
     while len(legs()) < len(before) + 1:
         assert second.poll() is None, "it ended before a host could be killed"
         time.sleep(0.05)
-    hosts = [
-        actor["Pid"]
-        for actor in ray._private.state.actors().values()
-        if actor["ActorClassName"] == "Host" and actor["State"] == "ALIVE"
-    ]
-    for pid in hosts:
-        os.kill(pid, signal.SIGKILL)
-    assert hosts
+    assert kill_hosts()
     assert second.wait(timeout=600) == 0
     after = legs()
     assert all(after[name] == when for name, when in before.items())

@@ -15,60 +15,24 @@ from typing import Any
 import optuna
 import psutil
 import pytest
+import search_to_kill
+from search_to_kill import ARCHS, prepare
 
-DRIVER = """
-import sys
-from pathlib import Path
+from zoo_search.networks import Recipe
+from zoo_search.reassembly.scoring import Scorer
 
-import timm
-import torch
-from torch import nn
-
-from zoo_search import cluster as engine
-from zoo_search.linegraph import trace
-from zoo_search.costs import Budget, CostTable
-from zoo_search.networks.parents import Parent
-from zoo_search.partitions.result import Partition, PartitionBlock
-from zoo_search.reassembly import Space
-from zoo_search.reassembly.api import run_search
-from zoo_search.reassembly.journal import StudyPlace
-from zoo_search.reassembly.scoring import Scoring, ScoringTask
-
-torch.set_num_threads(1)
-torch.manual_seed(0)
-zoo, blocks = {}, []
-for name, arch in (("a", "mobilenetv3_small_050"), ("b", "resnet10t"), ("c", "regnetx_002")):
-    module = timm.create_model(arch, num_classes=7).eval()
-    zoo[name] = Parent(trace(module, (3, 64, 64), name))
-    cuts = [round(len(zoo[name].graph) * i / 4) for i in range(5)]
-    blocks += [
-        PartitionBlock(name, cuts[s], cuts[s + 1], stage=s, set=s, similarity=1.0)
-        for s in range(4)
-    ]
-generator = torch.Generator().manual_seed(1)
-coarse = torch.rand(64, 3, 8, 8, generator=generator)
-images = (nn.functional.interpolate(coarse, size=64, mode="bilinear") * 255).to(torch.uint8)
-partition = Partition(4, 0.2, "nodes", "exact", 0.0, None, (), tuple(blocks), ())
-space = Space(partition, CostTable(zoo, 4), Budget())
-scoring = Scoring(fit_images=32, batches=2, batch_size=16, seed=2)
-task = ScoringTask(zoo, images, torch.arange(64) % 4, 4, scoring)
-sampler, workers, journal = sys.argv[1:]
-engine.connect("local", num_cpus=2)
-place = StudyPlace(Path(journal), "x")
-found = run_search(space, task, 40, sampler, place, workers=int(workers))
-assert all(c.state == "complete" for c in found.candidates)
-"""
+ZOO_MODELS = len(ARCHS)
 
 
-def start(folder: Path, journal: Path, sampler: str, workers: int) -> subprocess.Popen[bytes]:
+def start(
+    folder: Path, journal: Path, sampler: str, workers: int, trials: int
+) -> subprocess.Popen[bytes]:
     """Start the search with a HOME and a Ray of its own."""
     home = folder / "home"
     home.mkdir(exist_ok=True)
-    script = folder / "driver.py"
-    script.write_text(DRIVER, encoding="utf-8")
     options = {"HOME": str(home), "RAY_AUTH_TOKEN": secrets.token_hex(16)}
     return subprocess.Popen(
-        [sys.executable, str(script), sampler, str(workers), str(journal)],
+        [sys.executable, search_to_kill.__file__, sampler, str(workers), str(trials), str(journal)],
         env=os.environ | options, cwd=folder,
         stdout=subprocess.DEVNULL, stderr=(folder / "stderr").open("ab"),
     )  # fmt: skip
@@ -111,12 +75,12 @@ def end(pids: list[int]) -> None:
     psutil.wait_procs(alive, timeout=15)
 
 
-def kill_in_the_middle(folder: Path, journal: Path, sampler: str, workers: int) -> int:
+def kill_in_the_middle(folder: Path, journal: Path, sampler: str, workers: int, trials: int) -> int:
     """Kill the driver when it has some of its candidates; return how many."""
-    driver = start(folder, journal, sampler, workers)
+    driver = start(folder, journal, sampler, workers, trials)
     deadline = time.monotonic() + 600
     try:
-        while len(scored(journal)) < 12:
+        while len(scored(journal)) < ZOO_MODELS + trials // 4:
             assert driver.poll() is None, (folder / "stderr").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -131,35 +95,33 @@ def kill_in_the_middle(folder: Path, journal: Path, sampler: str, workers: int) 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_search_goes_on_after_its_driver_was_killed(tmp_path: Path) -> None:
-    """What two workers had in hand is scored once, as in a search that nobody disturbed."""
-    calm, found = undisturbed_and_killed(tmp_path, "random", 2)
-    scores = {json.dumps(t["recipe"]): t["score"] for t in calm}
-    assert {json.dumps(t["recipe"]): t["score"] for t in found} == scores
+    """What two workers had in hand is scored once, and as one process without Ray scores it."""
+    found = killed(tmp_path, "random", 2, trials=16)
+    _, task = prepare()
+    score = Scorer(task)
+    for trial in found:
+        assert score(Recipe.from_any(trial["recipe"])).scores == {"probe": trial["score"]}
 
 
 @pytest.mark.exhaustive
 @pytest.mark.timeout(1800)
 def test_one_worker_is_asked_in_the_same_order(tmp_path: Path) -> None:
-    calm, found = undisturbed_and_killed(tmp_path, "cpsat", 1)
-    assert found == calm
+    calm = tmp_path / "calm.journal"
+    driver = start(tmp_path, calm, "cpsat", 1, 40)
+    assert driver.wait(600) == 0, (tmp_path / "stderr").read_text()
+    assert killed(tmp_path, "cpsat", 1, trials=40) == scored(calm)
 
 
-def undisturbed_and_killed(
-    folder: Path, sampler: str, workers: int
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the trials of a search, and of one that was killed in the middle and went on."""
-    calm, journal = folder / "calm.journal", folder / "broken.journal"
-    driver = start(folder, calm, sampler, workers)
-    assert driver.wait(600) == 0, (folder / "stderr").read_text()
-    undisturbed = scored(calm)
-    assert len(undisturbed) == 43  # three zoo models on top
-    before = kill_in_the_middle(folder, journal, sampler, workers)
-    assert 12 <= before < 43
+def killed(folder: Path, sampler: str, workers: int, trials: int) -> list[dict[str, Any]]:
+    """Return the trials of a search that was killed in the middle and went on."""
+    journal, count = folder / "broken.journal", ZOO_MODELS + trials
+    before = kill_in_the_middle(folder, journal, sampler, workers, trials)
+    assert ZOO_MODELS + trials // 4 <= before < count
     kept = scored(journal)
-    driver = start(folder, journal, sampler, workers)
+    driver = start(folder, journal, sampler, workers, trials)
     assert driver.wait(600) == 0, (folder / "stderr").read_text()
     found = scored(journal)
     assert found[:before] == kept  # nothing lost, nothing changed
     assert {t["state"] for t in found} == {"COMPLETE"}  # nothing stuck
-    assert len({json.dumps(t["recipe"]) for t in found}) == len(found) == 43  # nothing twice
-    return undisturbed, found
+    assert len({json.dumps(t["recipe"]) for t in found}) == len(found) == count  # nothing twice
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import similarity_to_kill
 
 from zoo_search.cluster.hosts import Hosts
 from zoo_search.config import SimilarityConfig
@@ -26,32 +28,6 @@ pytestmark = [
     pytest.mark.timeout(900),
 ]
 CONFIG = SimilarityConfig(batch_size=8, window_mb=1)  # two workers, many batches
-
-DRIVER = """
-import sys
-from pathlib import Path
-import timm, torch
-from zoo_search import cluster as engine
-from zoo_search.config import DatasetConfig, SimilarityConfig, ZooEntry
-from zoo_search.data import open_dataset
-from zoo_search.similarities.step import compute
-from zoo_search.core.store import RunStore
-from zoo_search.zoo.models import ZooModel
-from zoo_search.data.preprocess import Preprocess
-
-def model(name, arch, seed, **kwargs):
-    torch.manual_seed(seed)
-    return ZooModel(name, ZooEntry(arch=arch), timm.create_model(arch, **kwargs).eval(),
-                    Preprocess((32, 32)), arch, None, f"{arch}-{seed}", "")
-
-if __name__ == "__main__":
-    engine.connect(sys.argv[2])
-    zoo = {"mobile": model("mobile", "mobilenetv3_small_050", 0),
-           "vit": model("vit", "vit_tiny_patch16_224", 1, img_size=32, patch_size=8, depth=2)}
-    subset = open_dataset(DatasetConfig(name="digits", per_class=40)).select(limit=400)
-    config = SimilarityConfig(batch_size=8, window_mb=1)
-    print(compute(zoo, subset, config, 0, RunStore(sys.argv[1])).forwards)
-"""
 
 
 def files_of(store: RunStore) -> dict[str, int]:
@@ -98,19 +74,17 @@ def test_a_driver_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     """SIGKILL to the driver; the second run does the missing batches only, and gives the same."""
     import ray
 
-    script = tmp_path / "driver.py"
-    script.write_text(DRIVER, encoding="utf-8")
     address = ray.get_runtime_context().gcs_address
 
-    def start(folder: str) -> subprocess.Popen[str]:
-        command = [sys.executable, str(script), str(tmp_path / folder), address]
+    def start() -> subprocess.Popen[str]:
+        command = [sys.executable, similarity_to_kill.__file__, store.url, address]
         return subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
             start_new_session=True,
         )  # fmt: skip
 
     store = RunStore(tmp_path / "killed")
-    first = start("killed")
+    first = start()
     wait_for(20, store, first)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
@@ -118,15 +92,14 @@ def test_a_driver_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     assert 20 <= len(before) < 100
     assert not store.exists(ARTIFACT)
 
-    second, calm = start("killed"), None
-    told = second.communicate(timeout=300)[0]
-    calm = start("calm").communicate(timeout=300)[0]
-    assert "'mobile': 50" in calm
-    assert sum(eval(told.strip().splitlines()[-1]).values()) == 100 - len(before)
+    told = start().communicate(timeout=300)[0]
+    assert sum(json.loads(told.strip().splitlines()[-1]).values()) == 100 - len(before)
+    calm = similarity_to_kill.compute_in(RunStore(tmp_path / "calm"))
+    assert calm.forwards["mobile"] == 50
     after = files_of(store)
     assert len(after) == 100
     assert {path: after[path] for path in before} == before
-    tables = [SimilarityTable.load(tmp_path / name / ARTIFACT) for name in ("killed", "calm")]
-    assert (tables[0].values == tables[1].values).all()
-    assert np.isfinite(tables[0].values).all()
+    table = SimilarityTable.load(tmp_path / "killed" / ARTIFACT)
+    assert (table.values == calm.table.values).all()
+    assert np.isfinite(table.values).all()
     assert not list(Path(store.path("grams")).rglob(".aside-*"))
