@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -28,6 +29,7 @@ MANIFEST = "manifest.json"
 _FORMAT = 1
 _WHOLE = ".whole"
 _CHUNK = 1 << 20
+_UNFINISHED = re.compile(rf"{re.escape(ASIDE)}[0-9a-f]+-")
 
 
 class StepRecord(TypedDict):
@@ -92,7 +94,7 @@ class RunStore:
         # Empty folders are there on a disk alone.
         for path in self.fs.find(root, withdirs=self.is_local):
             parts = str(path).removeprefix(f"{root}/").split("/")
-            place = next((n for n, part in enumerate(parts) if part.startswith(ASIDE)), None)
+            place = next((n for n, part in enumerate(parts) if _UNFINISHED.match(part)), None)
             if place is not None:
                 found.add("/".join(parts[: place + 1]))
         return found
@@ -178,8 +180,15 @@ class RunStore:
         self.write_text(name, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
     def read_json(self, name: str) -> Any:
-        """Read a JSON artifact."""
-        return json.loads(self.read_text(name))
+        """Read a JSON artifact.
+
+        Raises:
+            ValueError: If it is none, or nested deeper than any of ours.
+        """
+        try:
+            return json.loads(self.read_text(name))
+        except RecursionError:
+            raise ValueError("it is nested too deep") from None
 
     def keep(self, name: str, value: object) -> None:
         """Write JSON that later commands go on from, with the hash of what it says."""

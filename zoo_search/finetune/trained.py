@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -33,7 +34,10 @@ if TYPE_CHECKING:
 
 _STATE, _PREDICTED = "model.safetensors", "predicted.safetensors"
 _PROTOCOLS, _SUMS = "protocols.json", "sums.json"
+_SCRATCH = "finetune"
 _FAILED = "finetune/failed"
+TASK = re.compile(r"[0-9a-f]{16}")
+"""What folders of tasks are called by: their keys."""
 PREDICTIONS = "predictions.parquet"
 FILES_OF_A_WINNER = frozenset({*FILES, PREDICTIONS})
 """Names of what runs write into the folder of a winner; whatever else lies there is the user's."""
@@ -120,6 +124,13 @@ def read_trained(store: RunStore, key: str) -> Trained:
         load(store.read_bytes(f"{folder}/{_PREDICTED}"))["predicted"].numpy(),
         load(store.read_bytes(state)) if store.exists(state) else {},
     )
+
+
+def forget_scratch(store: RunStore) -> None:
+    """Remove what the step goes on from once it is finished; what else lies there stays."""
+    ours = {"checkpoints", "failed", "parts", "ray"}
+    names = store.list(_SCRATCH)
+    store.remove(_SCRATCH, [name for name in names if name in ours or TASK.fullmatch(name)])
 
 
 @dataclass(frozen=True)

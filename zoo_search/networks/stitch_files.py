@@ -8,6 +8,7 @@ hash of its tensors; one that is damaged counts as none.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ from zoo_search.zoo.models import ZooModel
 FOLDER = "stitches"
 _FORMAT = 2  # of the way stitches are fitted
 _CHECK = "sha256"
+_OURS = re.compile(r"[0-9a-f]{32}\.safetensors")
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class StitchFiles:
 
     def sweep(self) -> int:
         """Remove the files that are damaged, so that they are fitted anew; return how many."""
-        names = [f"{FOLDER}/{name}" for name in self.store.list(FOLDER)]
+        ours = [name for name in self.store.list(FOLDER) if _OURS.fullmatch(name)]
+        names = [f"{FOLDER}/{name}" for name in ours]
         damaged = [name for name in names if _read(self.store.read_bytes(name)) is None]
         for name in damaged:
             self.store.remove(name)
