@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -17,6 +17,7 @@ from zoo_search.cli.partition import partition
 from zoo_search.cli.submit import submit
 from zoo_search.cli.transfer import transfer
 from zoo_search.core.errors import Note, UserError
+from zoo_search.core.files import is_full, is_refused
 from zoo_search.core.progress import console
 
 
@@ -70,6 +71,12 @@ app.add_typer(zoo.app, name="zoo")
 app.add_typer(data.app, name="data")
 
 
+def _refuse(problem: str) -> NoReturn:
+    console.print("error:", style="bold red", end=" ")
+    console.print(problem, soft_wrap=True)
+    sys.exit(2)
+
+
 def main() -> None:
     """Run the command line; what a user can mend is one paragraph and exit code 2.
 
@@ -91,10 +98,16 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        console.print("error:", style="bold red", end=" ")
-        mine = getattr(error, "cause", error)  # Ray wraps what a worker raised in a stack trace
-        console.print(str(mine), soft_wrap=True)
-        sys.exit(2)
+        # Ray wraps what a worker raised in a stack trace.
+        _refuse(str(getattr(error, "cause", error)))
+    except OSError as error:
+        if not is_full(error) and not is_refused(error):
+            raise
+        _refuse(
+            f"{error.filename2 or error.filename or 'A file'} cannot be used or written "
+            f"({error.strerror}). Free some room, or give a place that you may write to, then run "
+            "the same command again."
+        )
     except KeyboardInterrupt:
         console.print("\nstopped; finished steps are kept, the same command goes on from there")
         sys.exit(130)

@@ -62,6 +62,10 @@ def atomic_path(target: Path, own: Collection[str] | None = None) -> Iterator[Pa
                 other.rename(aside / other.name)
             shutil.rmtree(target)
         aside.replace(target)
+    except OSError as error:
+        if error.filename is None or ASIDE in str(error.filename):
+            error.filename = str(target)  # for people: what is aside is gone when they hear of it
+        raise
     finally:
         if aside.is_dir():
             shutil.rmtree(aside, ignore_errors=True)
@@ -132,6 +136,11 @@ def file_system(place: Place, what: str = "The file") -> tuple[AbstractFileSyste
 def is_full(error: BaseException | None) -> bool:
     """Say whether an error tells that a disk, or what one may use of it, is full."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def is_refused(error: BaseException | None) -> bool:
+    """Say whether an error tells that a file system lets nobody, or not this user, do something."""
+    return isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def gb(count: float) -> str:

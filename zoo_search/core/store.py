@@ -23,6 +23,7 @@ from typing import IO, Any, Literal, TypedDict
 from zoo_search.core.errors import UserError
 from zoo_search.core.files import ASIDE, Place, atomic_path, file_system, is_local, open_whole
 from zoo_search.core.identity import fingerprint, fingerprint_as_read
+from zoo_search.core.json_text import read_json
 from zoo_search.core.progress import console
 
 MANIFEST = "manifest.json"
@@ -183,12 +184,9 @@ class RunStore:
         """Read a JSON artifact.
 
         Raises:
-            ValueError: If it is none, or nested deeper than any of ours.
+            ValueError: As :func:`zoo_search.core.json_text.read_json`.
         """
-        try:
-            return json.loads(self.read_text(name))
-        except RecursionError:
-            raise ValueError("it is nested too deep") from None
+        return read_json(self.read_bytes(name))
 
     def keep(self, name: str, value: object) -> None:
         """Write JSON that later commands go on from, with the hash of what it says."""
@@ -205,7 +203,7 @@ class RunStore:
             found = self.read_json(name)
             if found["check"] == fingerprint(found["kept"]):
                 return found["kept"]
-        except (ValueError, RecursionError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError):
             pass
         self.give_up(name)
         return None
@@ -246,7 +244,7 @@ class RunStore:
                 }
                 for step, each in record["steps"].items()
             }
-        except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise UserError(
                 f"{place} is not the record of a run's steps, or it is damaged. If the directory "
                 "is a run's, remove this file: the steps will run again."

@@ -22,6 +22,7 @@ from torch import Tensor
 from zoo_search.core.errors import UserError
 from zoo_search.core.files import is_full, sha256_of
 from zoo_search.core.parquet import open_parquet
+from zoo_search.export.config import CONFIG, is_as_written
 from zoo_search.export.folder import FILES
 from zoo_search.finetune.entries import PROTOCOLS, ProtocolResult, Result
 from zoo_search.training.order import Ints
@@ -30,7 +31,7 @@ from zoo_search.zoo.checkpoint import state_sha256
 
 if TYPE_CHECKING:
     from zoo_search.core.store import RunStore
-    from zoo_search.export.config import Metadata
+    from zoo_search.export.config import FolderConfig, Metadata
 
 _STATE, _PREDICTED = "model.safetensors", "predicted.safetensors"
 _PROTOCOLS, _SUMS = "protocols.json", "sums.json"
@@ -102,7 +103,8 @@ def is_finished(store: RunStore, key: str) -> bool:
     try:
         sums = store.read_json(f"{folder}/{_SUMS}")
         there = {name for name in store.list(folder) if name != _SUMS}
-        if there == set(sums) and all(store.digest(f"{folder}/{n}") == sums[n] for n in sums):
+        whole = _PROTOCOLS in there and there == set(sums)
+        if whole and all(store.digest(f"{folder}/{n}") == sums[n] for n in sums):
             return True
     except (OSError, ValueError, RecursionError, TypeError):
         pass
@@ -212,7 +214,7 @@ def write_predictions(
     """Write what each training, by its seed, said of the test images."""
     columns = {_column(seed): pa.array(classes, pa.int32()) for seed, classes in told.items()}
     table = {"id": pa.array(ids, pa.string()), "label": pa.array(labels, pa.int32()), **columns}
-    pq.write_table(pa.table(table), path / PREDICTIONS)
+    pq.write_table(pa.table(table), path / PREDICTIONS, write_page_checksum=True)
 
 
 def read_predictions(store: RunStore, folder: str) -> pa.Table:
@@ -256,15 +258,26 @@ def _column(seed: int) -> str:
 
 def _result(store: RunStore, folder: str) -> Result | None:
     """Return what a folder of ``winners/`` holds; None if it is not as it was written."""
+    recorded = _recorded(store, folder)
     try:
-        facts: Metadata = store.read_json(f"{folder}/config.json")["metadata"]
-        if facts["state_sha256"] != _digest(store, folder):
+        config: FolderConfig = store.read_json(f"{folder}/{CONFIG}")
+        facts: Metadata = config["metadata"]
+        if not is_as_written(config) or facts["state_sha256"] != _digest(store, folder):
+            return None
+        if any(store.digest(f"{folder}/{name}") != said for name, said in recorded.items()):
             return None
         read_predictions(store, folder)
         known: Mapping[str, Any] = facts
         return Result.from_dict({key: known[key] for key in _FIELDS})
-    except (OSError, ValueError, KeyError, pa.ArrowException):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException):
         return None
+
+
+def _recorded(store: RunStore, folder: str) -> dict[str, str]:
+    """Return the digests of what the run wrote into the folder of a winner, by their names."""
+    steps, prefix = store.manifest(), f"{folder}/"
+    known = steps["finetune"]["artifacts"] if "finetune" in steps else {}
+    return {n.removeprefix(prefix): said for n, said in known.items() if n.startswith(prefix)}
 
 
 def _digest(store: RunStore, folder: str) -> str | None:

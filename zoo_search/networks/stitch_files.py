@@ -7,7 +7,6 @@ hash of its tensors; one that is damaged counts as none.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from zoo_search.core.identity import fingerprint
+from zoo_search.core.json_text import read_json
 from zoo_search.core.store import RunStore
 from zoo_search.networks.fitter import Joint
 from zoo_search.zoo.checkpoint import state_sha256
@@ -76,7 +76,7 @@ def _read(data: bytes) -> dict[str, Tensor] | None:
     try:
         tensors = load(data)
         # The header is JSON behind its length, a little-endian number of 8 bytes.
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        header = read_json(data[8 : 8 + int.from_bytes(data[:8], "little")])
         said = header.get("__metadata__", {}).get(_CHECK)
         if "r2" not in tensors or said not in (None, state_sha256(tensors)):
             return None

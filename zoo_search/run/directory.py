@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 
 from zoo_search.core.errors import UserError, some
-from zoo_search.core.files import ASIDE, is_full
+from zoo_search.core.files import ASIDE, is_full, is_refused
 from zoo_search.core.store import MANIFEST, RunStore
 from zoo_search.core.version import __version__
 
@@ -151,7 +151,7 @@ def writable(store: RunStore) -> Iterator[None]:
                 f"{place} cannot be used ({error.strerror}): a run keeps something else there. "
                 "Look at it, remove it, then run the same command again."
             ) from None
-        if not is_full(error) and error.errno not in _REFUSALS:
+        if not is_full(error) and not is_refused(error):
             raise
         raise UserError(
             f"{error.filename or store.url} cannot be written ({error.strerror}). Free some room, "
@@ -161,7 +161,6 @@ def writable(store: RunStore) -> Iterator[None]:
 
 
 _OTHER_KINDS = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
-_REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def _check(store: RunStore) -> None:

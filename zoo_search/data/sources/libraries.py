@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import inspect
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ import numpy as np
 
 from zoo_search.config import DatasetConfig
 from zoo_search.core.errors import UserError, first_line, nearest, some
+from zoo_search.core.json_text import read_json
 from zoo_search.core.parquet import check_arrow_stream, refuse_extensions
 from zoo_search.data.decode import Raw
 from zoo_search.data.sources.files import FileTree, extra_package, open_tree
@@ -261,15 +261,15 @@ def _check_on_disk(tree: FileTree) -> None:
 
 def _splits_in(data: bytes) -> list[str]:
     """Return the file of each split that ``dataset_dict.json`` names; the library says mistakes."""
-    with contextlib.suppress(ValueError, RecursionError, TypeError, KeyError):
-        return [f"{split}/state.json" for split in json.loads(data)["splits"]]
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+        return [f"{split}/state.json" for split in read_json(data)["splits"]]
     return []
 
 
 def _parts_in(data: bytes) -> list[str]:
     """Return the files that ``state.json`` names."""
-    with contextlib.suppress(ValueError, RecursionError, TypeError, KeyError):
-        return [str(part["filename"]) for part in json.loads(data)["_data_files"]]
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+        return [str(part["filename"]) for part in read_json(data)["_data_files"]]
     return []
 
 
