@@ -277,7 +277,8 @@ def test_a_finished_run_is_read_where_nobody_may_write(job: dict[str, Any], tmp_
 
 def test_of_two_that_begin_a_new_directory_at_once_one_works(tmp_path: Path) -> None:
     """The second has seen an empty directory, and comes when the first is at work."""
-    place, inside = str(tmp_path / "run"), []
+    place = str(tmp_path / "run")
+    inside: list[RunStore] = []
 
     class Late(RunStore):
         def list(self, folder: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ def weights(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(params=[errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS])
-def refusing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+def refusing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """A file system that refuses each byte that is written aside."""
     opened: Callable[..., io.IOBase] = Path.open
 

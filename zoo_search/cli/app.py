@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +18,8 @@ from zoo_search.cli.partition import partition
 from zoo_search.cli.submit import submit
 from zoo_search.cli.transfer import transfer
 from zoo_search.core.errors import Note, UserError
-from zoo_search.core.files import is_full, is_refused
 from zoo_search.core.progress import console
+from zoo_search.core.redaction import shown
 
 
 def export(
@@ -80,6 +81,8 @@ def _refuse(problem: str) -> NoReturn:
 def main() -> None:
     """Run the command line; what a user can mend is one paragraph and exit code 2.
 
+    A fault of ours is a stack trace, without the keys in the addresses that it quotes.
+
     Modules in the working directory can be named in run files, as with ``python -m``. They come
     last, so that none hides an installed one.
     """
@@ -100,13 +103,17 @@ def main() -> None:
     except UserError as error:
         # Ray wraps what a worker raised in a stack trace.
         _refuse(str(getattr(error, "cause", error)))
-    except OSError as error:
+    except Exception as error:
+        from zoo_search.core.files import is_full, is_refused  # not before: it imports fsspec
+
         if not is_full(error) and not is_refused(error):
-            raise
+            # A fault of ours, in which libraries may quote addresses.
+            print(shown(traceback.format_exc()), end="", file=sys.stderr)
+            sys.exit(1)
+        place, reason = getattr(error, "filename", None), getattr(error, "strerror", error)
         _refuse(
-            f"{error.filename2 or error.filename or 'A file'} cannot be used or written "
-            f"({error.strerror}). Free some room, or give a place that you may write to, then run "
-            "the same command again."
+            f"{place or 'A file'} cannot be used or written ({reason}). Free some room, or give a "
+            "place that you may write to, then run the same command again."
         )
     except KeyboardInterrupt:
         console.print("\nstopped; finished steps are kept, the same command goes on from there")

@@ -10,6 +10,7 @@ import typer
 
 from zoo_search.cli.options import Directory, Job
 from zoo_search.core.errors import UserError, first_line
+from zoo_search.core.redaction import redacted
 
 
 def submit(
@@ -21,6 +22,12 @@ def submit(
     from zoo_search.config import load_job
 
     load_job(job)
+    if directory is not None and redacted(directory) != directory:
+        raise UserError(
+            f"--dir: {directory} holds a key, and everybody who sees the cluster's jobs would see "
+            "it in the command of this one. Give the address without it, and the key to the "
+            "cluster's machines, as the storage's variables of the environment or its own file."
+        )
     from ray.job_submission import JobStatus, JobSubmissionClient
 
     try:

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING
 
 import fsspec
 
-from zoo_search.core.errors import UserError
+from zoo_search.core.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -120,15 +120,15 @@ def file_system(place: Place, what: str = "The file") -> tuple[AbstractFileSyste
     """Return the file system of a path or URI, and the path in it, absolute where it is local.
 
     Raises:
-        UserError: If the URI's protocol is unknown or its driver is not installed; ``what`` says
-            what the place is.
+        UserError: If the URI's protocol is unknown, its driver is not installed, or what it leads
+            through cannot be opened; ``what`` says what the place is.
     """
     try:
         fs, path = fsspec.core.url_to_fs(os.fspath(place))
-    except (ValueError, ImportError) as error:
+    except Exception as error:  # an archive is opened here, and each storage has errors of its own
         raise UserError(
-            f"{what} {os.fspath(place)} cannot be opened: {error}. Give a local path, or a URI "
-            "whose fsspec driver is installed (s3fs for s3://, gcsfs for gs://)."
+            f"{what} {os.fspath(place)} cannot be opened: {first_line(error)}. Give a local path, "
+            "or a URI whose fsspec driver is installed (s3fs for s3://, gcsfs for gs://)."
         ) from None
     return fs, path
 
@@ -162,12 +162,17 @@ def open_whole(fs: AbstractFileSystem, target: str, *, local: bool) -> Iterator[
             yield stream
         return
     folder, _, base = target.rpartition("/")
-    fs.makedirs(folder, exist_ok=True)
     aside_name = f"{folder}/{ASIDE}{uuid.uuid4().hex}-{base}"
     try:
+        fs.makedirs(folder, exist_ok=True)
         with fs.open(aside_name, "wb") as stream:
             yield stream
         fs.mv(aside_name, target)
+    except NotImplementedError:
+        raise UserError(
+            f"{fs.unstrip_protocol(target)} cannot be written: this kind of storage is for reading "
+            "alone. Give a local path, or a URI of object storage."
+        ) from None
     except BaseException:
         with contextlib.suppress(OSError):
             fs.rm(aside_name)
