@@ -70,7 +70,8 @@ def atomic_path(target: Path, own: Collection[str] | None = None) -> Iterator[Pa
         if aside.is_dir():
             shutil.rmtree(aside, ignore_errors=True)
         else:
-            aside.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # where nobody may write, that is refused, too
+                aside.unlink(missing_ok=True)
 
 
 def others_in(folder: Path, own: Collection[str] | None) -> list[Path]:
