@@ -191,12 +191,16 @@ def winner(tmp_path: Path) -> RunStore:
     return store
 
 
-def test_no_changed_digit_of_a_winner_is_taken_over(winner: RunStore) -> None:
+def test_no_changed_digit_of_a_winner_is_taken_over(
+    winner: RunStore, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Its accuracy would stand in the next report."""
     assert earlier_winners(winner) == {"t": "winners/0"}
     text = winner.read_text("winners/0/config.json")
     winner.write_text("winners/0/config.json", text.replace('accuracy": 0.5', 'accuracy": 0.9'))
     assert earlier_winners(winner) == {}
+    said = " ".join(capsys.readouterr().err.split())
+    assert "winners/0 is not as it was written" in said
 
 
 def test_no_changed_bit_of_predictions_is_taken_over(winner: RunStore) -> None:

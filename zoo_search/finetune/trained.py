@@ -22,6 +22,7 @@ from torch import Tensor
 from zoo_search.core.errors import UserError
 from zoo_search.core.files import is_full, sha256_of
 from zoo_search.core.parquet import open_parquet
+from zoo_search.core.progress import console
 from zoo_search.export.config import CONFIG, is_as_written
 from zoo_search.export.folder import FILES
 from zoo_search.finetune.entries import PROTOCOLS, ProtocolResult, Result
@@ -182,6 +183,8 @@ def earlier_winners(store: RunStore) -> dict[str, str]:
         result = _result(store, folder)
         if result is not None:
             found |= {t.task: folder for t in (*result.trainings, *result.retrained) if t.task}
+        else:
+            console.print(f"  {store.path(folder)} is not as it was written: it is made anew")
     return found
 
 
