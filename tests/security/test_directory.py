@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -272,3 +273,122 @@ def test_a_finished_run_is_read_where_nobody_may_write(job: dict[str, Any], tmp_
     assert refused.startswith("refused: ")
     assert "cannot be written (Permission denied)" in refused
     assert tree(tmp_path) == before
+
+
+def test_of_two_that_begin_a_new_directory_at_once_one_works(tmp_path: Path) -> None:
+    """The second has seen an empty directory, and comes when the first is at work."""
+    place = str(tmp_path / "run")
+    inside: list[RunStore] = []
+
+    class Late(RunStore):
+        def list(self, folder: str) -> list[str]:
+            found = super().list(folder)
+            if not inside:
+                held.enter_context(working())
+            return found
+
+    @contextlib.contextmanager
+    def working() -> Iterator[None]:
+        first = RunStore(place)
+        claim(first)
+        with alone(first):
+            inside.append(first)
+            yield
+
+    with contextlib.ExitStack() as held:
+        late = Late(place)
+        claim(late)
+        assert len(inside) == 1
+        with pytest.raises(UserError, match="is at work"), alone(late):
+            pass
+    with alone(RunStore(place)):
+        pass
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [MARK, OWNER][:1]
+
+
+@pytest.mark.parametrize("name", ["winners", "winners/0", "grams/a", "finetune", "logs/x.db"])
+def test_no_link_leads_out_of_a_run_directory(
+    job: dict[str, Any], tmp_path: Path, name: str
+) -> None:
+    theirs = tmp_path / "theirs"
+    (theirs / "0").mkdir(parents=True)
+    (theirs / "0/README.md").write_text("not ours")
+    RunStore(str(tmp_path / "run")).write_json(MARK, {"format": 1, "made_by": "1"})
+    (tmp_path / "run" / name).parent.mkdir(exist_ok=True)
+    (tmp_path / "run" / name).symlink_to(theirs / "0/README.md" if "." in name else theirs)
+    with pytest.raises(UserError, match=f"{name} is a link to "):
+        run(job, until="zoo", directory=str(tmp_path / "run"))
+    assert tree(theirs) == {"0/README.md": b"not ours"}
+    assert not (tmp_path / "run/job.yaml").exists()
+
+
+def test_no_study_is_written_through_a_link(job: dict[str, Any], tmp_path: Path) -> None:
+    """A last line without its end would be cut off there."""
+    (tmp_path / "thesis.txt").write_text("one line\nand another")
+    RunStore(str(tmp_path / "run")).write_json(MARK, {"format": 1, "made_by": "1"})
+    (tmp_path / "run/study.journal").symlink_to(tmp_path / "thesis.txt")
+    done = command(job, tmp_path, "run")
+    assert done.returncode == 2
+    assert "study.journal is a link to " in done.stderr
+    assert (tmp_path / "thesis.txt").read_text() == "one line\nand another"
+
+
+def test_links_of_the_users_own_stay(job: dict[str, Any], tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    RunStore(str(tmp_path / "run")).write_json(MARK, {"format": 1, "made_by": "1"})
+    for name in ("winners/0/data", "exports/0"):
+        (tmp_path / "run" / name).parent.mkdir(parents=True)
+        (tmp_path / "run" / name).symlink_to(theirs)
+    (tmp_path / "link").symlink_to(tmp_path / "run")  # the whole directory may be one
+    run(job, until="zoo", directory=str(tmp_path / "link"))
+    assert (tmp_path / "run/winners/0/data").is_symlink()
+
+
+@pytest.mark.parametrize("name", [MARK, "manifest.json", "job.yaml", "zoo.json"])
+@pytest.mark.parametrize("kind", ["folder", "pipe", "deep"])
+def test_what_is_no_file_is_one_paragraph(
+    job: dict[str, Any], tmp_path: Path, name: str, kind: str
+) -> None:
+    run(job, until="zoo", directory=str(tmp_path / "run"))
+    path = tmp_path / "run" / name
+    path.unlink()
+    if kind == "deep":
+        path.write_text("[" * 100_000)
+    else:
+        path.mkdir() if kind == "folder" else os.mkfifo(path)
+    if kind == "deep" and name in ("job.yaml", "zoo.json"):  # made anew
+        run(job, until="zoo", directory=str(tmp_path / "run"))
+        return
+    with pytest.raises(UserError, match=name):
+        run(job, until="zoo", directory=str(tmp_path / "run"))
+
+
+def test_only_our_own_names_are_removed(tmp_path: Path) -> None:
+    from zoo_search.finetune.race.records import forget_others
+    from zoo_search.finetune.trained import forget_scratch
+    from zoo_search.networks.stitch_files import StitchFiles
+    from zoo_search.run.directory import sweep
+    from zoo_search.similarities.passes.gram_folder import clean
+
+    key, mine = "0123456789abcdef", {}
+    for name in (
+        "grams/a/notes.txt", "grams/mine/copy.parquet", "stitches/notes.txt", "race/notes/x.txt",
+        "finetune/notes.txt", ".aside-notes.txt", "exports/.aside-mine/x.txt",
+    ):  # fmt: skip
+        mine[name] = b"mine"
+    ours = (
+        "grams/a/000009.parquet", "grams/old/000000.parquet", f"stitches/{key * 2}.safetensors",
+        f"race/{key}/000001.json", f"finetune/{key}/sums.json", "finetune/failed/x.json",
+        ".aside-0a1b-x",
+    )  # fmt: skip
+    for name in (*mine, *ours):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"mine")
+    store = RunStore(str(tmp_path))
+    sweep(store)
+    clean(store, ["a"], 1)
+    StitchFiles(store, {}, "").sweep()
+    forget_others(store, [])
+    forget_scratch(store)
+    assert tree(tmp_path) == mine

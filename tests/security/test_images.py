@@ -236,3 +236,13 @@ def test_an_image_that_becomes_a_pipe_is_bad_where_it_is_read(folder: Path) -> N
     pipe(file)
     with pytest.raises(UserError, match="no regular file"):
         subset.load((4, 4))
+
+
+def test_a_pipe_that_an_index_of_another_library_names_is_bad(tmp_path: Path) -> None:
+    """It lies beside the data set, where nobody has looked."""
+    from zoo_search.data.decode import DecodeError
+    from zoo_search.data.sources.guarded import guarded_pil
+
+    os.mkfifo(tmp_path / "x.png")
+    with guarded_pil(100), pytest.raises(DecodeError, match="a pipe"):
+        Image.open(tmp_path / "x.png")

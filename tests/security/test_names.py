@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from attacks import Command
 from markdown_it import MarkdownIt
 from PIL import Image
 
+from zoo_search.cli.tables import show
 from zoo_search.config import load_job
 from zoo_search.core.errors import UserError
 from zoo_search.core.progress import console, progress
+from zoo_search.core.tables import Table
+from zoo_search.core.tables import text as words
 from zoo_search.data.sources.libraries import LibraryReader
 from zoo_search.data.sources.listing import Unreadable
 from zoo_search.export.model_card import plain
@@ -107,3 +112,37 @@ def test_a_row_opens_no_file_of_its_own_choosing(tmp_path: Path) -> None:
     found = [data for _, data in reader.read([f"train/{i}" for i in range(len(rows))])]
     assert found[0] == inside.read_bytes()
     assert all(isinstance(data, Unreadable) for data in found[1:])
+
+
+STEERING = ("\x1b[2J", "\x1b]0;title\x07", "\x9b2J", "a\rb", "a\bb", "\u202eab", "\udcff", "\x00")
+
+
+@pytest.mark.parametrize("name", STEERING)
+def test_no_name_steers_a_terminal(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with progress(name, 1) as bar:
+        bar.advance(note=name)
+    show(Table(name, [words("a")], [{"a": name}, {"a": [name]}]))
+    said = capsys.readouterr()
+    with console.capture() as shown:
+        console.print(f"left out: {name}", soft_wrap=True)
+    for each in (said.out, said.err, shown.get(), str(UserError(name))):
+        assert name not in each
+        assert each.replace("\n", "").isprintable()
+        assert name.encode("unicode_escape").decode() in each
+
+
+@pytest.mark.parametrize("name", [b"\x1b[2J\x1b]0;title\x07.png", b"\xff.png"])
+def test_names_of_images_are_told_so_that_nothing_is_steered(
+    command: Command, tmp_path: Path, name: bytes
+) -> None:
+    """The name of an image that cannot be decoded, and one that no table can hold."""
+    for kind in ("a", "b"):
+        (tmp_path / "set" / kind).mkdir(parents=True)
+        for i in range(4):
+            picture = Image.fromarray(np.full((4, 4), i, np.uint8))
+            picture.save(tmp_path / "set" / kind / f"{i}.png")
+    Path(os.fsdecode(os.fsencode(tmp_path / "set/a") + b"/" + name)).write_bytes(b"no image")
+    ended = command("data", "pack", tmp_path / "set", tmp_path / "out")
+    shown = "a/\\x1b[2J\\x1b]0;title\\x07.png" if b"\x1b" in name else "a/\\udcff.png"
+    assert ended.refused(shown)
+    assert "\x1b" not in ended.said

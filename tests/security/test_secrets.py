@@ -15,12 +15,14 @@ import pytest
 import timm
 import torch
 import yaml
+from attacks import Command
 from hypothesis import example, given
 from hypothesis import strategies as st
 from safetensors.torch import save
 
 from zoo_search.config import load_job
 from zoo_search.core.errors import UserError
+from zoo_search.core.files import write
 from zoo_search.core.redaction import redacted, redacted_values
 
 PASSWORD, SIGNATURE = "pass-Zq81", "sig-Kx93"
@@ -166,3 +168,45 @@ def test_a_run_directory_holds_no_keys(signed: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "http://***@127.0.0.1" in (tmp_path / "run/job.yaml").read_text()
     assert leaks(tmp_path, done.stdout, done.stderr) == []
+
+
+@pytest.mark.parametrize("words", [("data", "pack", "PLACE", "out"), ("dashboard", "PLACE")])
+def test_an_archive_at_an_address_with_keys(
+    command: Command, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    """What fsspec opens at once it also fails at at once, quoting the address."""
+    place = "zip://a.zip::http://u:SECRET@127.0.0.1:9/x.zip?sig=SECRET"
+    ended = command(*(place if word == "PLACE" else word for word in words))
+    assert ended.refused("***@127.0.0.1:9")
+    assert "SECRET" not in ended.said
+
+
+def test_storage_for_reading_alone_is_told_without_its_keys(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"\*\*\*@127.0.0.1:9/x cannot be written") as raised:
+        write("http://u:SECRET@127.0.0.1:9/x", b"")
+    assert "SECRET" not in str(raised.value)
+
+
+def test_a_stack_trace_quotes_no_keys(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fault(path: Path) -> None:
+        raise RuntimeError(f"GET http://{'u:SECRET'}@h/x?sig={'SECRET'}: \x1b[2J")
+
+    monkeypatch.setattr("zoo_search.config.load_job", fault)
+    ended = command("submit", "job.yaml", "--address", "http://127.0.0.1:9")
+    assert ended.code == 1
+    assert "Traceback" in ended.said
+    assert "RuntimeError: GET http://***@h/x?***: \\x1b[2J" in ended.said
+    assert "\x1b" not in ended.said
+
+
+def test_no_key_is_put_into_the_command_of_a_job(command: Command, tmp_path: Path) -> None:
+    job = tmp_path / "job.yaml"
+    job.write_text("{name: x, dataset: digits, zoo: {a: {arch: lcnet_050}}}")
+    words = ("submit", job, "--address", "http://127.0.0.1:9")
+    refused = command(*words, "--dir", "s3://KEY:SECRET@b/x")
+    assert refused.refused("--dir: s3://***@b/x holds a key")
+    refused = command(*words, "--set", "dataset.path=https://h/x?sig=SECRET")
+    assert refused.refused("--set: dataset.path=https://h/x?*** holds a key")

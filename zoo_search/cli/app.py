@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -18,6 +19,7 @@ from zoo_search.cli.submit import submit
 from zoo_search.cli.transfer import transfer
 from zoo_search.core.errors import Note, UserError
 from zoo_search.core.progress import console
+from zoo_search.core.redaction import shown
 
 
 def export(
@@ -85,8 +87,16 @@ def root(
     """Search a zoo of pre-trained vision models for networks reassembled from their blocks."""
 
 
+def _refuse(problem: str) -> NoReturn:
+    console.print("error:", style="bold red", end=" ")
+    console.print(problem, soft_wrap=True)
+    sys.exit(2)
+
+
 def main() -> None:
     """Run the command line; what a user can mend is one paragraph and exit code 2.
+
+    A fault of ours is a stack trace, without the keys in the addresses that it quotes.
 
     Modules in the working directory can be named in run files, as with ``python -m``. They come
     last, so that none hides an installed one.
@@ -106,10 +116,20 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        console.print("error:", style="bold red", end=" ")
-        mine = getattr(error, "cause", error)  # Ray wraps what a worker raised in a stack trace
-        console.print(str(mine), soft_wrap=True)
-        sys.exit(2)
+        # Ray wraps what a worker raised in a stack trace.
+        _refuse(str(getattr(error, "cause", error)))
+    except Exception as error:
+        from zoo_search.core.files import is_full, is_refused  # not before: it imports fsspec
+
+        if not is_full(error) and not is_refused(error):
+            # A fault of ours, in which libraries may quote addresses.
+            print(shown(traceback.format_exc()), end="", file=sys.stderr)
+            sys.exit(1)
+        place, reason = getattr(error, "filename", None), getattr(error, "strerror", error)
+        _refuse(
+            f"{place or 'A file'} cannot be used or written ({reason}). Free some room, or give a "
+            "place that you may write to, then run the same command again."
+        )
     except KeyboardInterrupt:
         console.print("\nstopped; finished steps are kept, the same command goes on from there")
         sys.exit(130)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from zoo_search.cli.options import Change, say
+from zoo_search.core.redaction import shown
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The images of a run.")
 
@@ -48,6 +49,6 @@ def pack(
     if done.kept:
         say(f"{done.kept} of {done.shards} shards were there already")
     if done.bad:
-        shown = some([f"{image} ({reason})" for image, reason in sorted(done.bad.items())])
-        say(f"left out, as they cannot be read or decoded: {len(done.bad)} images: {shown}")
-    print(done)
+        named = some([f"{image} ({reason})" for image, reason in sorted(done.bad.items())])
+        say(f"left out, as they cannot be read or decoded: {len(done.bad)} images: {named}")
+    print(shown(str(done)))

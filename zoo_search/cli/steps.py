@@ -20,7 +20,7 @@ from zoo_search.cli.options import (
     write_picture,
 )
 from zoo_search.cli.tables import show
-from zoo_search.core.redaction import redacted
+from zoo_search.core.redaction import shown
 from zoo_search.core.tables import Table, number, text
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ def _show_winners(
     show(told.table, as_json)
     if not as_json:
         report = "" if told.report is None else f"report  {told.report}\n"
-        print("\n".join([*told.given_up, told.verdict]))
-        print(redacted(f"\n{report}winner  {told.winner}"))
+        print(shown("\n".join([*told.given_up, told.verdict])))
+        print(shown(f"\n{report}winner  {told.winner}"))
 
 
 @grouped

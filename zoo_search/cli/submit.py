@@ -10,6 +10,7 @@ import typer
 
 from zoo_search.cli.options import Directory, RunFile, grouped
 from zoo_search.core.errors import UserError, first_line
+from zoo_search.core.redaction import redacted
 
 
 @grouped
@@ -20,6 +21,14 @@ def submit(
 ) -> None:
     """Run a job on a Ray cluster and follow its log."""
     file.load()
+    for option, value in [("--dir", directory), *(("--set", each) for each in file.change or ())]:
+        if value is not None and redacted(value) != value:
+            raise UserError(
+                f"{option}: {value} holds a key, and everybody who sees the cluster's jobs would "
+                "see it in the command of this one. Give the address without it, and the key to "
+                "the cluster's machines, as the storage's variables of the environment or its own "
+                "file."
+            )
     from ray.job_submission import JobStatus, JobSubmissionClient
 
     try:

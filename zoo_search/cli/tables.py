@@ -10,7 +10,7 @@ import rich.table
 from rich.console import Console
 from rich.text import Text
 
-from zoo_search.core.redaction import redacted, redacted_values
+from zoo_search.core.redaction import redacted_values, shown
 from zoo_search.core.tables import Table
 
 
@@ -20,17 +20,17 @@ def show(table: Table, as_json: bool = False) -> None:
         json.dump(redacted_values(list(table.rows)), sys.stdout, indent=1)
         print()
         return
-    shown = rich.table.Table(
-        title=Text(table.title, style="bold"), title_justify="left", header_style="dim"
+    drawn = rich.table.Table(
+        title=Text(shown(table.title), style="bold"), title_justify="left", header_style="dim"
     )
     for column in table.columns:
-        shown.add_column(Text(column.heading), justify="right" if column.right else "left")
+        drawn.add_column(Text(column.heading), justify="right" if column.right else "left")
     for row in table.rows:
-        shown.add_row(*(Text(_words(row.get(column.field))) for column in table.columns))
+        drawn.add_row(*(Text(_words(row.get(column.field))) for column in table.columns))
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console = Console(highlight=False, markup=False, emoji=False, width=max(160, console.width))
-    console.print(shown)
+    console.print(drawn)
 
 
 def _words(value: object) -> str:
@@ -39,5 +39,5 @@ def _words(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return "×".join(map(str, value))
-    return redacted(str(value))
+        return shown("×".join(map(str, value)))
+    return shown(str(value))

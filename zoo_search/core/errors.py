@@ -5,17 +5,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Iterable, Sequence
 
-from zoo_search.core.redaction import redacted
+from zoo_search.core.redaction import shown
 
 
 class UserError(Exception):
     """What went wrong, where, what is allowed, and what to do, in one paragraph.
 
-    Keys and signatures in addresses are hidden, whatever quotes them.
+    Keys and signatures in addresses are hidden, and signs that steer a terminal are escaped,
+    whatever quotes them.
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(redacted(message))
+        super().__init__(shown(message))
 
 
 class Note(FutureWarning):

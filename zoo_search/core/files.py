@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING
 
 import fsspec
 
-from zoo_search.core.errors import UserError
+from zoo_search.core.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -62,11 +62,16 @@ def atomic_path(target: Path, own: Collection[str] | None = None) -> Iterator[Pa
                 other.rename(aside / other.name)
             shutil.rmtree(target)
         aside.replace(target)
+    except OSError as error:
+        if error.filename is None or ASIDE in str(error.filename):
+            error.filename = str(target)  # for people: what is aside is gone when they hear of it
+        raise
     finally:
         if aside.is_dir():
             shutil.rmtree(aside, ignore_errors=True)
         else:
-            aside.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # where nobody may write, that is refused, too
+                aside.unlink(missing_ok=True)
 
 
 def others_in(folder: Path, own: Collection[str] | None) -> list[Path]:
@@ -116,15 +121,15 @@ def file_system(place: Place, what: str = "The file") -> tuple[AbstractFileSyste
     """Return the file system of a path or URI, and the path in it, absolute where it is local.
 
     Raises:
-        UserError: If the URI's protocol is unknown or its driver is not installed; ``what`` says
-            what the place is.
+        UserError: If the URI's protocol is unknown, its driver is not installed, or what it leads
+            through cannot be opened; ``what`` says what the place is.
     """
     try:
         fs, path = fsspec.core.url_to_fs(os.fspath(place))
-    except (ValueError, ImportError) as error:
+    except Exception as error:  # an archive is opened here, and each storage has errors of its own
         raise UserError(
-            f"{what} {os.fspath(place)} cannot be opened: {error}. Give a local path, or a URI "
-            "whose fsspec driver is installed (s3fs for s3://, gcsfs for gs://)."
+            f"{what} {os.fspath(place)} cannot be opened: {first_line(error)}. Give a local path, "
+            "or a URI whose fsspec driver is installed (s3fs for s3://, gcsfs for gs://)."
         ) from None
     return fs, path
 
@@ -132,6 +137,11 @@ def file_system(place: Place, what: str = "The file") -> tuple[AbstractFileSyste
 def is_full(error: BaseException | None) -> bool:
     """Say whether an error tells that a disk, or what one may use of it, is full."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def is_refused(error: BaseException | None) -> bool:
+    """Say whether an error tells that a file system lets nobody, or not this user, do something."""
+    return isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def gb(count: float) -> str:
@@ -153,12 +163,17 @@ def open_whole(fs: AbstractFileSystem, target: str, *, local: bool) -> Iterator[
             yield stream
         return
     folder, _, base = target.rpartition("/")
-    fs.makedirs(folder, exist_ok=True)
     aside_name = f"{folder}/{ASIDE}{uuid.uuid4().hex}-{base}"
     try:
+        fs.makedirs(folder, exist_ok=True)
         with fs.open(aside_name, "wb") as stream:
             yield stream
         fs.mv(aside_name, target)
+    except NotImplementedError:
+        raise UserError(
+            f"{fs.unstrip_protocol(target)} cannot be written: this kind of storage is for reading "
+            "alone. Give a local path, or a URI of object storage."
+        ) from None
     except BaseException:
         with contextlib.suppress(OSError):
             fs.rm(aside_name)

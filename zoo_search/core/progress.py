@@ -18,16 +18,16 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.text import Text
 
-from zoo_search.core.redaction import redacted
+from zoo_search.core.redaction import shown
 
 
 class _Plain(Console):
-    """Prints names as they are, whatever brackets they hold, and addresses without their keys."""
+    """Prints names as they are, whatever brackets they hold, and texts as :func:`shown`."""
 
     def print(self, *objects: object, **named: Any) -> None:
         """Print as rich does."""
-        shown = (redacted(each) if isinstance(each, str) else each for each in objects)
-        super().print(*shown, **named)
+        safe = (shown(each) if isinstance(each, str) else each for each in objects)
+        super().print(*safe, **named)
 
 
 console = _Plain(stderr=True, highlight=False, markup=False, emoji=False)
@@ -50,7 +50,7 @@ class Bar:
         work: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.title = title
+        self.title = shown(title)
         self._things, self._count, self._note = total, 0, ""
         self._work, self._finished = total if work is None else work, 0.0
         self._under_way: dict[str, float] = {}
@@ -121,7 +121,7 @@ class Bar:
             left = self._left(now)
             if left is not None and not self.complete:
                 words.append(f"about {left:.0f} s left")
-            return redacted(f"{', '.join(words)}  {self._what(now)}".rstrip())
+            return shown(f"{', '.join(words)}  {self._what(now)}".rstrip())
 
     def _what(self, now: float) -> str:
         if not self._under_way:

@@ -1,4 +1,4 @@
-"""Addresses without their secrets: what is printed or written never holds the keys to storage."""
+"""Texts for people: no keys to storage in them, and on a terminal nothing that steers it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ _PART = rf"(?:{_CHAINED}[^\s'\"<>`])"
 _USER = re.compile(rf"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>{_PART}*)")
 _QUERY = re.compile(rf"(?P<address>\S)\?(?=[^\s'\"<>`]*=){_PART}+")
 _FRAGMENT = re.compile(rf"(?P<address>://(?:{_CHAINED}[^\s'\"<>`#])*)#{_PART}+")
+# Control signs but tab and line feed, those that turn the direction of text, and lone surrogates.
+_STEERING = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 _SIGNS = ")]}.,;:!"
 """What may end the sentence or the brackets around an address."""
 
@@ -33,6 +37,15 @@ def redacted(text: str) -> str:
     text = _USER.sub(_without_user, text)
     text = _FRAGMENT.sub(lambda m: f"{m['address']}#{HIDDEN}{_sign(m[0])}", text)
     return _QUERY.sub(lambda m: f"{m['address']}?{HIDDEN}{_sign(m[0])}", text)
+
+
+def shown(text: str) -> str:
+    r"""Return a text as it is printed: redacted, and signs that steer a terminal as escapes.
+
+    A name that others chose can hold any sign: ``\x1b[2J`` would clear the screen, others change
+    its title, turn a line around or cannot be printed at all.
+    """
+    return _STEERING.sub(lambda m: m[0].encode("unicode_escape").decode(), redacted(text))
 
 
 def redacted_values(tree: _T) -> _T:

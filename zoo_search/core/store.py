@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -22,12 +23,14 @@ from typing import IO, Any, Literal, TypedDict
 from zoo_search.core.errors import UserError
 from zoo_search.core.files import ASIDE, Place, atomic_path, file_system, is_local, open_whole
 from zoo_search.core.identity import fingerprint, fingerprint_as_read
+from zoo_search.core.json_text import read_json
 from zoo_search.core.progress import console
 
 MANIFEST = "manifest.json"
 _FORMAT = 1
 _WHOLE = ".whole"
 _CHUNK = 1 << 20
+_UNFINISHED = re.compile(rf"{re.escape(ASIDE)}[0-9a-f]+-")
 
 
 class StepRecord(TypedDict):
@@ -92,7 +95,7 @@ class RunStore:
         # Empty folders are there on a disk alone.
         for path in self.fs.find(root, withdirs=self.is_local):
             parts = str(path).removeprefix(f"{root}/").split("/")
-            place = next((n for n, part in enumerate(parts) if part.startswith(ASIDE)), None)
+            place = next((n for n, part in enumerate(parts) if _UNFINISHED.match(part)), None)
             if place is not None:
                 found.add("/".join(parts[: place + 1]))
         return found
@@ -178,8 +181,12 @@ class RunStore:
         self.write_text(name, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
     def read_json(self, name: str) -> Any:
-        """Read a JSON artifact."""
-        return json.loads(self.read_text(name))
+        """Read a JSON artifact.
+
+        Raises:
+            ValueError: As :func:`zoo_search.core.json_text.read_json`.
+        """
+        return read_json(self.read_bytes(name))
 
     def keep(self, name: str, value: object) -> None:
         """Write JSON that later commands go on from, with the hash of what it says."""
@@ -196,7 +203,7 @@ class RunStore:
             found = self.read_json(name)
             if found["check"] == fingerprint(found["kept"]):
                 return found["kept"]
-        except (ValueError, RecursionError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError):
             pass
         self.give_up(name)
         return None
@@ -237,7 +244,7 @@ class RunStore:
                 }
                 for step, each in record["steps"].items()
             }
-        except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise UserError(
                 f"{place} is not the record of a run's steps, or it is damaged. If the directory "
                 "is a run's, remove this file: the steps will run again."

@@ -7,7 +7,6 @@ which a later run knows what it holds.
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -122,7 +121,7 @@ class Packing:
             record = self._store.read_json(MANIFEST)
             fields = {name: record["made_from"][name] for name in asdict(self.settings)}
             return fields if record["format"] == _FORMAT else None
-        except (json.JSONDecodeError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError):
             return None
 
     def _record(self, *, whole: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired
@@ -12,6 +11,7 @@ from typing_extensions import TypedDict  # the one that pydantic reads on Python
 
 from zoo_search.core.errors import UserError
 from zoo_search.core.identity import fingerprint_as_read, sha256
+from zoo_search.core.json_text import read_json
 from zoo_search.core.version import __version__
 from zoo_search.data.preprocess import Preprocess
 
@@ -102,7 +102,7 @@ def read_config(folder: Path) -> FolderConfig:
     try:
         if not (folder / CONFIG).is_file():  # a pipe would never end
             raise FileNotFoundError("there is no such file")
-        config: FolderConfig = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config: FolderConfig = read_json((folder / CONFIG).read_text(encoding="utf-8"))
         if not isinstance(config, dict):
             raise ValueError("it holds no mapping")
     except (OSError, ValueError, RecursionError) as error:
@@ -159,7 +159,7 @@ def check(folder: Path, config: FolderConfig, recipe: str, weights: Mapping[str,
     said: Mapping[str, Any] = config.get("checks", {})
     named = said.get("weights", config["metadata"].get("state_sha256"))
     found = {
-        CONFIG: said.get("config") in (None, _rest(config)),
+        CONFIG: is_as_written(config),
         RECIPE: said.get("recipe") in (None, sha256(recipe)),
         STATE: named in (None, state_sha256(weights)),
     }
@@ -170,6 +170,12 @@ def check(folder: Path, config: FolderConfig, recipe: str, weights: Mapping[str,
             f"disk or copy, or somebody's hand. {_COPY} If the change is meant, take 'checks' (and "
             f"'state_sha256' for other weights) out of {CONFIG}."
         )
+
+
+def is_as_written(config: FolderConfig) -> bool:
+    """Say whether a file says what it said when it was written; without ``checks``, it is so."""
+    said: Mapping[str, Any] = config.get("checks", {})
+    return said.get("config") in (None, _rest(config))
 
 
 _COPY = "Copy the folder again, or run the command that made it (see its README.md) once more."

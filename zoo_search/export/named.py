@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from zoo_search.config import JobConfig, ZooEntry, load_job
 from zoo_search.core.errors import UserError, nearest
 from zoo_search.core.files import write
+from zoo_search.core.json_text import read_json
 from zoo_search.zoo.build import build, is_timm
 from zoo_search.zoo.load import load_zoo
 from zoo_search.zoo.weights import SUFFIXES
@@ -132,8 +133,8 @@ def _header_of(path: Path) -> Mapping[str, object]:
     if header is None:
         raise UserError(f"{path} does not say which architecture its weights belong to. {cure}")
     try:
-        said = json.loads(header)
-    except (ValueError, RecursionError):
+        said = read_json(header)
+    except ValueError:
         said = None
     if not isinstance(said, dict):
         raise UserError(f"The header of {path} is damaged: it holds no JSON mapping. {cure}")

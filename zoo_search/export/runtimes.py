@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 from pathlib import Path
 
 import torch
@@ -93,8 +94,10 @@ def export_torch(source: ReassembledNet, path: Path) -> None:
     """Write a network with ``torch.export``, for any batch size, to a path ending in ``.pt2``."""
     net, inputs, shapes = _ready(source)
     program = torch.export.export(net, inputs, dynamic_shapes=shapes)
+    data = io.BytesIO()  # where there is no room, torch would not say that of a file
+    torch.export.save(program, data)
     with atomic_path(path) as place:
-        torch.export.save(program, place)
+        place.write_bytes(data.getvalue())
 
 
 def _ready(net: ReassembledNet) -> tuple[ReassembledNet, tuple[Tensor], tuple[dict[int, object]]]:

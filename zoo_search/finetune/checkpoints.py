@@ -96,7 +96,7 @@ class Checkpoints:
     def read(self, name: str) -> TaskCheckpoint:
         """Return a checkpoint by its name."""
         folder = f"{self._folder}/{name}"
-        facts = json.loads(self._store.read_text(f"{folder}/{_FACTS}"))
+        facts = self._store.read_json(f"{folder}/{_FACTS}")
         if facts.pop("check", None) != fingerprint(facts):
             raise ValueError("its facts are not those that were written")
         data = self._store.read_bytes(f"{folder}/{_TENSORS}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -21,6 +22,8 @@ from torch import Tensor
 from zoo_search.core.errors import UserError
 from zoo_search.core.files import is_full, sha256_of
 from zoo_search.core.parquet import open_parquet
+from zoo_search.core.progress import console
+from zoo_search.export.config import CONFIG, is_as_written
 from zoo_search.export.folder import FILES
 from zoo_search.finetune.entries import PROTOCOLS, ProtocolResult, Result
 from zoo_search.training.order import Ints
@@ -29,11 +32,14 @@ from zoo_search.zoo.checkpoint import state_sha256
 
 if TYPE_CHECKING:
     from zoo_search.core.store import RunStore
-    from zoo_search.export.config import Metadata
+    from zoo_search.export.config import FolderConfig, Metadata
 
 _STATE, _PREDICTED = "model.safetensors", "predicted.safetensors"
 _PROTOCOLS, _SUMS = "protocols.json", "sums.json"
+_SCRATCH = "finetune"
 _FAILED = "finetune/failed"
+TASK = re.compile(r"[0-9a-f]{16}")
+"""What folders of tasks are called by: their keys."""
 PREDICTIONS = "predictions.parquet"
 FILES_OF_A_WINNER = frozenset({*FILES, PREDICTIONS})
 """Names of what runs write into the folder of a winner; whatever else lies there is the user's."""
@@ -98,7 +104,8 @@ def is_finished(store: RunStore, key: str) -> bool:
     try:
         sums = store.read_json(f"{folder}/{_SUMS}")
         there = {name for name in store.list(folder) if name != _SUMS}
-        if there == set(sums) and all(store.digest(f"{folder}/{n}") == sums[n] for n in sums):
+        whole = _PROTOCOLS in there and there == set(sums)
+        if whole and all(store.digest(f"{folder}/{n}") == sums[n] for n in sums):
             return True
     except (OSError, ValueError, RecursionError, TypeError):
         pass
@@ -120,6 +127,13 @@ def read_trained(store: RunStore, key: str) -> Trained:
         load(store.read_bytes(f"{folder}/{_PREDICTED}"))["predicted"].numpy(),
         load(store.read_bytes(state)) if store.exists(state) else {},
     )
+
+
+def forget_scratch(store: RunStore) -> None:
+    """Remove what the step goes on from once it is finished; what else lies there stays."""
+    ours = {"checkpoints", "failed", "parts", "ray"}
+    names = store.list(_SCRATCH)
+    store.remove(_SCRATCH, [name for name in names if name in ours or TASK.fullmatch(name)])
 
 
 @dataclass(frozen=True)
@@ -169,6 +183,8 @@ def earlier_winners(store: RunStore) -> dict[str, str]:
         result = _result(store, folder)
         if result is not None:
             found |= {t.task: folder for t in (*result.trainings, *result.retrained) if t.task}
+        else:
+            console.print(f"  {store.path(folder)} is not as it was written: it is made anew")
     return found
 
 
@@ -201,7 +217,7 @@ def write_predictions(
     """Write what each training, by its seed, said of the test images."""
     columns = {_column(seed): pa.array(classes, pa.int32()) for seed, classes in told.items()}
     table = {"id": pa.array(ids, pa.string()), "label": pa.array(labels, pa.int32()), **columns}
-    pq.write_table(pa.table(table), path / PREDICTIONS)
+    pq.write_table(pa.table(table), path / PREDICTIONS, write_page_checksum=True)
 
 
 def read_predictions(store: RunStore, folder: str) -> pa.Table:
@@ -245,15 +261,26 @@ def _column(seed: int) -> str:
 
 def _result(store: RunStore, folder: str) -> Result | None:
     """Return what a folder of ``winners/`` holds; None if it is not as it was written."""
+    recorded = _recorded(store, folder)
     try:
-        facts: Metadata = store.read_json(f"{folder}/config.json")["metadata"]
-        if facts["state_sha256"] != _digest(store, folder):
+        config: FolderConfig = store.read_json(f"{folder}/{CONFIG}")
+        facts: Metadata = config["metadata"]
+        if not is_as_written(config) or facts["state_sha256"] != _digest(store, folder):
+            return None
+        if any(store.digest(f"{folder}/{name}") != said for name, said in recorded.items()):
             return None
         read_predictions(store, folder)
         known: Mapping[str, Any] = facts
         return Result.from_dict({key: known[key] for key in _FIELDS})
-    except (OSError, ValueError, KeyError, pa.ArrowException):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException):
         return None
+
+
+def _recorded(store: RunStore, folder: str) -> dict[str, str]:
+    """Return the digests of what the run wrote into the folder of a winner, by their names."""
+    steps, prefix = store.manifest(), f"{folder}/"
+    known = steps["finetune"]["artifacts"] if "finetune" in steps else {}
+    return {n.removeprefix(prefix): said for n, said in known.items() if n.startswith(prefix)}
 
 
 def _digest(store: RunStore, folder: str) -> str | None:

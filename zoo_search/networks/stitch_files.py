@@ -7,7 +7,7 @@ hash of its tensors; one that is damaged counts as none.
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,6 +17,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from zoo_search.core.identity import fingerprint
+from zoo_search.core.json_text import read_json
 from zoo_search.core.store import RunStore
 from zoo_search.networks.fitter import Joint
 from zoo_search.zoo.checkpoint import state_sha256
@@ -25,6 +26,7 @@ from zoo_search.zoo.models import ZooModel
 FOLDER = "stitches"
 _FORMAT = 2  # of the way stitches are fitted
 _CHECK = "sha256"
+_OURS = re.compile(r"[0-9a-f]{32}\.safetensors")
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class StitchFiles:
 
     def sweep(self) -> int:
         """Remove the files that are damaged, so that they are fitted anew; return how many."""
-        names = [f"{FOLDER}/{name}" for name in self.store.list(FOLDER)]
+        ours = [name for name in self.store.list(FOLDER) if _OURS.fullmatch(name)]
+        names = [f"{FOLDER}/{name}" for name in ours]
         damaged = [name for name in names if _read(self.store.read_bytes(name)) is None]
         for name in damaged:
             self.store.remove(name)
@@ -73,7 +76,7 @@ def _read(data: bytes) -> dict[str, Tensor] | None:
     try:
         tensors = load(data)
         # The header is JSON behind its length, a little-endian number of 8 bytes.
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        header = read_json(data[8 : 8 + int.from_bytes(data[:8], "little")])
         said = header.get("__metadata__", {}).get(_CHECK)
         if "r2" not in tensors or said not in (None, state_sha256(tensors)):
             return None

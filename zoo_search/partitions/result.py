@@ -10,6 +10,7 @@ from typing import Any
 
 from zoo_search.core import files
 from zoo_search.core.errors import UserError
+from zoo_search.core.json_text import read_json
 
 FORMAT = 1
 """Of a file that holds one partition."""
@@ -207,7 +208,7 @@ def load_partitions(path: str | Path) -> tuple[Partition, ...]:
         UserError: If the file cannot be read or holds no partition.
     """
     try:
-        data = json.loads(files.read(path))
+        data = read_json(files.read(path))
     except OSError as error:
         raise UserError(
             f"The partition {path} cannot be read ({error.strerror or error}). Give the path "

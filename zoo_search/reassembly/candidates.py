@@ -16,6 +16,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from zoo_search.core.errors import UserError
+from zoo_search.core.json_text import read_json
 from zoo_search.networks.recipe import Recipe
 
 _COLUMNS = {
@@ -158,24 +159,24 @@ def from_table(table: pa.Table) -> list[Candidate]:
         UserError: If it is another table.
     """
     try:
-        told = json.loads(table.schema.metadata[b"zoo_search"])["proxies"]
+        told = read_json(table.schema.metadata[b"zoo_search"])["proxies"]
         proxies = [str(proxy) for proxy in told]
         # Of known types, before any value becomes one of Python's.
         types = _COLUMNS | {n: kind for n, kind in _MEASURED.items() if n in table.column_names}
         types |= {proxy_column(proxy): "float64" for proxy in proxies}
         schema = pa.schema({name: getattr(pa, kind)() for name, kind in types.items()})
         rows = table.select(list(types)).cast(schema).to_pylist()
+        texts = [{name: read_json(row[name]) for name in _TEXTS} for row in rows]
     except (TypeError, KeyError, ValueError, pa.ArrowException) as error:
         raise UserError(
             "The table of candidates is not one that zoo-search wrote, or it is damaged "
             f"({error}). Remove it, and run 'zoo-search reassemble' again."
         ) from None
     candidates = []
-    for row in rows:
+    for row, told_in in zip(rows, texts, strict=True):
         scores = {proxy: row[proxy_column(proxy)] for proxy in proxies}
         kept = {name: x for name, x in scores.items() if x is not None and math.isfinite(x)}
-        texts = {name: json.loads(row[name]) for name in _TEXTS}
-        candidates.append(decode({**row, **texts, "scores": kept}))
+        candidates.append(decode({**row, **told_in, "scores": kept}))
     return candidates
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo_search.core.errors import UserError, first_line
 from zoo_search.core.identity import sha256
+from zoo_search.core.json_text import read_json
 from zoo_search.core.progress import console
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def damaged_line(path: Path) -> int | None:
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
-                log = json.loads(line)
+                log = read_json(line)
                 said = log.pop(_CHECK, None)
                 whole = "op_code" in log and said in (None, _hash(log))
             except (ValueError, AttributeError, TypeError):

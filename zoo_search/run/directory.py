@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import socket
 import threading
@@ -19,7 +20,7 @@ from pathlib import Path
 import psutil
 
 from zoo_search.core.errors import UserError, some
-from zoo_search.core.files import is_full
+from zoo_search.core.files import ASIDE, is_full, is_refused
 from zoo_search.core.store import MANIFEST, RunStore
 from zoo_search.core.version import __version__
 
@@ -39,8 +40,11 @@ def claim(store: RunStore) -> None:
     Names with a dot in front do not count as something that lies there.
 
     Raises:
-        UserError: If it holds other things, or was written by a later version.
+        UserError: If it holds other things, or was written by a later version; if something in it
+            leads to files elsewhere, or is a pipe.
     """
+    if store.is_local:
+        _check_kinds(Path(store.path("")))
     names = [name for name in store.list("") if not name.startswith(".")]
     if MARK in names:
         _check(store)
@@ -55,7 +59,58 @@ def claim(store: RunStore) -> None:
             "A run writes and removes files by its own names there, so give a new or empty "
             "directory with --dir, or that of an earlier run."
         )
-    store.write_json(MARK, {"format": _FORMAT, "made_by": __version__})
+    _mark(store)
+
+
+def _mark(store: RunStore) -> None:
+    """Write the mark, on a disk once alone: the lock is on this very file."""
+    said = {"format": _FORMAT, "made_by": __version__}
+    if not store.is_local:
+        store.write_json(MARK, said)
+        return
+    place = Path(store.path(MARK))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    aside = place.with_name(f"{ASIDE}{uuid.uuid4().hex}-{MARK}")
+    try:
+        aside.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+        try:
+            os.link(aside, place)  # unlike a renaming, it never takes the place of another
+        except OSError:
+            if not place.exists():  # no other process was faster: a drive without such links
+                aside.replace(place)
+    finally:
+        aside.unlink(missing_ok=True)
+    _check(store)
+
+
+def _check_kinds(root: Path) -> None:
+    """Refuse a directory in which a run would write through a link, or wait for a pipe.
+
+    Folders that are links and lead elsewhere, and files that are written in place: others are
+    written aside. What users keep beside a winner's files, exports, and what Ray keeps under new
+    names are not looked at.
+    """
+    own = root.resolve()
+    for folder, inside, files in os.walk(root):
+        parts = Path(folder).relative_to(root).parts
+        theirs = parts[:1] == ("exports",) or parts[:2] == ("finetune", "ray")
+        if theirs or (parts[:1] == ("winners",) and len(parts) > 1):
+            inside.clear()
+            continue
+        in_place = parts[:1] == ("logs",)
+        for path in [Path(folder, name) for name in (*inside, *files)]:
+            if path.is_symlink():
+                away = not path.resolve().is_relative_to(own)
+                writes = path.is_dir() or in_place or path.name == "study.journal"
+                problem = f"is a link to {path.resolve()}" if away and writes else None
+            else:
+                regular = path.is_file() or path.is_dir() or not path.exists()
+                problem = None if regular else "is a pipe, a socket or a device"
+            if problem is not None:
+                raise UserError(
+                    f"{path} {problem}. In a run directory only files and folders of its own are "
+                    "read and written. Remove it, or give another directory with --dir."
+                )
 
 
 @contextlib.contextmanager
@@ -90,7 +145,13 @@ def writable(store: RunStore) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if not is_full(error) and error.errno not in _REFUSALS:
+        if error.errno in _OTHER_KINDS:
+            place = error.filename2 or error.filename or store.url
+            raise UserError(
+                f"{place} cannot be used ({error.strerror}): a run keeps something else there. "
+                "Look at it, remove it, then run the same command again."
+            ) from None
+        if not is_full(error) and not is_refused(error):
             raise
         raise UserError(
             f"{error.filename or store.url} cannot be written ({error.strerror}). Free some room, "
@@ -99,7 +160,7 @@ def writable(store: RunStore) -> Iterator[None]:
         ) from None
 
 
-_REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS)
+_OTHER_KINDS = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
 
 
 def _check(store: RunStore) -> None:

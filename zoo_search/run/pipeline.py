@@ -84,8 +84,8 @@ def _ensure(run: Run, name: str, start: float, say: Callable[[str], None]) -> No
         artifacts = step.make(run)
     seconds = time.monotonic() - start
     run.store.record(name, made_from, artifacts, seconds=seconds)
-    if step.scratch is not None:
-        run.store.remove(step.scratch)
+    if step.forget is not None:
+        step.forget(run)
     shown = dict.fromkeys(each.rpartition("/")[0] or each for each in artifacts)
     say(f"{name}: made in {seconds:.1f} s ({', '.join(shown)})")
 

@@ -29,8 +29,8 @@ class Step:
     """What it is made from, JSON-like."""
     make: Callable[[Run], Sequence[str]]
     """Makes it, and returns the names of the artifacts that it wrote."""
-    scratch: str | None = None
-    """What it resumes from when it was killed; removed once the step is recorded."""
+    forget: Callable[[Run], None] | None = None
+    """Removes what it resumes from when it was killed, once the step is recorded."""
 
 
 def _make_zoo(run: Run) -> Sequence[str]:
@@ -127,6 +127,12 @@ def _make_winners(run: Run) -> Sequence[str]:
     return ["winners.json", *files]
 
 
+def _forget_trainings(run: Run) -> None:
+    from zoo_search.finetune.trained import forget_scratch
+
+    forget_scratch(run.store)
+
+
 def _make_report(run: Run) -> Sequence[str]:
     from zoo_search.report import build
 
@@ -196,7 +202,7 @@ STEPS: dict[str, Step] = {
             *([] if run.hours is None else [{"hours": run.hours}]),
         ],
         _make_winners,
-        scratch="finetune",
+        forget=_forget_trainings,
     ),
     "report": Step(
         2,

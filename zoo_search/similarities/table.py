@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from zoo_search.core import files
 from zoo_search.core.errors import UserError, require
+from zoo_search.core.json_text import read_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -201,7 +202,7 @@ class SimilarityTable:
             lacks = f"the columns {', '.join(missing)}" if missing else "the metadata 'zoo_search'"
             raise _broken(name, f"it lacks {lacks}, so it was not written by this program")
         try:
-            header = dict(json.loads(raw))
+            header = dict(read_json(raw))
             if header.pop("format", None) != FORMAT:
                 raise _broken(name, f"its format is not {FORMAT}, the one this version reads")
             models = {

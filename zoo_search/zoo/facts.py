@@ -59,7 +59,8 @@ def details(job: JobSource) -> list[ModelDetail]:
     found = [inspect_model(model) for model in zoo.values()]
     if _can_be_kept(zoo, config):
         files = {str(m.file): _stamp(m.file) for m in zoo.values() if m.file is not None}
-        cache.keep(name, _ADAPTER.dump_python(_Kept(files, found), mode="json"))
+        with contextlib.suppress(OSError):  # no room, or nobody may write there: it goes without
+            cache.keep(name, _ADAPTER.dump_python(_Kept(files, found), mode="json"))
     return found
 
 

@@ -6,7 +6,6 @@ A file that lies in the cache is taken without asking the network; give ``sha256
 
 from __future__ import annotations
 
-import json
 import os
 import ssl
 import urllib.error
@@ -17,6 +16,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 from zoo_search.core.errors import UserError, first_line
+from zoo_search.core.json_text import read_json
 from zoo_search.zoo.build import pretrained_cfg_of
 
 _FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin")
@@ -77,7 +77,7 @@ def hf_weights(repo: str, where: str) -> WeightsFile:
 def _config_of(repo: str, where: str) -> dict[str, object]:
     """Return the repository's ``config.json``, or ``{}`` if it has none."""
     try:
-        loaded = json.loads(_from_hf(repo, ("config.json",), where).read_text(encoding="utf-8"))
+        loaded = read_json(_from_hf(repo, ("config.json",), where).read_text(encoding="utf-8"))
     except (UserError, ValueError):
         return {}
     return loaded if isinstance(loaded, dict) else {}

@@ -17,6 +17,7 @@ from zoo_search.config import DatasetConfig, JobConfig, ZooEntry
 from zoo_search.core.errors import UserError
 from zoo_search.core.files import atomic_path, cache_folder, sha256_of
 from zoo_search.core.identity import fingerprint, sha256
+from zoo_search.core.json_text import read_json
 from zoo_search.data.preprocess import Preprocess, preprocess_for
 from zoo_search.training.schedules import FROM_SCRATCH
 from zoo_search.zoo.build import is_timm, own_size, pretrained_cfg_of
@@ -61,10 +62,10 @@ class PretrainPlan:
     def facts(self) -> dict[str, Any] | None:
         """Return what the report says; None if it or the weights are not as they were written."""
         try:
-            facts = json.loads(self.report.read_text(encoding="utf-8"))
+            facts = read_json(self.report.read_text(encoding="utf-8"))
             check = facts.pop(_CHECK)
             weights = sha256_of(self.weights)
-        except (OSError, ValueError, RecursionError, AttributeError, KeyError, TypeError):
+        except (OSError, ValueError, AttributeError, KeyError, TypeError):
             return None
         return facts if check == fingerprint([facts, weights]) else None
 

@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 from fsspec.implementations.local import LocalFileSystem
 
 from zoo_search.config import DatasetConfig
-from zoo_search.core.errors import UserError
+from zoo_search.core.errors import UserError, some
 from zoo_search.core.files import file_system
 from zoo_search.data.sources.listing import Unreadable
 
@@ -104,6 +104,15 @@ def open_files(config: DatasetConfig, *endings: str) -> tuple[FileTree, dict[str
     return tree, found
 
 
+def _is_text(name: str) -> bool:
+    """Say whether a name has a form in UTF-8; bytes that have none came as lone surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 @dataclass(frozen=True)
 class FileTree:
     """The files below one folder of a file system, named by their paths relative to it."""
@@ -151,10 +160,20 @@ class FileTree:
         return sorted(n for n in names if n and not n.startswith((".", "__MACOSX")))
 
     def sizes(self, inside: str = "") -> dict[str, int]:
-        """Return the size in bytes of every file below a folder, by name, sorted."""
+        """Return the size in bytes of every file below a folder, by name, sorted.
+
+        Raises:
+            UserError: If a name is no UTF-8: no table and no shard could hold it.
+        """
         found = self.fs.find(f"{self.root}/{inside}".rstrip("/"), detail=True)
         start = len(self.root.rstrip("/")) + 1
-        return {path[start:]: int(found[path]["size"] or 0) for path in sorted(found)}
+        sizes = {path[start:]: int(found[path]["size"] or 0) for path in sorted(found)}
+        if strange := [ascii(name) for name in sizes if not _is_text(name)]:
+            raise UserError(
+                f"dataset.path: in {self.root}, the names {some(strange, ', ', ' and')} are no "
+                "UTF-8, so that no table can hold them. Rename them (convmv does it for many)."
+            )
+        return sizes
 
     def read_whole(self, name: str) -> bytes:
         """Return what a file holds; as :meth:`open`."""
@@ -174,19 +193,19 @@ class FileTree:
             UserError: If the storage fails three times in a row on the same file.
         """
         for i in range(0, len(parts), _AT_ONCE):
-            some = []
+            regular = []
             for part in parts[i : i + _AT_ONCE]:
                 if self.is_special(part.name):
                     yield part.key, Unreadable(_SPECIAL)
                 else:
-                    some.append(part)
+                    regular.append(part)
             results = self.fs.cat_ranges(
-                [self.path(part.name) for part in some],
-                [part.start for part in some],
-                [part.stop for part in some],
+                [self.path(part.name) for part in regular],
+                [part.start for part in regular],
+                [part.stop for part in regular],
                 on_error="return",
             )
-            for part, data in zip(some, results, strict=True):
+            for part, data in zip(regular, results, strict=True):
                 yield part.key, data if isinstance(data, bytes) else self._again(part, data)
 
     def _again(self, part: Part, error: Exception) -> bytes | Unreadable:

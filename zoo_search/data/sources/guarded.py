@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 from collections.abc import Iterator
 from contextvars import ContextVar
+from pathlib import Path
 from typing import IO, Any
 
 from PIL import Image
 
-from zoo_search.data.decode import check_pixels
+from zoo_search.data.decode import DecodeError, check_pixels
 from zoo_search.data.decode import formats as our_formats
 
 _limit: ContextVar[int | None] = ContextVar("max_pixels", default=None)
@@ -40,6 +42,8 @@ def _guarded(
     limit = _limit.get()
     if limit is None:
         return _opens(fp, mode, formats)
+    if isinstance(fp, str | os.PathLike) and Path(fp).exists() and not Path(fp).is_file():
+        raise DecodeError("no regular file but a pipe, a socket or a device")  # an index names it
     ours = our_formats()
     image = _opens(fp, mode, ours if formats is None else [f for f in formats if f in ours])
     check_pixels(image, limit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ import numpy as np
 
 from zoo_search.config import DatasetConfig
 from zoo_search.core.errors import UserError, first_line, nearest, some
+from zoo_search.core.json_text import read_json
 from zoo_search.core.parquet import check_arrow_stream, refuse_extensions
 from zoo_search.data.decode import Raw
 from zoo_search.data.sources.files import FileTree, extra_package, open_tree
@@ -204,7 +206,9 @@ def hf(config: DatasetConfig) -> Listing:
     features = available["train"].features
     image = next((c for c, f in features.items() if isinstance(f, datasets.Image)), None)
     labels = [c for c, f in features.items() if isinstance(f, datasets.ClassLabel)]
-    label = next((c for c in ("label", "labels", "fine_label", *labels) if c in features), None)
+    # Values of other kinds may be opened when they are asked for.
+    plain = [c for c, f in features.items() if isinstance(f, datasets.ClassLabel | datasets.Value)]
+    label = next((c for c in ("label", "labels", "fine_label", *labels) if c in plain), None)
     if image is None or label is None:
         raise UserError(
             f"'{config.name}' has no image or no label column; its columns: {', '.join(features)}."
@@ -217,7 +221,11 @@ def hf(config: DatasetConfig) -> Listing:
     content = ":".join(str(part._fingerprint) for part in chosen.values())
     targets = {split: list(part[label]) for split, part in chosen.items()}
     raw = datasets.Image(decode=False)
-    parts = {split: part.cast_column(image, raw) for split, part in chosen.items()}
+    # Other columns stay shut: to decode a row of theirs would open what it names.
+    parts = {
+        split: part.select_columns([image]).cast_column(image, raw)
+        for split, part in chosen.items()
+    }
     from huggingface_hub.constants import HF_HUB_CACHE
 
     caches = datasets.config.HF_DATASETS_CACHE, HF_HUB_CACHE
@@ -227,15 +235,45 @@ def hf(config: DatasetConfig) -> Listing:
 
 
 def _check_on_disk(tree: FileTree) -> None:
-    """Look at the schema of each file of a folder before the library opens it.
+    """Look at the schema of each file that the library will open, before it does.
 
     Raises:
-        UserError: As :func:`zoo_search.core.parquet.check_arrow_stream`.
+        UserError: As :func:`zoo_search.core.parquet.check_arrow_stream`, or if the folder names a
+            file that is not in it.
     """
-    for name in tree.sizes():
-        if name.endswith(".arrow"):
-            with tree.open(name) as stream:
+    there = tree.sizes()
+    named = {name for name in there if name.endswith(".arrow")}
+    for name in there:
+        folder, slash, base = name.rpartition("/")
+        if base in _INDEXES:
+            named |= {folder + slash + each for each in _INDEXES[base](tree.read_whole(name))}
+    if strangers := sorted(named - there.keys()):
+        raise UserError(
+            f"dataset.path: the folder names files that are not in it: "
+            f"{some(strangers, ', ', ' and')}. A data set opens no others than its own. Write it "
+            "again with save_to_disk, or copy it again."
+        )
+    for name in sorted(named):
+        with tree.open(name) as stream:
+            if not name.endswith("state.json"):
                 check_arrow_stream(stream, f"dataset.path: {name}")
+
+
+def _splits_in(data: bytes) -> list[str]:
+    """Return the file of each split that ``dataset_dict.json`` names; the library says mistakes."""
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+        return [f"{split}/state.json" for split in read_json(data)["splits"]]
+    return []
+
+
+def _parts_in(data: bytes) -> list[str]:
+    """Return the files that ``state.json`` names."""
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+        return [str(part["filename"]) for part in read_json(data)["_data_files"]]
+    return []
+
+
+_INDEXES = {"dataset_dict.json": _splits_in, "state.json": _parts_in}
 
 
 def _listing(

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zoo_search.core.errors import Note, UserError
+from zoo_search.core.json_text import read_json
 from zoo_search.core.parquet import open_parquet
 from zoo_search.data.sources.files import FileTree
 
@@ -55,7 +56,7 @@ def index_of(data: bytes, name: str) -> tuple[pa.Table, dict[str, Any]] | None:
     """
     try:
         file = open_parquet(data, name)
-        facts = json.loads((file.schema_arrow.metadata or {})[_KEY])
+        facts = read_json((file.schema_arrow.metadata or {})[_KEY])
         ours = facts["format"] == _FORMAT and file.schema_arrow.equals(SCHEMA)
         return (file.read(), dict(facts, shards=dict(facts["shards"]))) if ours else None
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError):
@@ -70,7 +71,7 @@ def find_index(tree: FileTree, shards: Mapping[str, int]) -> pa.Table | None:
     """
     if tree.fs.exists(tree.path(MANIFEST)):
         try:
-            whole = json.loads(tree.read_whole(MANIFEST))["whole"]
+            whole = read_json(tree.read_whole(MANIFEST))["whole"]
         except (ValueError, KeyError, TypeError):
             whole = True  # another program's file
         if not whole:

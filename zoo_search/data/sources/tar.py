@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tarfile
 from collections.abc import Callable, Iterator
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import IO
 
 from zoo_search.core.errors import UserError, some
+from zoo_search.core.json_text import read_json
 from zoo_search.data.sources.folder import EXTENSIONS
 from zoo_search.data.sources.listing import Label
 
@@ -147,7 +147,7 @@ def _label(found: dict[str, bytes]) -> Label | None:
         if "cls" in found:
             text = found["cls"].decode().strip()
             return int(text) if _INTEGER.fullmatch(text) else text or None
-        value = json.loads(found["json"]) if "json" in found else None
+        value = read_json(found["json"]) if "json" in found else None
     except ValueError:  # no UTF-8, or no JSON
         return None
     if not isinstance(value, dict):

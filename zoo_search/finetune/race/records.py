@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 from zoo_search.core.store import RunStore
 from zoo_search.finetune.race.halving import Judged, Leg
-from zoo_search.finetune.trained import room_for
+from zoo_search.finetune.trained import TASK, room_for
 
 FOLDER = "race"
 
@@ -56,5 +56,5 @@ def read_record(store: RunStore, leg: Leg) -> Record | None:
 def forget_others(store: RunStore, keys: Iterable[str]) -> None:
     """Remove the records of all but these trainings."""
     for name in set(store.list(FOLDER)) - set(keys):
-        if not name.endswith(".json"):
+        if TASK.fullmatch(name):
             store.remove(f"{FOLDER}/{name}")

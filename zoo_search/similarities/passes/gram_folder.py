@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,6 +13,7 @@ from zoo_search.similarities.passes import grams
 from zoo_search.similarities.passes.grams import Header
 
 _READERS = 16
+_OURS = re.compile(r"\d{6,}\.parquet")
 
 
 def find(store: RunStore, models: Mapping[str, str], batches: int) -> dict[str, dict[int, Header]]:
@@ -58,14 +60,15 @@ def digest(headers: Mapping[int, Header]) -> str:
 
 
 def clean(store: RunStore, models: Iterable[str], batches: int) -> None:
-    """Remove what belongs to none of these models and batches."""
+    """Remove the Gram files that belong to none of these models and batches; others stay."""
     folders = {grams.folder_of(model): model for model in models}
     for folder in (f"{grams.FOLDER}/{name}" for name in store.list(grams.FOLDER)):
+        ours = [name for name in store.list(folder) if _OURS.fullmatch(name)]
         if folder not in folders:
-            store.remove(folder)
+            store.remove(folder, ours)
             continue
         wanted = {grams.path_of(folders[folder], batch) for batch in range(batches)}
-        for path in {f"{folder}/{file}" for file in store.list(folder)} - wanted:
+        for path in {f"{folder}/{name}" for name in ours} - wanted:
             store.remove(path)
 
 

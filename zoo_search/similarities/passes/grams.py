@@ -25,6 +25,7 @@ from torch import Tensor
 
 from zoo_search.core.errors import UserError, first_line
 from zoo_search.core.identity import fingerprint
+from zoo_search.core.json_text import read_json
 from zoo_search.similarities.estimators.registry import Embedding
 
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ def header_in(metadata: Mapping[bytes, bytes] | None) -> Header:
     said = (metadata or {}).get(_KEY, b"{}")
     if (metadata or {}).get(_CHECK, _hash(said)) != _hash(said):
         raise ValueError("its header was changed")
-    found = json.loads(said)
+    found = read_json(said)
     try:
         header = Header(vectors=found.pop("parts"), **found)
     except (TypeError, KeyError, AttributeError):
