@@ -39,6 +39,7 @@ PASSWORD, SIGNATURE = "pass-Zq81", "sig-Kx93"
         ("postgresql+psycopg://me:p@ss/w:rd@host:5432/x", "postgresql+psycopg://***@host:5432/x"),
         ("url: /x.bin?X-Amz-Signature=1&b=2 (Caused by)", "url: /x.bin?*** (Caused by)"),
         ("https://h/p#access_token=zz", "https://h/p#***"),
+        ("/home/me/https:/u:SECRET@h/x.yaml is none", "/home/me/https:/***@h/x.yaml is none"),
     ],
 )
 def test_keys_are_hidden(given: str, shown: str) -> None:
@@ -51,7 +52,8 @@ def test_keys_are_hidden(given: str, shown: str) -> None:
     [
         "mysql://USER@HOST/NAME", "hf://datasets/org/name@main/x", "abfs://box@account/x",
         "github://org:repo@main/x", "sqlite:///study.db", "http://127.0.0.1:8265/",
-        "http://host:8265/a@b", "Did you mean 'x'? y = 2", "me@example.org", "lite0[0,4) + b[4,7)",
+        "http://host:8265/a@b", "at:/a@b/c:d@e",
+        "Did you mean 'x'? y = 2", "me@example.org", "lite0[0,4) + b[4,7)",
     ],
 )  # fmt: skip
 def test_what_is_no_secret_stays(text: str) -> None:
@@ -191,7 +193,7 @@ def test_storage_for_reading_alone_is_told_without_its_keys(
 
 
 def test_a_stack_trace_quotes_no_keys(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fault(path: Path) -> None:
+    def fault(*given: object) -> None:
         raise RuntimeError(f"GET http://{'u:SECRET'}@h/x?sig={'SECRET'}: \x1b[2J")
 
     monkeypatch.setattr("zoo_search.config.load_job", fault)

@@ -14,6 +14,8 @@ _T = TypeVar("_T")
 _CHAINED = r"(?!::[A-Za-z][A-Za-z0-9+.-]*(?:://|::))"
 _PART = rf"(?:{_CHAINED}[^\s'\"<>`])"
 _USER = re.compile(rf"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>{_PART}*)")
+# An address that was taken for a path has one slash left; a name and a password make it one.
+_PATH = re.compile(r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]+:)/[^\s'\"<>`/:@]*:[^\s'\"<>`/]*@")
 _QUERY = re.compile(rf"(?P<address>\S)\?(?=[^\s'\"<>`]*=){_PART}+")
 _FRAGMENT = re.compile(rf"(?P<address>://(?:{_CHAINED}[^\s'\"<>`#])*)#{_PART}+")
 # Control signs but tab and line feed, those that turn the direction of text, and lone surrogates.
@@ -34,7 +36,7 @@ def redacted(text: str) -> str:
     """
     if "?" not in text and "@" not in text and "#" not in text:
         return text
-    text = _USER.sub(_without_user, text)
+    text = _PATH.sub(rf"\g<scheme>/{HIDDEN}@", _USER.sub(_without_user, text))
     text = _FRAGMENT.sub(lambda m: f"{m['address']}#{HIDDEN}{_sign(m[0])}", text)
     return _QUERY.sub(lambda m: f"{m['address']}?{HIDDEN}{_sign(m[0])}", text)
 
