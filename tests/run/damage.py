@@ -13,6 +13,7 @@ import torch
 import zoo_search as zs
 from zoo_search.core.errors import UserError
 from zoo_search.core.store import MANIFEST
+from zoo_search.finetune.trained import earlier_winners
 from zoo_search.networks.stitch_files import StitchFiles
 from zoo_search.reassembly.journal import damaged_line
 from zoo_search.run.directory import claim
@@ -64,6 +65,13 @@ class Reader:
             return self._take(name)
         except UserError:
             return SAID
+
+    def taken_over(self, folder: str) -> Any:
+        """Return what a changed run goes on with of a winner's folder."""
+        if folder not in earlier_winners(self.store).values():
+            return SAID  # it is trained anew
+        root = self.root / folder
+        return {path.name: path.read_bytes() for path in sorted(root.iterdir())}
 
     def _take(self, name: str) -> Any:
         first = name.partition("/")[0]

@@ -290,11 +290,13 @@ def test_no_damage_to_a_finished_run_passes_unseen(
         assert found in (damage.SAID, whole[file]), (file, data[:200])
     assert said > 500
     folder = tmp_path / "run/winners/0"
-    whole_winner = damage.winner(folder)
+    whole_winner, all_of_it = damage.winner(folder), reader.taken_over("winners/0")
+    assert all_of_it != damage.SAID
     for file, data in damage.damages(folder, 60, seed=1):
         before = file.read_bytes()
         file.write_bytes(data)
         assert damage.winner(folder) in (damage.SAID, whole_winner), (file, data[:200])
+        assert reader.taken_over("winners/0") in (damage.SAID, all_of_it), (file, data[:200])
         file.write_bytes(before)
 
 
@@ -337,7 +339,7 @@ def test_a_killed_driver_loses_only_the_work_in_flight(
     second = subprocess.run(command, capture_output=True, text=True, timeout=900, check=True)
     assert "reassemble: up to date, skipped" in second.stderr
     told: list[str] = []
-    pipeline.run(job, directory=f"local://{folder}", say=told.append)
+    pipeline.run(path, directory=f"local://{folder}", say=told.append)
     assert told == [f"{step}: up to date, skipped" for step in STEPS]
     ours, theirs = (
         [
