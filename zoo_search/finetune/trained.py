@@ -184,7 +184,8 @@ def earlier_winners(store: RunStore) -> dict[str, str]:
         if result is not None:
             found |= {t.task: folder for t in (*result.trainings, *result.retrained) if t.task}
         else:
-            console.print(f"  {store.path(folder)} is not as it was written: it is made anew")
+            told = f"  {store.path(folder)} is not as it was written: it is made anew"
+            console.print(told, soft_wrap=True)
     return found
 
 
