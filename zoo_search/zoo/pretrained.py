@@ -95,7 +95,8 @@ def plan_for(name: str, config: JobConfig) -> PretrainPlan:
     """Return what is to be trained for a ``pretrained_on:`` model, and where its weights lie.
 
     Raises:
-        UserError: If there is no such data, or the kwargs ask for other classes or channels than it has.
+        UserError: If there is no such data, or the kwargs ask for other classes or channels than it
+            has.
     """
     entry, place = config.zoo[name], f"zoo.{name}"
     dataset = (entry.weights or "").removeprefix(_PREFIX)

@@ -125,6 +125,17 @@ def test_what_could_be_a_part_of_a_larger_network_is_not_left_out() -> None:
     assert left.left_out(OWN) == ["decoder.0.weight"]
 
 
+@settings(max_examples=30, deadline=None)
+@given(PREFIXES, st.lists(BESIDE, unique=True))
+def test_in_order_the_number_of_tensors_says_where_it_lies(prefix: str, beside: list[str]) -> None:
+    other = {f"m.t{i}.{key.rpartition('.')[2]}": v for i, (key, v) in enumerate(OWN.items())}
+    file = {**{prefix + key: v for key, v in other.items()}, **dict.fromkeys(beside, torch.ones(1))}
+    states = {"state_dict": file, "optimizer.state.0": {"step": torch.ones(1)}}
+    chosen = choose(OWN, states, None, "zoo.a.weights", "w.ckpt", in_order=True)
+    assert list(chosen.tensors.values()) == list(OWN.values())
+    assert set(chosen.beside) == set(beside)
+
+
 def test_names_that_are_nobodys_lose_wrappers_alone() -> None:
     other = {f"module.{re.sub('[a-z]', 'x', k)}": v for k, v in OWN.items()}
     chosen = choose(OWN, {"o": {"a": torch.ones(1)}, "model": other}, None, "zoo.a.weights", "w")

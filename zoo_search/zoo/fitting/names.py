@@ -9,7 +9,7 @@ agrees with the most, in name and shape, is taken.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -112,12 +112,15 @@ def choose(
         asked: ``"ema"``, or the place that the run file names.
         where: The place in the run file of the weights.
         words: What to call the file.
-        in_order: Its names are not the network's, and say nothing of where it lies.
+        in_order: Tensors are matched in order: where names are not the network's, their number
+            says where it lies.
 
     Raises:
         UserError: If several places fit alike and differ, or nothing is where ``asked`` says.
     """
-    places = [] if in_order else _places(own, states)
+    places, size = _places(own, states), sum(not is_counter(key) for key in own)
+    if in_order and max((place.names for place in places), default=0) < size:
+        places = _of_size(size, states)
     places = places or [Place(path, _common(tensors)) for path, tensors in states.items()]
     wanted = _asked(places, asked, where, words)
     best = max((place.fits, place.names) for place in wanted)
@@ -163,6 +166,25 @@ def _places(own: Mapping[str, Tensor], states: States) -> list[Place]:
                     count[1] += 1
                 start = key.find(".", start) + 1 or -1
         places += [Place(path, prefix, *count) for prefix, count in counts.items()]
+    return places
+
+
+def _of_size(size: int, states: States) -> list[Place]:
+    """Return the places with as many tensors as the network, batch counters aside."""
+    places = []
+    for path, tensors in states.items():
+        counts = Counter(
+            key[:end]
+            for key in tensors
+            if not is_counter(key)
+            for end in (0, *(dot.end() for dot in re.finditer(r"\.", key)))
+        )
+        fitting = [prefix for prefix, count in counts.items() if count == size]
+        places += [
+            Place(path, prefix, size)
+            for prefix in fitting  # of several that hold the same tensors the longest
+            if not any(other != prefix and other.startswith(prefix) for other in fitting)
+        ]
     return places
 
 
