@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +45,7 @@ def read_checkpoint(path: Path, where: str) -> dict[str, dict[str, Tensor]]:
         keys, seen = inside.pop(0)
         if not isinstance(seen, Mapping) or len(keys) > _DEEPEST:
             continue
-        tensors = {str(key): value for key, value in seen.items() if isinstance(value, Tensor)}
+        tensors = {str(key): value for key, value in seen.items() if _is_dense(value)}
         tensors.pop("n_averaged", None)  # torch.optim.swa_utils.AveragedModel
         if tensors:
             states[".".join(keys)] = tensors
@@ -57,6 +58,11 @@ def read_checkpoint(path: Path, where: str) -> dict[str, dict[str, Tensor]]:
             "state_dict, model_state_dict, model."
         )
     return states
+
+
+def _is_dense(value: object) -> TypeGuard[Tensor]:
+    """Say whether a value is a tensor of one shape, not a nested one."""
+    return isinstance(value, Tensor) and not value.is_nested
 
 
 def is_counter(key: str) -> bool:

@@ -12,7 +12,10 @@ from one_model import ARCH, load_one, net_of, same
 from safetensors.torch import save_model
 from torch import Tensor, nn
 
+import zoo_search as zs
 from zoo_search.core.errors import UserError
+from zoo_search.export import save_folder
+from zoo_search.networks import Recipe
 from zoo_search.zoo import ZooModel, load_zoo
 
 TORCHVISION = "module:torchvision.models:squeezenet1_1"
@@ -104,11 +107,13 @@ def test_a_file_without_a_head(tmp_path: Path, arch: str) -> None:
     unchanged = [key for key in bare if kept[key].shape == bare[key].shape]
     assert len(unchanged) >= len(bare) - 1  # position embeddings are fitted to the size
     assert all(torch.equal(kept[key], bare[key]) for key in unchanged)
-    assert (
-        model.graph.head_params == sum(p.numel() for p in net.fc_norm.parameters())
-        if hasattr(net, "fc_norm")
-        else model.graph.head_params == 0
-    )
+    recipe = Recipe.whole("a", len(model.graph))
+    whole = zs.assemble(recipe, {"a": model}, init="random", num_classes=3)
+    save_folder(whole, tmp_path / "w", recipe=recipe, zoo={"a": model}, classes="xyz", metadata={})
+    x = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        assert whole(x).shape == (2, 3)
+        assert torch.equal(zs.load(tmp_path / "w")(x), whole(x))
 
 
 def test_a_head_of_the_users_own_is_left_out(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def other_heads(
             yield make(asked), asked, f"{numbers[-1]} classes, as in the file"
     if not lacking and not unequal:
         return
-    said = "without a head: the file has no other that fits"
+    said = "without a head: the file has none that fits"
     if is_timm(arch):
         asked = {**kwargs, CLASSES: 0}
         yield make(asked), asked, said
