@@ -39,8 +39,9 @@ def check_types(own: Mapping[str, Tensor], found: Mapping[str, Tensor], who: str
     Raises:
         UserError: If a tensor of the network is quantised, sparse, complex or without values.
     """
-    mine = {key: found[key] for key in own if key in found and own[key].is_floating_point()}
-    empty = [key for key, tensor in mine.items() if tensor.is_meta]
+    named = {key: found[key] for key in own if key in found}
+    mine = {key: tensor for key, tensor in named.items() if own[key].is_floating_point()}
+    empty = [key for key, tensor in named.items() if tensor.is_meta]
     if empty:
         raise UserError(
             f"{who} holds names and shapes without values (meta tensors): "
@@ -55,7 +56,7 @@ def check_types(own: Mapping[str, Tensor], found: Mapping[str, Tensor], who: str
             "numbers, and the scales of such weights are their tool's own. Give the weights from "
             "before the quantisation, or dequantise them with the tool that made them."
         )
-    if odd := {key: t for key, t in mine.items() if t.layout != torch.strided or t.is_complex()}:
+    if odd := {key: t for key, t in named.items() if t.layout != torch.strided or t.is_complex()}:
         raise UserError(
             f"{who} holds weights of a kind that no network here has: {_kinds(odd)}. Save them as "
             "dense tensors of real numbers (tensor.to_dense())."
