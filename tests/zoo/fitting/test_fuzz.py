@@ -18,7 +18,7 @@ from zoo_search.zoo.build import build
 from zoo_search.zoo.fitting.fit import load_weights
 from zoo_search.zoo.hub import WeightsFile
 
-INPUTS = 2000
+INPUTS = 1500
 WORDS = ["model", "module", "ema", "_orig_mod", "", "0", "stem", " ", "head", "..", 3, None, (1, 2)]
 TENSORS: list[Callable[[Tensor], object]] = [
     lambda t: t.half(), lambda t: t.to(torch.int8), lambda t: t.to_sparse(), lambda t: t.to("meta"),
