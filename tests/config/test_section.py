@@ -149,4 +149,6 @@ def test_these_settings_are_marked() -> None:
         "FinetuneConfig.retrain": [LATE],
         "FinetuneConfig.log": [UNHASHED, LATE],
         "JobConfig.timeout": [UNHASHED, Renamed("patience")],
+        "PlainEntry.state": [LATE],
+        "ZooEntry.state": [LATE],
     }

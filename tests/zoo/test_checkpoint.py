@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import datetime
+import functools
 import os
+import pathlib
+import types
+import uuid
 import zipfile
-from collections import OrderedDict
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -21,6 +30,7 @@ from zoo_search.zoo.checkpoint import (
     read_checkpoint,
     without_counters,
 )
+from zoo_search.zoo.pickles import Aside, load_torch
 
 
 def _net() -> nn.Sequential:
@@ -87,36 +97,106 @@ def _prefixed(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {prefix + key: value for key, value in state.items()}
 
 
-@pytest.mark.parametrize("wrapper", ["state_dict", "model", "model_state_dict", None])
-@pytest.mark.parametrize("prefix", ["", "module.", "module._orig_mod.", "_orig_mod.", "model."])
-def test_wrappers_are_taken_off(tmp_path: Path, wrapper: str | None, prefix: str) -> None:
+def test_every_mapping_of_tensors_is_read_by_its_keys(tmp_path: Path) -> None:
     state = _net().state_dict()
-    inner = _prefixed(state, prefix)
-    torch.save({wrapper: inner, "epoch": 1} if wrapper else inner, tmp_path / "x.pth")
+    optimizer = torch.optim.Adam(_net().parameters()).state_dict()
+    file = {"epoch": 3, "model": {"ema": state, "raw": _prefixed(state, "m.")}, "o": optimizer}
+    torch.save(file, tmp_path / "x.pth")
     read = read_checkpoint(tmp_path / "x.pth", "zoo.x.weights")
-    assert list(read) == list(state)
-    assert all(torch.equal(read[k], state[k]) for k in state)
+    assert list(read) == ["model.ema", "model.raw"]
+    assert list(read["model.ema"]) == list(state)
+    assert list(read["model.raw"]) == [f"m.{key}" for key in state]
 
 
-def test_averaged_weights_come_first(tmp_path: Path) -> None:
+PLAIN = {
+    "NumPy": {
+        "scalars": [np.float64(3), np.int64(2), np.bool_(True), np.str_("x")],
+        "arrays": [np.arange(5.0), np.array([1, "a", None], dtype=object)],
+        "types": [np.dtype("f4"), np.float32, np.datetime64("2020-01-01")],
+        "random": np.random.default_rng(0).bit_generator.state,
+    },
+    "paths": [Path("a/b"), pathlib.PurePosixPath("a"), pathlib.PureWindowsPath("a")],
+    "arguments": argparse.Namespace(lr=0.1, out=Path("x"), more=types.SimpleNamespace(a=1)),
+    "containers": [
+        OrderedDict(a=1), defaultdict(list, a=[1]), deque([1, 2]), Counter("aab"), {1, 2},
+        frozenset({1}), range(3),
+    ],
+    "dates": [
+        datetime.datetime.now(tz=datetime.UTC), datetime.date(2020, 1, 1),
+        datetime.time(3), datetime.timedelta(3),
+    ],
+    "numbers": [uuid.UUID(int=3), Decimal("1.3"), Fraction(1, 3), 1j, b"abc", torch.__version__],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_plain_values_beside_the_weights_are_passed_over(
+    tmp_path: Path, kind: str, zipped: bool
+) -> None:
     state = _net().state_dict()
-    average = {k: v + 1 for k, v in state.items()}
-    torch.save({"state_dict": state, "state_dict_ema": average}, tmp_path / "x.pth")
+    file = {"a": PLAIN[kind], "state_dict": state, "b": {"c": [PLAIN[kind]]}}
+    torch.save(file, tmp_path / "x.pth", _use_new_zipfile_serialization=zipped)
     read = read_checkpoint(tmp_path / "x.pth", "zoo.x.weights")
-    assert torch.equal(read["0.weight"], state["0.weight"] + 1)
+    assert list(read) == ["state_dict"]
+    assert all(torch.equal(read["state_dict"][key], state[key]) for key in state)
 
 
-def test_swa_wrapper_of_torch(tmp_path: Path) -> None:
-    averaged = torch.optim.swa_utils.AveragedModel(_net(), use_buffers=True)
-    torch.save(averaged.state_dict(), tmp_path / "x.pth")
-    read = read_checkpoint(tmp_path / "x.pth", "zoo.x.weights")
-    assert describe_mismatch(_net(), read) is None
+class _Calls:
+    def __init__(self, function: Callable[..., object], *arguments: object) -> None:
+        self.call = (function, arguments)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.call
+
+
+GADGETS = {
+    "posix.system": _Calls(os.system, "true"),
+    "eval": _Calls(eval, "1"),
+    "getattr": _Calls(getattr, 1, "real"),
+    "__import__": _Calls(__import__, "os"),
+    "functools.partial": _Calls(functools.partial, print),
+    "io.open": _Calls(open, "x", "w"),
+    "numpy.load": _Calls(np.load, "x"),
+    "torch.serialization.load": _Calls(torch.load, "x"),
+    "map": _Calls(map, eval, ["1"]),
+}
+
+
+@pytest.mark.parametrize("name", GADGETS)
+def test_gadgets_among_plain_values_are_refused(tmp_path: Path, name: str) -> None:
+    """Also where they stand inside what is passed over."""
+    inside = argparse.Namespace(a=[defaultdict(list, b=GADGETS[name])])
+    for gadget in (GADGETS[name], inside):
+        torch.save({**_net().state_dict(), "extra": gadget}, tmp_path / "x.pth")
+        with pytest.raises(UserError, match=f"x.pth is refused.*'{name}'"):
+            read_checkpoint(tmp_path / "x.pth", "zoo.x.weights")
+
+
+def test_nothing_of_what_lies_beside_the_weights_is_made(tmp_path: Path) -> None:
+    torch.save({"w": torch.ones(1), "x": PLAIN}, tmp_path / "x.pth")
+
+    def inside(value: object) -> Iterator[object]:
+        values = value.values() if isinstance(value, dict) else value
+        for each in values if isinstance(value, dict | list | set) else ():
+            yield each
+            yield from inside(each)
+
+    known = {dict, OrderedDict, Counter, list, set, str, int, bytes, complex, Tensor, Aside}
+    made = inside(load_torch(tmp_path / "x.pth", "x"))
+    assert {type(value) for value in made if value is not Aside} <= known
+
+
+def test_another_protocol_is_named(tmp_path: Path) -> None:
+    torch.save(_net().state_dict(), tmp_path / "x.pth", pickle_protocol=4)
+    with pytest.raises(UserError, match=r"x\.pth is a pickle of a protocol.*pickle_protocol=2"):
+        read_checkpoint(tmp_path / "x.pth", "zoo.x.weights")
 
 
 def test_safetensors_are_read(tmp_path: Path) -> None:
     save_file(_net().state_dict(), tmp_path / "x.safetensors")
     read = read_checkpoint(tmp_path / "x.safetensors", "zoo.x.weights")
-    assert describe_mismatch(_net(), read) is None
+    assert describe_mismatch(_net(), read[""]) is None
 
 
 def test_mismatches_name_up_to_five_tensors_with_shapes() -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,13 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
+from zoo_search.config import load_job
 from zoo_search.core.errors import UserError
 from zoo_search.core.files import cache_folder
+from zoo_search.core.identity import fingerprint
+from zoo_search.core.version import __version__
 from zoo_search.zoo import load, load_zoo
-from zoo_search.zoo.facts import detail, details
+from zoo_search.zoo.facts import _key, detail, details
 from zoo_search.zoo.listing import ModelDetail, inspect_model
 
 
@@ -107,6 +111,17 @@ def test_a_change_is_noticed(job: dict[str, Any], loads: list[str]) -> None:
     path.unlink()
     with pytest.raises(UserError, match="there is no file"):
         details(job)
+
+
+def test_options_that_came_later_change_no_key(job: dict[str, Any]) -> None:
+    config = load_job(job)
+    said = config.model_dump(mode="json", include={"zoo", "input_size", "seed", "init"})
+    for entry in said["zoo"].values():
+        assert entry.pop("state") is None
+    versions = [version("timm"), version("torch"), __version__]
+    assert _key(config) == fingerprint([2, versions, list(config.zoo), str(Path.cwd()), said])
+    job["zoo"]["net"]["state"] = "ema"
+    assert _key(load_job(job)) != _key(config)
 
 
 def test_a_damaged_record_is_made_anew(job: dict[str, Any], loads: list[str]) -> None:

@@ -52,12 +52,13 @@ def test_missing_file() -> None:
 def test_wrong_shapes_are_named(tmp_path: Path) -> None:
     save_file(net_of(num_classes=7).state_dict(), tmp_path / "w.safetensors")
     with pytest.raises(UserError) as caught:
-        load_one(weights=str(tmp_path / "w.safetensors"))
+        load_one(weights=str(tmp_path / "w.safetensors"), kwargs={"num_classes": 5})
     text = str(caught.value)
     assert "does not fit 'test_resnet'" in text
-    assert "fc.weight: expected (1000, " in text
+    assert "fc.weight: expected (5, " in text
     assert "found (7, " in text
     assert text.count("expected") == 2
+    assert "leave num_classes out" in text
 
 
 def test_position_embeddings_of_another_size_are_fitted_by_timm(tmp_path: Path) -> None:

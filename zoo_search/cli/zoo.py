@@ -45,7 +45,7 @@ def inspect(
         number("prefix_tokens", "prefix"), number("streams"), text("why", "no cut, because"),
     )  # fmt: skip
     found = detail(file.load(), name)
-    show(Table(name, columns, detail_rows(found)), as_json)
+    show(Table(f"{name}: {found.row.weights}", columns, detail_rows(found)), as_json)
     if found.row.problem:
         raise UserError(found.row.problem)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from zoo_search.config.section import AsList, Section, as_list
+from zoo_search.config.section import LATE, AsList, Section, as_list
 
 HookRole = Literal["zoo", "plain", "candidate", "variant"]
 HOOK_ROLES: tuple[HookRole, ...] = typing.get_args(HookRole)
@@ -50,7 +50,12 @@ class ZooEntry(Section):
     kwargs: dict[str, object] = Field(default_factory=dict)
     weights: str | None = "timm"
     """``timm``, ``hf-hub:ORG/NAME``, ``package:NAME/FILE``, ``pretrained_on:DATASET``, a path or
-    URI, or null: then the hooks of ``init`` fill them; DPIAT from the most similar model."""
+    URI, ``own`` (the module as its factory gives it), or null: then the hooks of ``init`` fill
+    them; DPIAT from the most similar model."""
+    state: Annotated[str | None, LATE] = None
+    """Which weights of a file that holds several: ``ema`` for averaged ones, or the keys that lead
+    to them, such as ``state_dict_ema`` or ``state_dict.teacher``; default: those of the network
+    itself, not averaged ones beside them."""
     source: str | None = None
     """Where ``weights`` is null: the model of the zoo that DPIAT takes from, instead of the most
     similar one."""
@@ -62,6 +67,22 @@ class ZooEntry(Section):
     interpolation: Literal["nearest", "bilinear", "bicubic"] | None = None
     crop_pct: Annotated[float, Field(gt=0, le=1)] | None = None
     license: str | None = None
+
+    @model_validator(mode="after")
+    def _own(self) -> ZooEntry:
+        given = {"sha256": self.sha256, "state": self.state, "key_order": self.key_order or None}
+        for name in (name for name, value in given.items() if value is not None):
+            if self.weights in ("own", None) and (name == "state" or self.weights == "own"):
+                raise ValueError(
+                    f"{name} is for weights from a file, but weights is "
+                    f"{'null' if self.weights is None else self.weights}: leave one of them out"
+                )
+        if self.weights == "own" and not self.arch.startswith("module:"):
+            raise ValueError(
+                f"weights: own is for a factory of a module (module:package.mod:factory) that "
+                f"brings its weights; '{self.arch}' is a timm name: write weights: timm"
+            )
+        return self
 
 
 class PlainEntry(ZooEntry):

@@ -149,7 +149,7 @@ def load(folder: str | Path, *, trust: bool = False) -> ReassembledNet:
         )
         for name in recipe.models
     }
-    state = read_checkpoint(place / STATE, "The weights")
+    state = read_checkpoint(place / STATE, "The weights").get("", {})
     check(place, config, (place / RECIPE).read_text(encoding="utf-8"), state)
     parents = {
         name: _parent(name, config, *architecture) for name, architecture in architectures.items()

@@ -75,7 +75,8 @@ class Words:
                 entry = self._timm_entry(word)
         if fill or own:
             alone = self.config.model_copy(update={"zoo": {word: entry}})
-            module: nn.Module = load_zoo(alone)[word].module
+            model = load_zoo(alone)[word]
+            module, entry = model.module, model.spec  # with the arguments that its weights ask for
         else:
             module = build(
                 entry.arch, entry.kwargs, f"zoo.{word}", self.config.input_size, self.config.seed

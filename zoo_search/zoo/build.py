@@ -171,6 +171,11 @@ def _from_factory(arch: str, kwargs: Kwargs, place: str) -> nn.Module:
             f"{where}: the factory does not take {kwargs or 'no arguments'}: "
             f"{first_line(error)}. Mend {place}.kwargs."
         ) from None
+    except Exception as error:  # the author's code, which may fetch weights, too
+        raise UserError(
+            f"{where}: the factory fails with {kwargs or 'no arguments'}: "
+            f"{type(error).__name__}: {first_line(error)}. Mend {place}.kwargs, or the factory."
+        ) from error
     if not isinstance(module, nn.Module):
         raise UserError(
             f"{where}: the factory returned {type(module).__name__}, not a torch.nn.Module."

@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
-import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
 
-from zoo_search.core.errors import UserError, first_line, some
+from zoo_search.core.errors import UserError, some
+from zoo_search.zoo.pickles import load_torch
 
-# Where training scripts put the weights; averaged weights first, as they are what is evaluated.
-_WRAPPERS = (
-    "state_dict_ema", "model_ema", "ema_state_dict", "ema", "state_dict", "model_state_dict",
-    "model", "module", "net", "params",
-)  # fmt: skip
-_PREFIXES = ("_orig_mod.", "module.", "model.")
+States = Mapping[str, Mapping[str, Tensor]]
+"""The mappings of tensors in a file, by the keys that lead there (``"model.ema"``; ``""``: all)."""
+
 _COUNTER = "num_batches_tracked"
 _ROLES = frozenset({"weight", "bias", "running_mean", "running_var", _COUNTER})
+_DEEPEST = 8  # mappings inside each other
 
 
-def read_checkpoint(path: Path, where: str) -> dict[str, Tensor]:
-    """Return the tensors of a ``.safetensors`` or torch file, in its order, out of usual wrappers.
+def read_checkpoint(path: Path, where: str) -> dict[str, dict[str, Tensor]]:
+    """Return the mappings of tensors in a ``.safetensors`` or torch file, each in its order.
+
+    They stand by the keys that lead to them, joined by dots: ``""`` is the file's own mapping.
 
     Raises:
-        UserError: If the file would run code when unpickled, or holds no weights.
+        UserError: If the file would run code when unpickled, or holds no tensors by name.
     """
     if path.suffix == ".safetensors":
         import safetensors
@@ -38,57 +38,36 @@ def read_checkpoint(path: Path, where: str) -> dict[str, Tensor]:
         except safetensors.SafetensorError as error:
             raise UserError(f"{where}: {path.name} is not a safetensors file ({error}).") from None
     else:
-        loaded = _load_torch(path, where)
-    return _unwrap(loaded, path, where)
-
-
-def _load_torch(path: Path, where: str) -> object:
-    import argparse
-
-    try:
-        # Training scripts keep their arguments as a Namespace beside the weights: plain data.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        asked = re.search(r"(?:GLOBAL|unrecognized function) (\S+)", str(error))
-        kind = ", but no torch checkpoint of plain tensors, and loading any other may run code"
-        if asked is not None:
-            kind = f" that would call '{asked[1]}' while it is read, and a file that runs code is "
-            kind += "never loaded"
-        raise UserError(
-            f"{where}: {path.name} is refused: it is a pickle{kind}. Weights must be tensors in "
-            "plain containers. Ask the author for a .safetensors file or a state dict, or save one "
-            "yourself with torch.save(model.state_dict(), 'weights.pth') where you trust the file."
-        ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        raise UserError(
-            f"{where}: {path.name} is not a torch checkpoint, or it is cut short "
-            f"({first_line(error)[:200]})."
-        ) from None
-
-
-def _unwrap(loaded: object, path: Path, where: str) -> dict[str, Tensor]:
-    """Return the innermost mapping of tensors, without the prefixes of wrapper modules."""
-    seen = loaded
-    while isinstance(seen, Mapping):
-        inner = next((seen[k] for k in _WRAPPERS if isinstance(seen.get(k), Mapping)), None)
-        if inner is None:
-            break
-        seen = inner
-    tensors = {}
-    if isinstance(seen, Mapping):
-        tensors = {str(k): v for k, v in seen.items() if isinstance(v, Tensor)}
+        loaded = load_torch(path, where)
+    states: dict[str, dict[str, Tensor]] = {}
+    inside: list[tuple[tuple[str, ...], object]] = [((), loaded)]
+    while inside:  # breadth first: what lies on top comes first
+        keys, seen = inside.pop(0)
+        if not isinstance(seen, Mapping) or len(keys) > _DEEPEST:
+            continue
+        tensors = {str(key): value for key, value in seen.items() if _is_dense(value)}
         tensors.pop("n_averaged", None)  # torch.optim.swa_utils.AveragedModel
-    if not tensors:
-        keys = ", ".join(map(str, list(loaded)[:8])) if isinstance(loaded, Mapping) else ""
-        found = keys or type(loaded)
+        if tensors:
+            states[".".join(keys)] = tensors
+        inside += [((*keys, str(key)), v) for key, v in seen.items() if isinstance(v, Mapping)]
+    if not states:
+        keys_of = ", ".join(map(str, list(loaded)[:8])) if isinstance(loaded, Mapping) else ""
         raise UserError(
-            f"{where}: {path.name} holds no weights that are known here (found: {found}). "
-            f"Allowed: a state dict, or one under a key such as {', '.join(_WRAPPERS[4:7])}."
+            f"{where}: {path.name} holds no weights that are known here (found: "
+            f"{keys_of or type(loaded)}). Allowed: a state dict, or one under keys such as "
+            "state_dict, model_state_dict, model."
         )
-    while prefix := next((p for p in _PREFIXES if all(k.startswith(p) for k in tensors)), None):
-        tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
-    return tensors
+    return states
+
+
+def _is_dense(value: object) -> TypeGuard[Tensor]:
+    """Say whether a value is a tensor of one shape, not a nested one."""
+    return isinstance(value, Tensor) and not value.is_nested
+
+
+def is_counter(key: str) -> bool:
+    """Say whether a tensor is batch norm's batch counter, which takes no part in inference."""
+    return key.endswith(_COUNTER)
 
 
 def without_counters(module: nn.Module, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -98,8 +77,8 @@ def without_counters(module: nn.Module, found: Mapping[str, Tensor]) -> dict[str
     keeps the module's own value, one that the module lacks is left out.
     """
     own = module.state_dict()
-    kept = {k: v for k, v in found.items() if k in own or not k.endswith(_COUNTER)}
-    missing = {k: v for k, v in own.items() if k.endswith(_COUNTER) and k not in kept}
+    kept = {k: v for k, v in found.items() if k in own or not is_counter(k)}
+    missing = {k: v for k, v in own.items() if is_counter(k) and k not in kept}
     return {**kept, **missing}
 
 
@@ -134,8 +113,8 @@ def in_key_order(
     own = module.state_dict()
     keys, problem = _pair(own, found)
     if problem is not None and len(own) != len(found):
-        bare_own = {k: v for k, v in own.items() if not k.endswith(_COUNTER)}
-        bare_found = {k: v for k, v in found.items() if not k.endswith(_COUNTER)}
+        bare_own = {k: v for k, v in own.items() if not is_counter(k)}
+        bare_found = {k: v for k, v in found.items() if not is_counter(k)}
         keys, problem = _pair(bare_own, bare_found)
     return {mine: found[theirs] for mine, theirs in keys}, problem
 

@@ -77,7 +77,10 @@ def detail(job: JobSource, name: str) -> ModelDetail:
 
 def _key(config: JobConfig) -> str:
     """Return the hash of all that is known of a zoo before anything of it is opened."""
-    said = config.model_dump(mode="json", include={"zoo", "input_size", "seed", "init"})
+    every = config.identity(unhashed=True)  # without options that came later and are not used
+    said = {
+        key: every[key] for key in config.model_dump(include={"zoo", "input_size", "seed", "init"})
+    }
     versions = [version("timm"), version("torch"), __version__]
     return fingerprint([_FORMAT, versions, list(config.zoo), str(Path.cwd()), said])
 

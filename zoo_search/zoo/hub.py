@@ -50,7 +50,8 @@ def timm_weights(arch: str, where: str) -> WeightsFile:
     else:
         raise UserError(
             f"{where}: timm has no weights for '{arch}'. Give a file, hf-hub:ORG/NAME, "
-            "pretrained_on:DATASET, or null (weights from the most similar model of the zoo)."
+            "pretrained_on:DATASET, null (weights from the most similar model of the zoo), or, if "
+            "a factory brings its own, own."
         )
     return WeightsFile(path, words, license=cfg.get("license"))
 

@@ -10,15 +10,25 @@ from torch import nn
 
 from zoo_search.config import HookRole, JobConfig, JobSource, PlainEntry, ZooEntry, load_job
 from zoo_search.core.identity import name_seed
+from zoo_search.core.progress import console
 from zoo_search.core.redaction import redacted
 from zoo_search.data.preprocess import Preprocess, preprocess_for
 from zoo_search.hooks import Context, Piece, as_hooks, check_filled, start
-from zoo_search.zoo.build import build, family_of, own_size, pretrained_cfg_of
+from zoo_search.zoo.build import build, family_of, is_timm, own_size, pretrained_cfg_of
 from zoo_search.zoo.checkpoint import state_sha256
+from zoo_search.zoo.fitting.channels import (
+    as_rgb,
+    average,
+    check_channels,
+    check_takes_rgb,
+    is_grey,
+)
+from zoo_search.zoo.fitting.fit import Loaded, load_weights
+from zoo_search.zoo.fitting.values import check_finite, in_float32
 from zoo_search.zoo.hub import WeightsFile
 from zoo_search.zoo.models import Zoo, ZooModel
 from zoo_search.zoo.pretrained import is_pretrained_on, plan_for, weights_file
-from zoo_search.zoo.weights import load_weights, resolve
+from zoo_search.zoo.weights import OWN, resolve
 
 
 def load_zoo(job: JobSource) -> Zoo:
@@ -55,17 +65,23 @@ def load_model(
     """
     section = "zoo" if role == "zoo" else "finetune.plain"
     place = f"{section}.{name}"
+    check_channels(entry.kwargs, place)
     if is_pretrained_on(entry):
         plan = plan_for(name, config)
         source = WeightsFile(weights_file(plan), str(entry.weights))
         module = build_untrained(plan.entry, name, config, section)
-        module = load_weights(module, source, plan.entry, place, config.input_size)
-        return _model(module, entry, name, plan.transform, source)
-    module = build_untrained(entry, name, config, section)
+        loaded = load_weights(module, source, plan.entry, place, config.input_size)
+        return _model(loaded.module, entry, name, plan.transform, source)
+    module, notes = in_float32(build_untrained(entry, name, config, section))
+    if entry.weights == OWN:
+        source = WeightsFile(Path(), "the factory's own")
+        check_finite(module, f"{place}.weights: {entry.arch}")
+        loaded = Loaded(module, dict(entry.kwargs), notes)
+        return _told(loaded, entry, name, _transform(entry, config, {}), source, place)
     if entry.weights is not None:
         with resolve(entry, place) as source:
-            module = load_weights(module, source, entry, place, config.input_size)
-        return _model(module, entry, name, _transform(entry, config, source.facts), source)
+            loaded = load_weights(module, source, entry, place, config.input_size)
+        return _told(loaded, entry, name, _transform(entry, config, source.facts), source, place)
     given = [entry.source] if entry.source is not None else list(donors)
     piece = Piece("", module, {n: donors[n].module for n in given})
     own = entry.init if isinstance(entry, PlainEntry) else None
@@ -78,8 +94,37 @@ def load_model(
     licenses = {parent.license for parent in parents}
     source = WeightsFile(Path(), words, license=licenses.pop() if len(licenses) == 1 else None)
     facts = asdict(parents[-1].transform) if parents else {}
-    model = _model(module, entry, name, _transform(entry, config, facts), source)
+    loaded = Loaded(module, dict(entry.kwargs), ())
+    model = _told(loaded, entry, name, _transform(entry, config, facts), source, place)
     return replace(model, init=reports)
+
+
+def _told(
+    loaded: Loaded,
+    entry: ZooEntry,
+    name: str,
+    transform: Preprocess,
+    source: WeightsFile,
+    place: str,
+) -> ZooModel:
+    """Return the model as it takes RGB images, and print what was not as the run file has it."""
+    module, kwargs, notes = loaded.module, loaded.kwargs, list(loaded.notes)
+    if is_grey(kwargs):
+        module, kwargs = as_rgb(
+            module, kwargs, lambda asked: build(entry.arch, asked, place, transform.size[0]), place
+        )
+        notes.append("grey: on the luma of RGB images")
+        mean, std = average(transform.mean), average(transform.std)
+        transform = replace(transform, mean=mean, std=std)
+    elif not is_timm(entry.arch):
+        check_takes_rgb(module, transform.size[0], place)
+    words = redacted(source.words)
+    if notes:
+        console.print(f"  {place}: {words}: {'; '.join(notes)}")
+        words = f"{words} ({'; '.join(notes)})"
+    if kwargs != entry.kwargs:
+        entry = entry.model_copy(update={"kwargs": kwargs})
+    return _model(module, entry, name, transform, replace(source, words=words))
 
 
 def build_untrained(entry: ZooEntry, name: str, config: JobConfig, section: str) -> nn.Module:

@@ -21,6 +21,7 @@ from zoo_search.core.json_text import read_json
 from zoo_search.data.preprocess import Preprocess, preprocess_for
 from zoo_search.training.schedules import FROM_SCRATCH
 from zoo_search.zoo.build import is_timm, own_size, pretrained_cfg_of
+from zoo_search.zoo.fitting.channels import CHANNELS
 
 if TYPE_CHECKING:
     from zoo_search.data import VisionDataset
@@ -95,10 +96,16 @@ def plan_for(name: str, config: JobConfig) -> PretrainPlan:
     """Return what is to be trained for a ``pretrained_on:`` model, and where its weights lie.
 
     Raises:
-        UserError: If there is no such data, or the kwargs ask for another number of classes.
+        UserError: If there is no such data, or the kwargs ask for other classes or channels than it
+            has.
     """
     entry, place = config.zoo[name], f"zoo.{name}"
     dataset = (entry.weights or "").removeprefix(_PREFIX)
+    if entry.kwargs.get(CHANNELS, 3) != 3:
+        raise UserError(
+            f"{place}.kwargs.{CHANNELS} is {entry.kwargs[CHANNELS]!r}, but '{dataset}', which it "
+            f"is trained on, has RGB images. Leave {CHANNELS} out."
+        )
     try:
         data = source_dataset(dataset)
     except UserError as error:

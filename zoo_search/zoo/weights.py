@@ -1,4 +1,4 @@
-"""From the ``weights`` of a zoo entry to a module that holds them."""
+"""From the ``weights`` of a zoo entry to a local file."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from torch import nn
-
 from zoo_search.config import ZooEntry
 from zoo_search.core.errors import UserError, first_line
-from zoo_search.core.files import file_system, sha256_of
-from zoo_search.zoo import checkpoint, hub
-from zoo_search.zoo.build import build, is_timm
+from zoo_search.core.files import file_system
+from zoo_search.zoo import hub
 from zoo_search.zoo.hub import WeightsFile
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".ckpt")
 """Endings of files that hold weights."""
+
+OWN = "own"
+"""What ``weights`` says where the factory of a module brings its own."""
 
 
 @contextlib.contextmanager
@@ -46,53 +46,10 @@ def resolve(entry: ZooEntry, place: str) -> Iterator[WeightsFile]:
         if not path.is_file():
             raise UserError(
                 f"{where}: there is no file '{weights}' (seen from {Path.cwd()}). Allowed: timm, "
-                "hf-hub:ORG/NAME, package:NAME/FILE, pretrained_on:DATASET, null, or the path or "
-                f"URI of a file that ends in {', '.join(SUFFIXES[:4])}."
+                "hf-hub:ORG/NAME, package:NAME/FILE, pretrained_on:DATASET, own, null, or the path "
+                f"or URI of a file that ends in {', '.join(SUFFIXES[:4])}."
             )
         yield WeightsFile(path, weights)
-
-
-def load_weights(
-    module: nn.Module, source: WeightsFile, entry: ZooEntry, place: str, input_size: int | None
-) -> nn.Module:
-    """Check the file's hash and load it strictly; return the module that holds the weights.
-
-    Names and shapes must agree; with ``key_order`` tensors are matched in order instead; else
-    timm's own rules for the architecture get a try (old names, position embeddings at another
-    size), and they load strictly too.
-
-    Raises:
-        UserError: If the hash is wrong, the file would run code, or tensors do not fit: up to five
-            are named with expected and found shapes.
-    """
-    where = f"{place}.weights"
-    if entry.sha256 is not None:
-        actual = sha256_of(source.path)
-        if actual != entry.sha256:
-            raise UserError(
-                f"{place}.sha256: {source.words} has sha256 {actual}, the run file says "
-                f"{entry.sha256}. The file is not the one that was meant: fetch it again, or "
-                "write the new hash if you trust the file."
-            )
-    found = checkpoint.read_checkpoint(source.path, where)
-    state = checkpoint.without_counters(module, found)
-    problem = checkpoint.describe_mismatch(module, state)
-    if problem is not None and entry.key_order:
-        ordered, problem = checkpoint.in_key_order(module, found)
-        state = checkpoint.without_counters(module, ordered)
-    if problem is None:
-        module.load_state_dict(state, strict=True)
-        return module
-    if is_timm(entry.arch) and not entry.key_order:
-        # A filter of timm's meets a file that it was not written for: any error may come.
-        with contextlib.suppress(Exception):
-            return build(entry.arch, entry.kwargs, place, input_size, state_dict=found)
-    raise UserError(
-        f"{where}: {source.words} does not fit '{entry.arch}'"
-        f"{' even in order' if entry.key_order else ''}: {problem}. Give the weights of this very "
-        "architecture and kwargs"
-        + ("." if entry.key_order else ", or key_order: true if only the names differ.")
-    )
 
 
 def _in_package(reference: str, where: str) -> WeightsFile:

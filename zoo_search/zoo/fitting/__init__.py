@@ -1,0 +1,1 @@
+"""What users' checkpoints hold, made to fit a network: names, values, classes and channels."""

@@ -1,0 +1,115 @@
+"""What lies beside the weights in a torch checkpoint, read without making it.
+
+Training scripts keep arguments, metrics and dates with the weights. ``torch.load`` reads a pickle
+of known names alone (``weights_only=True``); here the names of plain values become known, and each
+stands for an object that keeps nothing: neither NumPy nor anything else is called by a file.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from zoo_search.core.errors import UserError, first_line
+
+
+class Aside:
+    """In place of a value beside the weights: takes whatever the file gives, and drops it."""
+
+    def __new__(cls, *given: object, **named: object) -> Aside:
+        """Make one of any arguments."""
+        return super().__new__(cls)
+
+    def __init__(self, *given: object, **named: object) -> None:
+        """Keep nothing."""
+
+    def __setstate__(self, state: object) -> None:
+        """Keep nothing."""
+
+
+class _AsideMapping:
+    """In place of a kind of mapping: a plain one, which may hold weights."""
+
+    def __new__(cls, *given: object) -> Any:
+        return {}
+
+
+class _AsideSequence:
+    """In place of a kind of list: a plain one."""
+
+    def __new__(cls, *given: object) -> Any:
+        return []
+
+
+def _names(modules: Iterable[str], names: str) -> list[str]:
+    return [f"{module}.{name}" for module in modules for name in names.split()]
+
+
+_ASIDE = (
+    *_names(("numpy",), "dtype ndarray bool bool_ str_ bytes_ void object_ datetime64 timedelta64"),
+    *_names(("numpy",), "int8 int16 int32 int64 intc intp longlong uint8 uint16 uint32 uint64"),
+    *_names(("numpy",), "uintc uintp ulonglong float16 float32 float64 longdouble float128"),
+    *_names(("numpy",), "complex64 complex128 clongdouble complex256"),
+    # Under the first name to version 1, under the second from version 2 on.
+    *_names(("numpy.core.multiarray", "numpy._core.multiarray"), "scalar _reconstruct"),
+    *_names(("numpy.core.numeric", "numpy._core.numeric"), "_frombuffer"),
+    # Under the second name in Python 3.13.
+    *_names(("pathlib", "pathlib._local"), "Path PosixPath WindowsPath"),
+    *_names(("pathlib", "pathlib._local"), "PurePath PurePosixPath PureWindowsPath"),
+    *_names(("datetime",), "date datetime time timedelta timezone"),
+    *_names(("builtins",), "bool bytes float frozenset int list range slice str tuple"),
+    *("argparse.Namespace", "types.SimpleNamespace", "uuid.UUID", "decimal.Decimal"),
+    *("fractions.Fraction", "torch.torch_version.TorchVersion"),
+)
+_MAPPINGS = (
+    *("builtins.dict", "collections.defaultdict"),
+    "lightning_fabric.utilities.data.AttributeDict",
+    "lightning.fabric.utilities.data.AttributeDict",
+    "pytorch_lightning.utilities.parsing.AttributeDict",
+)  # fmt: skip
+_SAFE: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+    *((Aside, name) for name in _ASIDE),
+    *((_AsideMapping, name) for name in _MAPPINGS),
+    (_AsideSequence, "collections.deque"),
+]
+
+
+def load_torch(path: Path, where: str) -> object:
+    """Return what a torch checkpoint holds: tensors, plain containers and plain values.
+
+    Raises:
+        UserError: If it asks for anything else, which might run code; names it. If it is none.
+    """
+    try:
+        with torch.serialization.safe_globals(_SAFE):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        asked = re.search(r"(?:GLOBAL|unrecognized function) (\S+)", str(error))
+        if asked is None and "nsupported operand" in str(error):
+            raise UserError(
+                f"{where}: {path.name} is a pickle of a protocol that torch does not read safely. "
+                "Save it again as torch.save does by itself: torch.save(…, pickle_protocol=2)."
+            ) from None
+        kind = ", but no torch checkpoint of plain tensors, and loading any other may run code"
+        if asked is not None:
+            kind = f" that would call '{asked[1]}' while it is read, and a file that runs code is "
+            kind += "never loaded"
+        raise UserError(
+            f"{where}: {path.name} is refused: it is a pickle{kind}. Weights must be tensors in "
+            "plain containers. Ask the author for a .safetensors file or a state dict, or save one "
+            "yourself with torch.save(model.state_dict(), 'weights.pth') where you trust the file."
+        ) from None
+    except (
+        RuntimeError, EOFError, ValueError, KeyError, OSError, TypeError, AttributeError,
+        IndexError, AssertionError, NotImplementedError,
+    ) as error:  # fmt: skip
+        # The reader meets bytes that no writer wrote: any of its own errors may come.
+        raise UserError(
+            f"{where}: {path.name} is not a torch checkpoint, or it is cut short "
+            f"({first_line(error)[:200]})."
+        ) from None
