@@ -5,17 +5,19 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Iterable, Sequence
 
+from zoo_search.core.byte_names import printable
 from zoo_search.core.redaction import redacted
 
 
 class UserError(Exception):
     """What went wrong, where, what is allowed, and what to do, in one paragraph.
 
-    Keys and signatures in addresses are hidden, whatever quotes them.
+    Keys and signatures in addresses are hidden, and names that are no UTF-8 can be printed,
+    whatever quotes them.
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(redacted(message))
+        super().__init__(printable(redacted(message)))
 
 
 class Note(FutureWarning):

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.text import Text
 
+from zoo_search.core.byte_names import printable
 from zoo_search.core.redaction import redacted
 
 
@@ -26,7 +27,7 @@ class _Plain(Console):
 
     def print(self, *objects: object, **named: Any) -> None:
         """Print as rich does."""
-        shown = (redacted(each) if isinstance(each, str) else each for each in objects)
+        shown = (printable(redacted(o)) if isinstance(o, str) else o for o in objects)
         super().print(*shown, **named)
 
 
@@ -121,7 +122,7 @@ class Bar:
             left = self._left(now)
             if left is not None and not self.complete:
                 words.append(f"about {left:.0f} s left")
-            return redacted(f"{', '.join(words)}  {self._what(now)}".rstrip())
+            return printable(redacted(f"{', '.join(words)}  {self._what(now)}".rstrip()))
 
     def _what(self, now: float) -> str:
         if not self._under_way:
