@@ -32,6 +32,45 @@ def _by_name(value: object) -> object:
 Workers = Annotated[Annotated[int, Field(ge=1)] | None, UNHASHED]
 
 
+_Word = Annotated[str, Field(min_length=1)] | None
+
+
+class SplitsConfig(Section):
+    """What the splits of a source are called: folders, values of its column, words in its paths."""
+
+    train: _Word = None
+    validation: _Word = None
+    """Chooses; only beside a test."""
+    test: _Word = None
+    """Is only told."""
+    drawn: bool = False
+    """Nothing is a split: train and test are drawn from all images."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> SplitsConfig:
+        if self.drawn != (not self.named()):
+            raise ValueError("give the names of the splits, or the word drawn where there are none")
+        if not self.drawn and None in (self.train, self.test):
+            missing = "train" if self.train is None else "test"
+            raise ValueError(
+                f"{missing} is missing: train and test are needed, validation may stand beside. "
+                "What is only one held-out split is the test"
+            )
+        if len(set(self.named().values())) < len(self.named()):
+            raise ValueError("two splits have the same name; each needs images of its own")
+        return self
+
+    def named(self) -> dict[Literal["train", "validation", "test"], str]:
+        """Return the name of each split that has one."""
+        found = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {split: name for split, name in found.items() if name}  # type: ignore[misc]
+
+
+def _drawn(value: object) -> object:
+    """Let the word stand for the section."""
+    return {"drawn": True} if value == "drawn" else value
+
+
 class DatasetConfig(Section):
     """Labelled images and how they are split: the target, or those that similarities are made on.
 
@@ -46,6 +85,10 @@ class DatasetConfig(Section):
     """Labelled training images a class; the rest is held out for the test."""
     fraction: Annotated[float, Field(gt=0, le=1)] | None = None
     limit: Annotated[int, Field(ge=1)] | None = None
+    splits: Annotated[SplitsConfig | None, BeforeValidator(_drawn), LATE] = None
+    """Which folder, value of a column, or word in the paths is which split:
+    ``{train: Lern, validation: Pruef, test: Test}``; ``drawn``: none is one, so that train and test
+    are drawn. Default: by their usual names, in any case."""
     seed: int | None = None
     """Default: the seed of the run."""
     max_bad: Annotated[float, Field(ge=0, le=1)] = 0.01
