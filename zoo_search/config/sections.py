@@ -6,10 +6,12 @@ configuration back, so that a run directory says exactly what made it.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     model_validator,
@@ -71,6 +73,14 @@ def _drawn(value: object) -> object:
     return {"drawn": True} if value == "drawn" else value
 
 
+def _rising(value: tuple[float, float]) -> tuple[float, float]:
+    if not -math.inf < value[0] < value[1] < math.inf:
+        raise PydanticCustomError(
+            "value_range", "should be the value of black and a larger one of white, as [0, 4095]"
+        )
+    return value
+
+
 class DatasetConfig(Section):
     """Labelled images and how they are split: the target, or those that similarities are made on.
 
@@ -91,6 +101,14 @@ class DatasetConfig(Section):
     are drawn. Default: by their usual names, in any case."""
     seed: int | None = None
     """Default: the seed of the run."""
+    dedupe: Annotated[bool, LATE] = False
+    """Leave images out of the test, and of the validation, that are byte by byte among those that
+    are trained on; out of the test also those of the validation."""
+    value_range: Annotated[Annotated[tuple[float, float], AfterValidator(_rising)] | None, LATE] = (
+        None
+    )
+    """Stored values that are black and white in grey images of more than 8 bits: ``[0, 4095]`` for
+    12 bits in a 16-bit file. Default: the full range of 16 bits."""
     max_bad: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Share of files that may fail to decode; they are counted, named and skipped."""
     max_pixels: Annotated[int, Field(ge=1, le=178_956_970), LATE] = 100_000_000

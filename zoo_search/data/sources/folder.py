@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from zoo_search.config import DatasetConfig
 from zoo_search.core.errors import UserError
 from zoo_search.data.decode import Raw
@@ -72,6 +74,7 @@ def folder(config: DatasetConfig) -> Listing:
         splits=splits if len(parts) > 1 else None,
         content=tree.content_hash(found),
         reader=FolderReader(tree),
+        sizes=np.asarray(list(found.values()), np.int64),
     )
 
 

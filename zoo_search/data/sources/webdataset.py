@@ -122,6 +122,7 @@ def webdataset(config: DatasetConfig) -> Listing:
         splits=splits,
         content=tree.content_hash(found),
         reader=ShardReader(tree, list(found), ids, places),
+        sizes=places.size[keep].astype(np.int64),
     )
 
 
