@@ -126,7 +126,7 @@ def _split(
         train = train[~splits.split_off_test(labels[train], rank[train], config.per_class)]
     total = splits.how_many(len(train), config.fraction, config.limit)
     train = train[splits.choose(labels[train], rank[train], total)]
-    for i in train:
+    for i in train.tolist():
         result[i] = "train"
     dropped = Counter(result[i] for i in twice)
     for i in twice:

@@ -62,7 +62,7 @@ def twins(
         sizes: Bytes of each image, [N], where they are known.
         every: Look at all, whatever has to be read.
     """
-    order = np.asarray([-1 if part is None else SPLITS.index(part) for part in split], np.int64)  # type: ignore[arg-type]
+    order = np.asarray([-1 if part is None else SPLITS.index(part) for part in split], np.int64)
     used = np.flatnonzero(order >= 0)
     first = int(order[used].min()) if len(used) else 0
     later = int((order > first).sum())
@@ -78,7 +78,7 @@ def twins(
     looked = later - passed
     found: dict[bytes, int] = {}
     of: dict[int, int] = {}
-    digests = _digests(reader, [ids[i] for i in read])
+    digests = _digests(reader, [ids[i] for i in read.tolist()])
     # Earlier splits first, so that each image meets those that it could be a copy of.
     for i in sorted(read.tolist(), key=lambda i: (order[i], ids[i])):
         digest = digests.get(ids[i])

@@ -41,7 +41,7 @@ def tell(dataset: VisionDataset) -> Told:
     """Count the images of a data set, and look at some of them."""
     labels = dataset.index["label"].to_numpy()
     split = np.asarray(dataset.index["split"].to_pylist(), dtype=object)
-    counts = {
+    counts: dict[str, tuple[int, ...]] = {
         part: tuple(np.bincount(labels[split == part], minlength=len(dataset.classes)).tolist())
         for part in SPLITS
         if (split == part).any()

@@ -36,11 +36,12 @@ class LibraryReader(Reader):
 
     def __init__(
         self,
-        parts: Mapping[str, SupportsLenAndGetItem[Any]],
+        parts: Mapping[Split, SupportsLenAndGetItem[Any]],
         column: str | None = None,
         folders: Sequence[Path] = (),
     ) -> None:
-        self.parts, self.column, self._folders = dict(parts), column, tuple(folders)
+        self.parts: dict[str, SupportsLenAndGetItem[Any]] = dict(parts.items())
+        self.column, self._folders = column, tuple(folders)
 
     def read(self, ids: Sequence[str]) -> Iterator[tuple[str, Raw | Unreadable]]:
         """Yield the image of each id; what the library cannot read comes as unreadable."""
