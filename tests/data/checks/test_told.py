@@ -169,6 +169,14 @@ def test_classes_of_very_different_size_are_told(tmp_path: Path) -> None:
     assert "40 training images of 'many', 2 of 'few'" in note
 
 
+def test_where_nothing_can_be_decoded_the_counts_are_told(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for i in range(3):
+            (tmp_path / name / f"{i}.png").write_bytes(b"no image %d" % i)
+    assert tell(opened(tmp_path)).counts == {"train": (2, 2), "test": (1, 1)}
+
+
 def test_files_that_are_no_images_do_not_end_the_look(tmp_path: Path) -> None:
     textured(tmp_path, {"a": 3, "b": 3})
     for name in ("a/x.png", "b/y.png"):

@@ -84,7 +84,7 @@ def look(dataset: VisionDataset) -> Look:
     good = [i for i, name in enumerate(ids) if name in small]
     at = chosen[good]
     grey = np.stack([small[ids[i]] for i in good]) if good else np.zeros((0, SIDE, SIDE), np.uint8)
-    flat = grey.reshape(len(grey), -1).astype(np.float64)
+    flat = grey.reshape(len(grey), SIDE * SIDE).astype(np.float64)
     low, high = np.percentile(flat, (1, 99), axis=1) if len(flat) else (np.zeros(0), np.zeros(0))
     split = np.asarray(dataset.index["split"].to_pylist(), dtype=object)[at]
     return Look(
