@@ -18,7 +18,11 @@ from zoo_search.run.images import check_images, tell_of_images
 from zoo_search.run.pipeline import run as run_steps
 from zoo_search.run.run import Run
 
-JOB: dict[str, Any] = {"name": "x", "zoo": {"m": {"arch": "resnet10t", "weights": None}}}
+JOB: dict[str, Any] = {
+    "name": "x",
+    "search": {"batch_size": 2},
+    "zoo": {"m": {"arch": "resnet10t", "weights": None}},
+}
 ALL = list(steps.STEPS)
 
 
@@ -38,7 +42,18 @@ def opened(tmp_path: Path, dataset: object, **sections: object) -> Run:
             {},
             r"of the 2 training images .*have none: [abc]\.",
         ),
-        ({"a": 9, "b": 9}, {}, {"similarity": {"limit": 4, "fraction": 0.05}}, r"needs 4 or more"),
+        (
+            {"a": 9, "b": 9},
+            {},
+            {"similarity": {"limit": 4, "fraction": 0.05}},
+            r"at least 4 images, and there",
+        ),
+        (
+            {"a": 9, "b": 9},
+            {},
+            {"search": {"batch_size": 32}},
+            r"batches of 32 different images.* has 14 for the training.*to 14 or less",
+        ),
         (
             {"train/a": 1, "train/b": 1, "test/a": 3},
             {},
@@ -56,7 +71,7 @@ def test_what_the_index_tells_is_refused_before_the_first_step(
 ) -> None:
     write_images(tmp_path / "images", counts)
     chosen = {"name": "folder", "path": str(tmp_path / "images"), **dataset}
-    sections = {"similarity": {"fraction": 1.0}, **sections}
+    sections = {"similarity": {"fraction": 1.0}, "search": {"batch_size": 2}, **sections}
     with pytest.raises(UserError, match=said):
         check_images(opened(tmp_path, chosen, **sections), ALL)
     if "similarity" in said or "table" in str(sections):

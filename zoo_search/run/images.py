@@ -23,28 +23,22 @@ def check_images(run: Run, steps: Sequence[str]) -> None:
 
     Raises:
         UserError: If a data set cannot be opened, has a single class or a class without training
-            images, or lacks what the similarity needs, the test or the validation.
+            images, or has too few for the similarity, the scores, the test or the validation.
     """
     # Not before: a mistake in the run file needs no torch.
     from zoo_search.finetune.images.places import folds_of
-    from zoo_search.similarities.estimators.kernels import MIN_IMAGES
+    from zoo_search.similarities.api import chunks
 
     if "reassemble" in steps:
         _check_classes(run.dataset)
+        _check_batch(run)
     if "finetune" in steps:
         _check_test(run)
         folds_of(run.dataset, run.job.seed, run.job.finetune.validation, run.job.finetune.seeds)
     config = run.job.similarity
     if "similarity" in steps and config.table is None:
-        place = "dataset" if config.dataset is None else "similarity.dataset"
         images = run.similarity_dataset.select("train", config.fraction, config.limit, run.job.seed)
-        if len(images) < MIN_IMAGES:
-            raise UserError(
-                f"{place}: the similarity takes {len(images)} of the "
-                f"{len(run.similarity_dataset.select('train'))} training images (similarity."
-                f"fraction, similarity.limit), and it needs {MIN_IMAGES} or more. Raise them, or "
-                "add images."
-            )
+        chunks(len(images), config.batch_size)
 
 
 def _check_classes(dataset: VisionDataset) -> None:
@@ -61,6 +55,17 @@ def _check_classes(dataset: VisionDataset) -> None:
             f"dataset '{dataset.name}': of the {len(labels)} training images that dataset.limit "
             f"and dataset.fraction leave, {len(none)} of {len(counts)} classes have none: "
             f"{some(none, ', ', ' and')}. Raise them, so that there is one image a class or more."
+        )
+
+
+def _check_batch(run: Run) -> None:
+    """Raise :class:`UserError` if no batch of the scores can be filled."""
+    count, size = len(run.dataset.select("train")), run.job.search.batch_size
+    if count < size:
+        raise UserError(
+            f"search.batch_size: proxies look at batches of {size} different images, and the data "
+            f"set '{run.dataset.name}' has {count} for the training. Lower search.batch_size to "
+            f"{count} or less, or give more images."
         )
 
 
