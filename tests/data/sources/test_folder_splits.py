@@ -74,6 +74,7 @@ def test_the_usual_names_are_splits_in_any_case(
         (["Training", "Testing", "dev"], r"lack a folder for each class"),
         (["cat/train", "cat/test", "dog/train", "dog/test"], r"splits above the classes, as in t"),
         (["all/train/a", "all/train/b", "all/val/a"], r"let dataset\.path end in /all"),
+        (["Lern/a", "Lern/b", "Test/a", "Test/b"], r"Lern, Test hold the same folders \(a, b\)"),
         (["train/a", "val/b"], r"class folders that train/ lacks: b.*dataset\.splits: drawn"),
         (["train/a", "train/b", "val/a", "valid/a"], r"val and valid can both be the validation"),
         (["train/a", "Train/a", "test/a"], r"Train and train can both be the train split"),
@@ -105,6 +106,12 @@ def test_classes_that_are_called_like_splits_stay_classes(
 ) -> None:
     write_images(tmp_path, dict.fromkeys(classes, 3))
     assert opened(tmp_path).classes == tuple(sorted(name.split("/")[0] for name in classes))
+
+
+def test_folders_that_hold_the_same_folders_are_said(tmp_path: Path) -> None:
+    write_images(tmp_path, {f"{day}/{c}": 3 for day in ("monday", "friday") for c in "ab"})
+    with pytest.warns(Note, match=r"friday, monday hold the same folders \(a, b\)"):
+        assert opened(tmp_path).classes == ("friday", "monday")
 
 
 def test_what_is_beside_the_splits_is_said(tmp_path: Path) -> None:

@@ -102,6 +102,19 @@ def _check_classes(
         return
     looked = [name for name in top if name not in named][:_LOOKED]
     below = {name: tree.folders(name) for name in looked}
+    all_of = {**below, **named}
+    if len(all_of) == len(top) and _are_alike(list(all_of.values())):
+        shown = some(below[looked[0]], ", ", " and")
+        same = f"{some(top, ', ', ' and')} hold the same folders ({shown})"
+        if found:
+            cure = "call the one for the training train"
+            raise _two_readings(config, f"{same} and can be splits of these classes", top, cure)
+        warnings.warn(
+            f"dataset.path: {same}, and are taken for classes; where they are splits, name them: "
+            "dataset.splits",
+            Note,
+            stacklevel=2,
+        )
     splits = {n: [s for s in folders if split_of(s) is not None] for n, folders in below.items()}
     nested = [n for n, words in splits.items() if len({split_of(s) for s in words}) > 1]
     if not nested:
@@ -121,6 +134,11 @@ def _check_classes(
         top,
         f"put the splits above the classes, as in {words[0]}/{first}",
     )
+
+
+def _are_alike(folders: Sequence[list[str]]) -> bool:
+    """Say whether two folders or more hold the same folders, of which there are several."""
+    return len(folders) > 1 and len(folders[0]) > 1 and all(f == folders[0] for f in folders)
 
 
 def _two_readings(

@@ -89,10 +89,12 @@ def _exists(entry: os.DirEntry[str]) -> bool:
 
 
 def _loop(path: str) -> UserError:
-    to = f" to {os.readlink(path)}" if os.path.islink(path) else ""  # noqa: PTH114, PTH115
+    link = path
+    while not os.path.islink(link) and link != os.path.dirname(link):  # noqa: PTH114, PTH120
+        link = os.path.dirname(link)  # noqa: PTH120
     return UserError(
-        f"dataset.path: {path} is a link{to} that leads back to a folder around it, so that its "
-        "files would never end. Remove the link."
+        f"dataset.path: {link} is a link that leads back to a folder around it or to itself, so "
+        "that its files would never end. Remove the link."
     )
 
 
