@@ -95,6 +95,11 @@ def cases(folder: Path) -> dict[str, Callable[[], object]]:
             noise = torch.randint(0, 255, (16, 16, 3), dtype=torch.uint8).numpy()
             Image.fromarray(noise).save(folder / "pets" / name / f"{index}.png")
     Image.new("RGB", (8, 8)).save(folder / "empty" / "cat" / "0.png")
+    for name in ("train/cat", "train/dog", "extra"):
+        (folder / "both" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(folder / "both" / name / "0.png")
+    (folder / "loop" / "cat").mkdir(parents=True)
+    (folder / "loop" / "cat" / "more").symlink_to("..")
     for index in range(3):
         (folder / "pets" / "dog" / f"{index}.png").write_bytes(b"not an image")
     pack_into(folder / "pets", folder / "shards")
@@ -117,6 +122,8 @@ def cases(folder: Path) -> dict[str, Callable[[], object]]:
         "malicious pickle": lambda: load({"arch": "resnet10t", "weights": str(evil)}),
         "missing folder": lambda: open_images({"name": "folder", "path": str(folder / "nowhere")}),
         "empty class": lambda: open_images({"name": "folder", "path": str(folder / "empty")}),
+        "splits or classes": lambda: open_images({"name": "folder", "path": str(folder / "both")}),
+        "a loop of links": lambda: open_images({"name": "folder", "path": str(folder / "loop")}),
         "undecodable image": lambda: open_images({"name": "folder", "path": str(folder / "pets")}),
         "a shard that is cut short": lambda: open_images(
             {"name": "webdataset", "path": str(folder / "cut")}

@@ -117,6 +117,9 @@ def test_these_settings_are_marked() -> None:
         for name, field in section.model_fields.items()
     }
     assert {name: marks for name, marks in marked.items() if marks} == {
+        "DatasetConfig.splits": [LATE],
+        "DatasetConfig.dedupe": [LATE],
+        "DatasetConfig.value_range": [LATE],
         "DatasetConfig.max_pixels": [LATE],
         "SimilarityConfig.dataset": [LATE],
         "SimilarityConfig.table": [LATE],

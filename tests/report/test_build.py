@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from zoo_search.core.store import RunStore
+from zoo_search.data.checks.told import TOLD
 from zoo_search.finetune.entries import GivenUp, Raced, Seen, Winners
 from zoo_search.networks import Recipe
 from zoo_search.partitions.api import partition
@@ -92,3 +93,14 @@ def test_the_race_is_told_network_by_network(whole: RunStore) -> None:
     assert "one line a network, which ends where it was left behind" in whole.read_text(
         "report.html"
     )
+
+
+def test_images_of_each_class_stand_in_the_report(whole: RunStore) -> None:
+    assert "Images of each class" not in text_of(whole.read_text(build(whole).rpartition("/")[2]))
+    counts = {"train": [12, 3], "test": [4, 1]}
+    note = "The classes are of very different size <here>."
+    whole.keep(TOLD, {"fingerprint": "x", "classes": ["cat", "<dog>"], "counts": counts,
+                      "notes": [note]})  # fmt: skip
+    told = text_of(whole.read_text(build(whole).rpartition("/")[2]))
+    assert "class train test cat 12 4 <dog> 3 1 all 15 5" in told
+    assert note in told

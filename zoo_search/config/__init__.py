@@ -18,6 +18,7 @@ from zoo_search.config.sections import (
     PartitionConfig,
     SearchConfig,
     SimilarityConfig,
+    SplitsConfig,
 )
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "PlainEntry",
     "SearchConfig",
     "SimilarityConfig",
+    "SplitsConfig",
     "VariantConfig",
     "ZooEntry",
     "load_job",

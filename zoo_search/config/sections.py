@@ -6,10 +6,12 @@ configuration back, so that a run directory says exactly what made it.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     model_validator,
@@ -34,6 +36,53 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """What every library takes that draws from one; numpy and Optuna refuse others."""
 
 
+_Word = Annotated[str, Field(min_length=1)] | None
+
+
+class SplitsConfig(Section):
+    """What the splits of a source are called: folders, values of its column, words in its paths."""
+
+    train: _Word = None
+    validation: _Word = None
+    """Chooses; only beside a test."""
+    test: _Word = None
+    """Is only told."""
+    drawn: bool = False
+    """Nothing is a split: train and test are drawn from all images."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> SplitsConfig:
+        if self.drawn != (not self.named()):
+            raise ValueError("give the names of the splits, or the word drawn where there are none")
+        if not self.drawn and None in (self.train, self.test):
+            missing = "train" if self.train is None else "test"
+            raise ValueError(
+                f"{missing} is missing: train and test are needed, validation may stand beside. "
+                "What is only one held-out split is the test"
+            )
+        if len(set(self.named().values())) < len(self.named()):
+            raise ValueError("two splits have the same name; each needs images of its own")
+        return self
+
+    def named(self) -> dict[Literal["train", "validation", "test"], str]:
+        """Return the name of each split that has one."""
+        found = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {split: name for split, name in found.items() if name}  # type: ignore[misc]
+
+
+def _drawn(value: object) -> object:
+    """Let the word stand for the section."""
+    return {"drawn": True} if value == "drawn" else value
+
+
+def _rising(value: tuple[float, float]) -> tuple[float, float]:
+    if not -math.inf < value[0] < value[1] < math.inf:
+        raise PydanticCustomError(
+            "value_range", "should be the value of black and a larger one of white, as [0, 4095]"
+        )
+    return value
+
+
 class DatasetConfig(Section):
     """Labelled images and how they are split: the target, or those that similarities are made on.
 
@@ -48,8 +97,20 @@ class DatasetConfig(Section):
     """Labelled training images a class; the rest is held out for the test."""
     fraction: Annotated[float, Field(gt=0, le=1)] | None = None
     limit: Annotated[int, Field(ge=1)] | None = None
+    splits: Annotated[SplitsConfig | None, BeforeValidator(_drawn), LATE] = None
+    """Which folder, value of a column, or word in the paths is which split:
+    ``{train: Lern, validation: Pruef, test: Test}``; ``drawn``: none is one, so that train and test
+    are drawn. Default: by their usual names, in any case."""
     seed: Seed | None = None
     """Default: the seed of the run."""
+    dedupe: Annotated[bool, LATE] = False
+    """Leave images out of the test, and of the validation, that are byte by byte among those that
+    are trained on; out of the test also those of the validation."""
+    value_range: Annotated[Annotated[tuple[float, float], AfterValidator(_rising)] | None, LATE] = (
+        None
+    )
+    """Stored values that are black and white in grey images of more than 8 bits: ``[0, 4095]`` for
+    12 bits in a 16-bit file. Default: the full range of 16 bits."""
     max_bad: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Share of files that may fail to decode; they are counted, named and skipped."""
     max_pixels: Annotated[int, Field(ge=1, le=178_956_970), LATE] = 100_000_000

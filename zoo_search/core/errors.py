@@ -11,8 +11,8 @@ from zoo_search.core.redaction import shown
 class UserError(Exception):
     """What went wrong, where, what is allowed, and what to do, in one paragraph.
 
-    Keys and signatures in addresses are hidden, and signs that steer a terminal are escaped,
-    whatever quotes them.
+    Keys and signatures in addresses are hidden, signs that steer a terminal are escaped, and names
+    that are no UTF-8 can be printed, whatever quotes them.
     """
 
     def __init__(self, message: str) -> None:

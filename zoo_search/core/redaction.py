@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import TypeVar
 
+from zoo_search.core.byte_names import printable
+
 HIDDEN = "***"
 """What stands in place of a secret."""
 
@@ -47,7 +49,8 @@ def shown(text: str) -> str:
     A name that others chose can hold any sign: ``\x1b[2J`` would clear the screen, others change
     its title, turn a line around or cannot be printed at all.
     """
-    return _STEERING.sub(lambda m: m[0].encode("unicode_escape").decode(), redacted(text))
+    safe = printable(redacted(text))
+    return _STEERING.sub(lambda m: m[0].encode("unicode_escape").decode(), safe)
 
 
 def redacted_values(tree: _T) -> _T:

@@ -14,7 +14,7 @@ import numpy as np
 from zoo_search.core.identity import ranks
 from zoo_search.data.decode import DecodeError
 from zoo_search.data.encode import encoded
-from zoo_search.data.sources.listing import Reader, Unreadable, max_pixels_of
+from zoo_search.data.sources.listing import Reader, Unreadable, limits_of
 
 _TOGETHER = 32  # images that a thread reads at once where any are cheap to read
 _MIXED = 1024  # images that are mixed where only those of a group are
@@ -90,7 +90,7 @@ def _encode(reader: Reader, side: int | None, ids: Sequence[str]) -> list[Encode
             done.append(Encoded(name, bad=raw.reason))
             continue
         try:
-            done.append(Encoded(name, *encoded(raw, side, max_pixels_of(reader))))
+            done.append(Encoded(name, *encoded(raw, side, *limits_of(reader))))
         except DecodeError as error:
             done.append(Encoded(name, bad=str(error)))
     return done

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -146,6 +147,8 @@ class VisionDataset:
         index: Table ``id: string, label: int32, split: string`` (``train``, ``test``, or
             ``validation`` where the source has one beside its test).
         max_bad: Share of images that may fail to decode.
+        sizes: Bytes of each stored image of the index, ``int64``, where they are known.
+        dropped: Images that ``dataset.dedupe`` left out, by split.
     """
 
     name: str
@@ -154,6 +157,8 @@ class VisionDataset:
     index: pa.Table
     reader: Reader = field(repr=False)
     max_bad: float = 0.01
+    sizes: Ints | None = field(default=None, repr=False)
+    dropped: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return int(self.index.num_rows)

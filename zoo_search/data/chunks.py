@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from zoo_search.core.errors import UserError
-from zoo_search.data.decode import DecodeError, Pixels, Raw, decode, to_rgb
+from zoo_search.data.decode import DecodeError, Pixels, Range, Raw, decode, to_rgb
 from zoo_search.data.loading import quiet_pil
 from zoo_search.data.selection import Counter, Ints
-from zoo_search.data.sources.listing import Reader, Unreadable, max_pixels_of
+from zoo_search.data.sources.listing import Reader, Unreadable, limits_of
 from zoo_search.data.view import View
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Change = Callable[["Image", str], Pixels]
 """What is done to a picture, with the name of the random numbers: uint8 [3, H, W]."""
 
+Limits = tuple[int, Range | None]
 
 _STAND_INS = 64
 """Images after a bad one that are tried in its place."""
@@ -95,7 +96,7 @@ def read_chunk(
         names: list[str] = here.ids.take(pa.array(positions)).to_pylist()
         at, found = dict(zip(names, positions.tolist(), strict=True)), {}
         for name, raw in here.reader.read(names):
-            pixels = _pixels(raw, view, max_pixels_of(here.reader), change, f"{draw} {name}")
+            pixels = _pixels(raw, view, limits_of(here.reader), change, f"{draw} {name}")
             if not isinstance(pixels, Unreadable):
                 found[at[name]] = pixels
             elif counter is not None:  # waited for: its refusal ends the run of the data set
@@ -129,13 +130,13 @@ def read_chunk(
 
 
 def _pixels(
-    raw: Raw | Unreadable, view: View, max_pixels: int, change: Change | None, draw: str
+    raw: Raw | Unreadable, view: View, limits: Limits, change: Change | None, draw: str
 ) -> Pixels | Unreadable:
     if isinstance(raw, Unreadable):
         return raw
     try:
         if change is None:
-            return decode(raw, view, max_pixels)
-        return change(to_rgb(raw, max_pixels), draw)
+            return decode(raw, view, *limits)
+        return change(to_rgb(raw, *limits), draw)
     except DecodeError as error:
         return Unreadable(str(error))

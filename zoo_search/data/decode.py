@@ -20,6 +20,9 @@ Raw = bytes | np.ndarray | Image.Image
 """What a reader hands over: a file's bytes, an array [H, W], [H, W, C], or a PIL image."""
 Pixels = npt.NDArray[np.uint8]
 
+Range = tuple[float, float]
+"""Stored values that are black and white."""
+
 MAX_PIXELS = 100_000_000
 """Of a stored image, unless ``dataset.max_pixels`` says otherwise: a file of a few kilobytes can
 ask for gigabytes."""
@@ -37,35 +40,44 @@ class DecodeError(Exception):
     """The bytes are no image that can be decoded; the message gives the reason."""
 
 
-def decode(raw: Raw, view: View, max_pixels: int = MAX_PIXELS) -> Pixels:
+def decode(
+    raw: Raw, view: View, max_pixels: int = MAX_PIXELS, value_range: Range | None = None
+) -> Pixels:
     """Return the pixels of one stored image at one size, ``uint8`` [3, H, W] in RGB.
 
     It is a file's bytes, an array (``bool``, ``uint8`` or ``uint16``; [H, W] or [H, W, C] with 1, 3
-    or 4 channels), or a PIL image.
+    or 4 channels), or a PIL image. ``value_range``: as for :func:`to_rgb`.
 
     Raises:
         DecodeError: If the bytes or the array are no image of a known kind, or it has more pixels
             than ``max_pixels``.
     """
-    image = resize_crop(to_rgb(raw, max_pixels), view)
+    image = resize_crop(to_rgb(raw, max_pixels, value_range), view)
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
 
-def to_rgb(raw: Raw, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def to_rgb(raw: Raw, max_pixels: int = MAX_PIXELS, value_range: Range | None = None) -> Image.Image:
     """Return an upright PIL image in mode RGB.
 
     The EXIF orientation is applied. Transparency (RGBA, LA, palettes, tRNS) is composited on
-    white. 16-bit grey is scaled by its full range 0..65535 to 0..255; 32-bit integers count as
-    16-bit, which is how PIL stores some 16-bit files. Of an animation the first frame is taken.
+    white. Grey with more than 8 bits is scaled to 0..255 from ``value_range``, by default from the
+    full range of 16 bits, 0..65535; 32-bit integers count as 16-bit, which is how PIL stores some
+    16-bit files. Images of 8 bits stay as they are. Of an animation the first frame is taken.
 
     Raises:
         DecodeError: If it cannot be decoded, or has more pixels than ``max_pixels``. Floating-point
-            images are refused, because they do not say which value is white.
+            images are refused without a range, because they do not say which value is white;
+            colour of 16 bits a channel with one, because its upper 8 bits alone are read.
     """
     try:
         image = _open(raw, max_pixels)
+        if value_range is not None and _is_deep_colour(image):
+            raise DecodeError(
+                "of colour with 16 bits a channel the upper 8 are read, and dataset.value_range "
+                "is for grey images; scale such files to 8 bits"
+            )
         image.load()
-        return _rgb(_upright(image))
+        return _rgb(_upright(image), value_range)
     except DecodeError:
         raise
     except UnidentifiedImageError:
@@ -151,7 +163,7 @@ def _from_array(array: npt.NDArray[np.generic]) -> Image.Image:
     if array.dtype == np.bool_:
         array = array.astype(np.uint8) * 255
     if array.dtype == np.uint16 and array.ndim == 2:
-        return Image.fromarray(_to_8_bit(array))
+        return Image.fromarray(np.ascontiguousarray(array))
     shape_ok = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
     if array.dtype != np.uint8 or not shape_ok or 0 in array.shape:
         raise DecodeError(
@@ -169,14 +181,41 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def stored_values(raw: Raw, max_pixels: int = MAX_PIXELS) -> tuple[float, float] | None:
+    """Return the least and the largest value of a grey image of more than 8 bits, as it is stored.
+
+    None: it is none, or cannot be decoded.
+    """
+    try:
+        image = _open(raw, max_pixels)
+        if not _is_deep(image.mode):
+            return None
+        values = np.asarray(image)
+        return float(np.nanmin(values)), float(np.nanmax(values))
+    except Exception:  # decoders raise anything; to_rgb tells what
+        return None
+
+
+def _is_deep(mode: str) -> bool:
+    return mode in ("I", "F") or mode.startswith("I;16")
+
+
+def _is_deep_colour(image: Image.Image) -> bool:
+    """Say whether a picture that is not loaded yet is colour of which PIL drops the lower bits."""
+    tiles = getattr(image, "tile", ())
+    return not _is_deep(image.mode) and any(";16" in str(tile[3]) for tile in tiles)
+
+
+def _rgb(image: Image.Image, value_range: Range | None) -> Image.Image:
     mode = image.mode
     if mode == "RGB" and "transparency" not in image.info:
         return image
-    if mode == "F":
-        raise DecodeError("a floating-point image does not say which value is white")
-    if mode == "I" or mode.startswith("I;16"):
-        return Image.fromarray(_to_8_bit(np.asarray(image))).convert("RGB")
+    if mode == "F" and value_range is None:
+        raise DecodeError(
+            "a floating-point image does not say which value is white; dataset.value_range can"
+        )
+    if _is_deep(mode):
+        return Image.fromarray(_to_8_bit(np.asarray(image), value_range)).convert("RGB")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
@@ -184,8 +223,13 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _to_8_bit(values: npt.NDArray[np.generic]) -> Pixels:
-    """Scale 0..65535 to 0..255, rounded to the nearest."""
-    wide = np.clip(values, 0, 65535).astype(np.uint32)
-    scaled: Pixels = ((wide + 128) // 257).astype(np.uint8)
-    return scaled
+def _to_8_bit(values: npt.NDArray[np.generic], value_range: Range | None) -> Pixels:
+    """Scale a range, or 0..65535, to 0..255, rounded to the nearest; what is no number is black."""
+    if value_range is None:
+        wide = np.clip(values, 0, 65535).astype(np.uint32)
+        scaled: Pixels = ((wide + 128) // 257).astype(np.uint8)
+        return scaled
+    black, white = value_range
+    share = np.clip((values.astype(np.float64) - black) / (white - black), 0, 1)
+    of_range: Pixels = np.rint(255 * np.nan_to_num(share)).astype(np.uint8)
+    return of_range

@@ -6,7 +6,7 @@ import io
 
 from PIL import Image
 
-from zoo_search.data.decode import MAX_PIXELS, Raw, formats, shrink, to_rgb
+from zoo_search.data.decode import MAX_PIXELS, Range, Raw, formats, shrink, to_rgb
 
 QUALITY = 95
 """Of JPEG files."""
@@ -18,7 +18,12 @@ _ENDINGS = {
 """Endings by PIL's names of the formats that are read."""
 
 
-def encoded(raw: Raw, side: int | None = None, max_pixels: int = MAX_PIXELS) -> tuple[bytes, str]:
+def encoded(
+    raw: Raw,
+    side: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    value_range: Range | None = None,
+) -> tuple[bytes, str]:
     """Return an image as the bytes of a file, and their ending, without the dot.
 
     Bytes stay as they are; arrays and PIL images become PNG, of the pixels that
@@ -29,7 +34,7 @@ def encoded(raw: Raw, side: int | None = None, max_pixels: int = MAX_PIXELS) -> 
     Raises:
         DecodeError: If it cannot be decoded, or has more pixels than ``max_pixels``.
     """
-    image = to_rgb(raw, max_pixels)
+    image = to_rgb(raw, max_pixels, value_range)
     ending = _ending(raw) if isinstance(raw, bytes) else None
     small = image if side is None else shrink(image, side)
     if isinstance(raw, bytes) and small is image and ending is not None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from zoo_search.data.decode import DecodeError, Pixels, decode
 from zoo_search.data.selection import Selection, check_bad
-from zoo_search.data.sources.listing import Reader, Unreadable, max_pixels_of
+from zoo_search.data.sources.listing import Reader, Unreadable, limits_of
 from zoo_search.data.view import View
 
 _log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ def decode_group(
             yield name, raw
             continue
         try:
-            yield name, decode(raw, view, max_pixels_of(reader))
+            yield name, decode(raw, view, *limits_of(reader))
         except DecodeError as error:
             yield name, Unreadable(str(error))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import chain
@@ -12,11 +13,13 @@ import pyarrow as pa
 from zoo_search.config import DatasetConfig
 from zoo_search.core.errors import UserError, some
 from zoo_search.core.identity import digest_of, ranks
+from zoo_search.core.progress import working
 from zoo_search.data import splits
 from zoo_search.data.base import VisionDataset
+from zoo_search.data.checks.duplicates import twins
 from zoo_search.data.selection import Ints
 from zoo_search.data.sources import SOURCES, Listing
-from zoo_search.data.sources.listing import max_pixels_of
+from zoo_search.data.sources.listing import limits_of
 
 
 def list_images(config: DatasetConfig) -> Listing:
@@ -30,8 +33,9 @@ def list_images(config: DatasetConfig) -> Listing:
     """
     listing = _known_splits(config, SOURCES.get(config.name, "dataset.name")(config))
     _check_classes(config, listing, np.asarray(listing.labels, dtype=np.int64))
-    if max_pixels_of(listing.reader) != config.max_pixels:
+    if limits_of(listing.reader) != (config.max_pixels, config.value_range):
         listing.reader.max_pixels = config.max_pixels
+        listing.reader.value_range = config.value_range
     return listing
 
 
@@ -59,6 +63,8 @@ def listing_hash(
 ) -> str:
     """Return SHA-256 over name, classes, content, the source's code, and (id, label, split)s."""
     parts: list[object] = [config.name, *listing.classes, listing.content]
+    if config.value_range is not None:
+        parts.append(["value_range", *config.value_range])
     parts += SOURCES.identity([config.name], "dataset.name").values()
     return digest_of(chain(parts, chain.from_iterable(rows)))
 
@@ -72,7 +78,8 @@ def open_dataset(config: DatasetConfig, seed: int = 0) -> VisionDataset:
     ``per_class`` images of each class for training and the rest for the test, or 80 to 20.
     ``per_class``, ``fraction`` and ``limit`` then limit the training split; what they leave out is
     in no split. (Only where ``per_class`` itself makes the split does the rest of a class go to the
-    test.)
+    test.) With ``dedupe``, a held-out image that is in an earlier one of train, validation and test
+    is in no split.
 
     Raises:
         UserError: If the data set is unknown, missing, or has a class with too few images.
@@ -80,7 +87,7 @@ def open_dataset(config: DatasetConfig, seed: int = 0) -> VisionDataset:
     listing = list_images(config)
     seed = config.seed if config.seed is not None else seed
     labels = np.asarray(listing.labels, dtype=np.int64)
-    split = _split(config, listing, labels, seed)
+    split, dropped = _split(config, listing, labels, seed)
     keep = [i for i, part in enumerate(split) if part]
     ids = [listing.ids[i] for i in keep]
     index = pa.table(
@@ -92,12 +99,21 @@ def open_dataset(config: DatasetConfig, seed: int = 0) -> VisionDataset:
     )
     made_of = listing_hash(config, listing, ((listing.ids[i], labels[i], split[i]) for i in keep))
     return VisionDataset(
-        config.name, listing.classes, made_of, index, listing.reader, config.max_bad
+        config.name,
+        listing.classes,
+        made_of,
+        index,
+        listing.reader,
+        config.max_bad,
+        None if listing.sizes is None else np.asarray(listing.sizes)[keep],
+        dropped,
     )
 
 
-def _split(config: DatasetConfig, listing: Listing, labels: Ints, seed: int) -> list[str]:
-    """Return the split of each image, or an empty string (unused)."""
+def _split(
+    config: DatasetConfig, listing: Listing, labels: Ints, seed: int
+) -> tuple[list[str], Counter[str]]:
+    """Return the split of each image, or an empty string (unused), and what ``dedupe`` left out."""
     rank = ranks(listing.ids, seed, "split")
     if listing.splits is None:
         test = splits.split_off_test(labels, rank, config.per_class)
@@ -105,13 +121,33 @@ def _split(config: DatasetConfig, listing: Listing, labels: Ints, seed: int) -> 
     else:
         result = [part if part != "train" else "" for part in listing.splits]
     train = np.flatnonzero([not part for part in result])
+    twice = _in_two_splits(listing, result) if config.dedupe else []
     if listing.splits is not None and config.per_class is not None:
         train = train[~splits.split_off_test(labels[train], rank[train], config.per_class)]
     total = splits.how_many(len(train), config.fraction, config.limit)
     train = train[splits.choose(labels[train], rank[train], total)]
-    for i in train:
+    for i in train.tolist():
         result[i] = "train"
-    return result
+    dropped = Counter(result[i] for i in twice)
+    for i in twice:
+        result[i] = ""
+    if dropped["test"] and "test" not in result:
+        raise UserError(
+            f"dataset.dedupe: each of the {dropped['test']} test images of '{config.name}' is "
+            "among the training or validation images as well, so that none would be left. Give a "
+            "test of other images."
+        )
+    return result, dropped
+
+
+def _in_two_splits(listing: Listing, split: list[str]) -> list[int]:
+    """Return the held-out images that are in an earlier split, too, whatever limits the training.
+
+    So the test is the same for each ``limit``.
+    """
+    parts = [part or "train" for part in split]
+    with working("comparing the images of the splits"):
+        return list(twins(listing.reader, listing.ids, parts, listing.sizes, every=True).of)
 
 
 def _check_classes(config: DatasetConfig, listing: Listing, labels: Ints) -> None:

@@ -125,7 +125,7 @@ def pack(
     return Packed(
         dataset=DatasetConfig(
             **{
-                **config.model_dump(exclude_unset=True),
+                **config.model_dump(exclude_unset=True, exclude={"splits"}),
                 "name": "webdataset",
                 "path": os.fspath(out),
             }

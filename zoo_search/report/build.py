@@ -13,6 +13,7 @@ import numpy as np
 from zoo_search.config import read_job
 from zoo_search.core.redaction import redacted
 from zoo_search.core.store import RunStore
+from zoo_search.data.checks.told import TOLD
 from zoo_search.finetune.entries import Raced, Result, Role, Winners, best, best_first
 from zoo_search.finetune.trained import right_of
 from zoo_search.plots import run, winners
@@ -30,7 +31,8 @@ def build(store: RunStore) -> str:
     """Write ``report.html`` from what the run directory holds, and return its path.
 
     Reads ``job.yaml``, ``zoo.json``, ``similarity.parquet``, ``partition.json``,
-    ``candidates.parquet``, ``winners.json`` and the manifest; nothing is computed again.
+    ``candidates.parquet``, ``winners.json``, the manifest, and ``dataset.json`` where it is there;
+    nothing is computed again.
     """
     import jinja2
 
@@ -86,6 +88,7 @@ def _facts(store: RunStore) -> dict[str, object]:
         "winners": told,
         "ranked": ranked,
         "zoo": store.read_json("zoo.json"),
+        "images": store.kept(TOLD),
         "partitions": [
             {
                 "partition": partition,

@@ -12,7 +12,8 @@ from zoo_search.core.errors import require
 from zoo_search.core.identity import fingerprint
 from zoo_search.core.progress import working
 from zoo_search.run.directory import alone, claim, sweep, writable
-from zoo_search.run.run import Run
+from zoo_search.run.images import check_images, tell_of_images
+from zoo_search.run.run import Run, check_names
 from zoo_search.run.steps import STEPS
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def run(
     """
     require(until, STEPS, f"There is no step '{until}'.")
     opened = Run.open(job, directory, address, seed, hours)
-    store = opened.store
+    store, steps = opened.store, list(STEPS)[: list(STEPS).index(until) + 1]
     with contextlib.ExitStack() as held:
         held.enter_context(writable(store))
         claim(store)  # before anything is written there
@@ -55,9 +56,14 @@ def run(
         _keep_job(opened)
         start = time.monotonic()  # what the preparation takes counts as the first step's
         try:
+            with working("images: listing"):
+                check_names(opened.job)
+                check_images(opened, steps)
+            if "reassemble" in steps:
+                tell_of_images(opened)
             with working("zoo: loading"):
                 opened.prepare()
-            for name in list(STEPS)[: list(STEPS).index(until) + 1]:
+            for name in steps:
                 _ensure(opened, name, start, say)
                 start = time.monotonic()
         finally:
@@ -97,6 +103,8 @@ def rank_zoo(
     opened = Run.open(job, None, address, seed)
     from zoo_search.reassembly import rank  # not before: a mistake in the run file needs no torch
 
+    check_names(opened.job)
+    check_images(opened, ["reassemble"])
     opened.prepare()
     train = opened.dataset.select("train", seed=opened.job.seed)
     return rank(opened.zoo, train, len(opened.dataset.classes), proxy, opened.job)

@@ -17,9 +17,11 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 from fsspec.implementations.local import LocalFileSystem
 
 from zoo_search.config import DatasetConfig
-from zoo_search.core.errors import UserError, some
+from zoo_search.core.byte_names import escaped, restored
+from zoo_search.core.errors import UserError
 from zoo_search.core.files import file_system
 from zoo_search.data.sources.listing import Unreadable
+from zoo_search.data.sources.walking import files_below, folders_in
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -104,18 +106,13 @@ def open_files(config: DatasetConfig, *endings: str) -> tuple[FileTree, dict[str
     return tree, found
 
 
-def _is_text(name: str) -> bool:
-    """Say whether a name has a form in UTF-8; bytes that have none came as lone surrogates."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 @dataclass(frozen=True)
 class FileTree:
-    """The files below one folder of a file system, named by their paths relative to it."""
+    """The files below one folder of a file system, named by their paths relative to it.
+
+    Names are valid text, whatever bytes they hold (:mod:`zoo_search.core.byte_names`). Links are
+    followed.
+    """
 
     fs: AbstractFileSystem
     root: str
@@ -123,7 +120,11 @@ class FileTree:
 
     def path(self, name: str) -> str:
         """Return the path in the file system."""
-        return f"{self.root}/{name}"
+        return f"{self.root}/{restored(name)}"
+
+    @property
+    def _is_local(self) -> bool:
+        return isinstance(self.fs, LocalFileSystem)
 
     def open(self, name: str) -> IO[bytes]:
         """Open a file for reading.
@@ -144,7 +145,7 @@ class FileTree:
 
         Only of this machine's own file systems can it be so; a name that is not there is none.
         """
-        if not isinstance(self.fs, LocalFileSystem):
+        if not self._is_local:
             return False
         try:
             mode = os.stat(self.path(name)).st_mode  # noqa: PTH116  # ten times as fast as Path's
@@ -153,27 +154,39 @@ class FileTree:
         return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
     def folders(self, inside: str = "") -> list[str]:
-        """Return the names of the folders in a folder, sorted, hidden ones left out."""
-        entries = self.fs.ls(f"{self.root}/{inside}".rstrip("/") or "/", detail=True)
-        found = (e["name"] for e in entries if e["type"] == "directory")
-        names = {path.rstrip("/").rpartition("/")[2] for path in found}
+        """Return the names of the folders in a folder, sorted, hidden ones left out.
+
+        Raises:
+            UserError: As :func:`zoo_search.data.sources.walking.folders_in`.
+        """
+        top = self.path(inside).rstrip("/") or "/"
+        if self._is_local:
+            names = set(map(escaped, folders_in(top))) if os.path.isdir(top) else set()  # noqa: PTH112
+        else:
+            entries = self.fs.ls(top, detail=True)
+            found = (e["name"] for e in entries if e["type"] == "directory")
+            names = {escaped(path.rstrip("/").rpartition("/")[2]) for path in found}
         return sorted(n for n in names if n and not n.startswith((".", "__MACOSX")))
 
     def sizes(self, inside: str = "") -> dict[str, int]:
         """Return the size in bytes of every file below a folder, by name, sorted.
 
         Raises:
-            UserError: If a name is no UTF-8: no table and no shard could hold it.
+            UserError: As :func:`zoo_search.data.sources.walking.files_below`.
         """
-        found = self.fs.find(f"{self.root}/{inside}".rstrip("/"), detail=True)
+        return dict(sorted(self.files(inside)))
+
+    def files(self, inside: str = "") -> Iterator[tuple[str, int]]:
+        """Yield what :meth:`sizes` returns, in no order, so that the first can be had alone."""
+        top = self.path(inside).rstrip("/") or "/"
         start = len(self.root.rstrip("/")) + 1
-        sizes = {path[start:]: int(found[path]["size"] or 0) for path in sorted(found)}
-        if strange := [ascii(name) for name in sizes if not _is_text(name)]:
-            raise UserError(
-                f"dataset.path: in {self.root}, the names {some(strange, ', ', ' and')} are no "
-                "UTF-8, so that no table can hold them. Rename them (convmv does it for many)."
-            )
-        return sizes
+        if self._is_local and os.path.isdir(top):  # noqa: PTH112
+            for path, size in files_below(top):
+                yield escaped(path[start:]), size
+            return
+        found = self.fs.find(top, detail=True)
+        for path in found:
+            yield escaped(path[start:]), int(found[path]["size"] or 0)
 
     def read_whole(self, name: str) -> bytes:
         """Return what a file holds; as :meth:`open`."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from zoo_search.config import DatasetConfig
 from zoo_search.core.errors import UserError
 from zoo_search.data.decode import Raw
 from zoo_search.data.sources.files import FileTree, open_tree
-from zoo_search.data.sources.held_out import HELD_OUT, held_out
+from zoo_search.data.sources.folder_splits import Parts, parts_of
 from zoo_search.data.sources.listing import Listing, Reader, Unreadable
 
 EXTENSIONS = (
@@ -32,18 +34,18 @@ class FolderReader(Reader):
 def folder(config: DatasetConfig) -> Listing:
     """List ``path/CLASS/…/image.png``, or ``path/train/CLASS/…`` with held-out folders beside it.
 
-    Beside ``train/``, the folder ``test`` is the test split and the first of ``val``, ``valid``,
-    ``validation`` the validation split; without ``test`` that one is the test split. A folder
-    without class folders counts as missing. Classes are the folders' names, sorted. Ids are paths
-    relative to ``path``. Content hash:
+    Which folders are splits: :func:`zoo_search.data.sources.folder_splits.parts_of`. Beside a
+    training folder, one for the test is the test split and one for the validation the validation
+    split; without a test that one is the test split. Classes are the folders' names, sorted. Ids
+    are paths relative to ``path``. Content hash:
     :meth:`zoo_search.data.sources.files.FileTree.content_hash`.
 
     Raises:
-        UserError: If the folder is missing, has no class folders, or a held-out class has no
-            images or is no class of the training folder.
+        UserError: If the folder is missing, has no class folders, may be read in two ways, or a
+            held-out class has no images or is no class of the training folder.
     """
     tree = open_tree(config)
-    parts = _parts(tree)
+    parts = parts_of(tree, config, is_image)
     classes = parts["train"][1]
     if not classes:
         raise UserError(
@@ -54,11 +56,7 @@ def folder(config: DatasetConfig) -> Listing:
     labels: list[int] = []
     splits: list[str] = []
     for split, (prefix, names) in parts.items():
-        if strangers := [name for name in names if name not in classes]:
-            raise UserError(
-                f"dataset.path: {prefix} has class folders that train/ lacks: "
-                f"{', '.join(strangers[:5])}. Both need the same classes."
-            )
+        _check_same(parts, prefix, names)
         for label, name in enumerate(classes):
             images = _images(tree, prefix + name) if name in names else {}
             if split != "train" and name in names and not images:
@@ -73,27 +71,36 @@ def folder(config: DatasetConfig) -> Listing:
         classes=tuple(classes),
         ids=list(found),
         labels=labels,
-        splits=splits if "test" in parts else None,
+        splits=splits if len(parts) > 1 else None,
         content=tree.content_hash(found),
         reader=FolderReader(tree),
+        sizes=np.asarray(list(found.values()), np.int64),
     )
 
 
-def _parts(tree: FileTree) -> dict[str, tuple[str, list[str]]]:
-    """Return each split that is there to the prefix of its classes and their names."""
-    top = tree.folders()
-    inside = {name: tree.folders(name) for name in ("train", *HELD_OUT) if name in top}
-    found = {name: classes for name, classes in inside.items() if classes}
-    if "train" not in found:
-        return {"train": ("", top)}
-    parts = {"train": "train", **held_out(found)}
-    return {split: (f"{name}/", found[name]) for split, name in parts.items()}
+def _check_same(parts: Parts, prefix: str, names: list[str]) -> None:
+    """Raise :class:`UserError` if a split has classes that the training has not."""
+    train, classes = parts["train"]
+    strangers = [name for name in names if name not in classes]
+    if not strangers:
+        return
+    other = ""
+    if len(strangers) == len(names):
+        other = (
+            f" Where {train} and {prefix} are classes themselves, and no splits, say "
+            "dataset.splits: drawn."
+        )
+    raise UserError(
+        f"dataset.path: {prefix} has class folders that {train} lacks: "
+        f"{', '.join(strangers[:5])}. Both need the same classes, spelled alike.{other}"
+    )
+
+
+def is_image(name: str) -> bool:
+    """Say whether a file is an image by its ending, and not hidden."""
+    return name.lower().endswith(EXTENSIONS) and not name.rpartition("/")[2].startswith(".")
 
 
 def _images(tree: FileTree, folder: str) -> dict[str, int]:
     """Return size by name of the image files below a class folder."""
-    return {
-        name: size
-        for name, size in tree.sizes(folder).items()
-        if name.lower().endswith(EXTENSIONS) and not name.rpartition("/")[2].startswith(".")
-    }
+    return {name: size for name, size in tree.sizes(folder).items() if is_image(name)}

@@ -11,20 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo_search.config import DatasetConfig
+from zoo_search.config import DatasetConfig, SplitsConfig
 from zoo_search.core.errors import UserError, first_line, nearest, some
 from zoo_search.core.json_text import read_json
 from zoo_search.core.parquet import check_arrow_stream, refuse_extensions
 from zoo_search.data.decode import Raw
 from zoo_search.data.sources.files import FileTree, extra_package, open_tree
 from zoo_search.data.sources.guarded import guarded_pil
-from zoo_search.data.sources.held_out import HELD_OUT, held_out
+from zoo_search.data.sources.held_out import HELD_OUT, assign, split_of
 from zoo_search.data.sources.listing import Label, Listing, Reader, Unreadable, numbered
+from zoo_search.data.splits import Split
 
 if TYPE_CHECKING:
     from _typeshed import SupportsLenAndGetItem
 
-_PARTS = ("train", "test")
+_PARTS: tuple[Split, ...] = ("train", "test")
 _UNPICKLED = ("LSUN", "LSUNClass")  # these load a pickle that lies beside the images, unchecked
 
 
@@ -37,11 +38,12 @@ class LibraryReader(Reader):
 
     def __init__(
         self,
-        parts: Mapping[str, SupportsLenAndGetItem[Any]],
+        parts: Mapping[Split, SupportsLenAndGetItem[Any]],
         column: str | None = None,
         folders: Sequence[Path] = (),
     ) -> None:
-        self.parts, self.column, self._folders = dict(parts), column, tuple(folders)
+        self.parts: dict[str, SupportsLenAndGetItem[Any]] = dict(parts.items())
+        self.column, self._folders = column, tuple(folders)
 
     def read(self, ids: Sequence[str]) -> Iterator[tuple[str, Raw | Unreadable]]:
         """Yield the image of each id; what the library cannot read comes as unreadable."""
@@ -106,7 +108,7 @@ def torchvision(config: DatasetConfig) -> Listing:
             f"dataset.path: in {config.path}, {some(special, ', ', ' and')} is no regular file but "
             "a pipe, a socket or a device. Remove it."
         )
-    parts = _torchvision_parts(name, tree.root)
+    parts = _torchvision_parts(name, tree.root, config.splits)
     classes = getattr(parts["train"], "classes", None)
     held = [getattr(part, "data", None) for part in parts.values()]
     if all(hasattr(data, "__array__") for data in held):
@@ -117,10 +119,12 @@ def torchvision(config: DatasetConfig) -> Listing:
     else:
         content = tree.content_hash(tree.sizes())
     targets = {split: _targets(part, split, config) for split, part in parts.items()}
-    return _listing(parts, targets, classes, content, None)
+    return _listing(parts, targets, classes, content, None, splits=config.splits)
 
 
-def _torchvision_parts(name: str, root: str) -> dict[str, SupportsLenAndGetItem[Any]]:
+def _torchvision_parts(
+    name: str, root: str, given: SplitsConfig | None
+) -> dict[Split, SupportsLenAndGetItem[Any]]:
     """Open the train and the held-out parts; a data set without splits is all ``train``."""
     import torchvision.datasets
 
@@ -132,6 +136,9 @@ def _torchvision_parts(name: str, root: str) -> dict[str, SupportsLenAndGetItem[
             return {part: kind(root, train=part == "train", **options) for part in _PARTS}
         if "split" not in known:
             return {"train": kind(root, **options)}
+        if given is not None and not given.drawn:
+            named = given.named().items()
+            return {part: kind(root, split=split, **options) for part, split in named}
         found = {"train": kind(root, split="train", **options)}
         for split in HELD_OUT:
             try:
@@ -141,8 +148,7 @@ def _torchvision_parts(name: str, root: str) -> dict[str, SupportsLenAndGetItem[
             except (RuntimeError, OSError):  # no files
                 if "test" not in found:
                     raise
-        parts = {"train": "train", **held_out(found)}
-        return {split: found[name] for split, name in parts.items()}
+        return {split: found[name] for split, name in assign(found, None, "splits").items()}
     except (RuntimeError, OSError, ValueError, TypeError) as error:
         raise UserError(
             f"torchvision's {name} cannot be opened from {root} ({error}). Give dataset.path the "
@@ -201,9 +207,14 @@ def hf(config: DatasetConfig) -> Listing:
     available = dict(found) if isinstance(found, datasets.DatasetDict) else {"train": found}
     for split, part in available.items():
         refuse_extensions(part.data.schema, f"dataset.name: {config.name}, split {split},")
-    if "train" not in available:
-        raise UserError(f"'{config.name}' has no train split, only: {', '.join(available)}.")
-    features = available["train"].features
+    given = None if config.splits is None or config.splits.drawn else config.splits
+    training = assign(available, given, "splits").get("train")
+    if training is None:
+        raise UserError(
+            f"dataset.name: '{config.name}' has no training split, only: {', '.join(available)}. "
+            "Name it: dataset.splits: {train: NAME, test: NAME}."
+        )
+    features = available[training].features
     image = next((c for c, f in features.items() if isinstance(f, datasets.Image)), None)
     labels = [c for c, f in features.items() if isinstance(f, datasets.ClassLabel)]
     # Values of other kinds may be opened when they are asked for.
@@ -215,8 +226,12 @@ def hf(config: DatasetConfig) -> Listing:
         )
     classes = getattr(features[label], "names", None)
     # The hub's hidden test labels are all -1.
-    known = [name for name in HELD_OUT if name in available and -1 not in available[name][label]]
-    named = {"train": "train", **held_out(known)}
+    known = [
+        name
+        for name in available
+        if name == training or (_is_split(name, given) and -1 not in available[name][label])
+    ]
+    named = assign(known, given, "splits")
     chosen = {split: available[name] for split, name in named.items()}
     content = ":".join(str(part._fingerprint) for part in chosen.values())
     targets = {split: list(part[label]) for split, part in chosen.items()}
@@ -231,7 +246,11 @@ def hf(config: DatasetConfig) -> Listing:
     caches = datasets.config.HF_DATASETS_CACHE, HF_HUB_CACHE
     places = [config.path] if config.path else list(map(str, caches))
     folders = [Path(place).expanduser().resolve() for place in places]
-    return _listing(parts, targets, classes, content, image, folders)
+    return _listing(parts, targets, classes, content, image, folders, splits=config.splits)
+
+
+def _is_split(name: str, given: SplitsConfig | None) -> bool:
+    return split_of(name) is not None if given is None else name in given.named().values()
 
 
 def _check_on_disk(tree: FileTree) -> None:
@@ -277,12 +296,14 @@ _INDEXES = {"dataset_dict.json": _splits_in, "state.json": _parts_in}
 
 
 def _listing(
-    parts: Mapping[str, SupportsLenAndGetItem[Any]],
-    targets: Mapping[str, Sequence[Label]],
+    parts: Mapping[Split, SupportsLenAndGetItem[Any]],
+    targets: Mapping[Split, Sequence[Label]],
     classes: Sequence[str] | None,
     content: str,
     column: str | None,
     folders: Sequence[Path] = (),
+    *,
+    splits: SplitsConfig | None,
 ) -> Listing:
     labels = [label for part in targets.values() for label in part]
     positions = [label for label in labels if isinstance(label, int)]
@@ -293,7 +314,7 @@ def _listing(
         classes=tuple(str(name) for name in classes),
         ids=[f"{name}/{i:07d}" for name, part in targets.items() for i in range(len(part))],
         labels=positions,
-        splits=split if "test" in parts else None,
+        splits=None if len(parts) < 2 or (splits is not None and splits.drawn) else split,
         content=content,
         reader=LibraryReader(parts, column, folders),
     )

@@ -6,8 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
 
+import numpy as np
+import numpy.typing as npt
+
 from zoo_search.core.errors import UserError
-from zoo_search.data.decode import MAX_PIXELS, Raw
+from zoo_search.data.decode import MAX_PIXELS, Range, Raw
 
 Label = int | str
 """What a source calls a class by; all labels of a source are of one of the two types."""
@@ -30,6 +33,8 @@ class Reader(Protocol):
     """The images are decoded arrays, so that none can turn out to be bad."""
     max_pixels: int = MAX_PIXELS
     """An image with more is bad; ``dataset.max_pixels`` sets it."""
+    value_range: Range | None = None
+    """What is black and white in grey of more than 8 bits; ``dataset.value_range`` sets it."""
 
     def read(self, ids: Sequence[str]) -> Iterator[tuple[str, Raw | Unreadable]]:
         """Yield (id, raw) for each id once, lazily; the order is free."""
@@ -39,9 +44,12 @@ class Reader(Protocol):
         return chunks(ids)
 
 
-def max_pixels_of(reader: Reader) -> int:
-    """Return the limit of a reader, the default for one that is written without it."""
-    return getattr(reader, "max_pixels", MAX_PIXELS)
+def limits_of(reader: Reader) -> tuple[int, Range | None]:
+    """Return the ``max_pixels`` and ``value_range`` of a reader.
+
+    Those of one that is written without them are the defaults.
+    """
+    return getattr(reader, "max_pixels", MAX_PIXELS), getattr(reader, "value_range", None)
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,8 @@ class Listing:
 
     ``splits`` holds ``train``, ``validation`` or ``test`` for each image, or is None where the
     source has no held-out images of its own. Where there is no ``test``, ``validation`` is taken
-    for it. ``content`` is a hash of what the images hold.
+    for it. ``content`` is a hash of what the images hold. ``sizes``, where they are known, are the
+    bytes of each stored image, ``int64`` [N].
     """
 
     classes: tuple[str, ...]
@@ -59,6 +68,7 @@ class Listing:
     splits: Sequence[str] | None
     content: str
     reader: Reader
+    sizes: npt.NDArray[np.int64] | None = None
 
 
 def chunks(ids: Sequence[str]) -> list[list[str]]:

@@ -82,9 +82,9 @@ def parquet(config: DatasetConfig) -> Listing:
 
     The image column is one of :data:`IMAGE_COLUMNS` (encoded bytes, or a struct with ``bytes``),
     else the only binary one; the label column is one of :data:`LABEL_COLUMNS`, of integers or
-    strings. Classes are the sorted labels. A column ``split``, or ``train``, ``validation`` and
-    ``test`` as words in the files' paths, gives the splits
-    (:func:`zoo_search.data.sources.held_out.held_out`). Ids are ``FILE:ROW``. Content hash:
+    strings. Classes are the sorted labels. A column ``split``, or the usual words in the files'
+    paths, gives the splits
+    (:mod:`zoo_search.data.sources.held_out`). Ids are ``FILE:ROW``. Content hash:
     :meth:`zoo_search.data.sources.files.FileTree.content_hash` of the files.
 
     Raises:
@@ -114,8 +114,11 @@ def parquet(config: DatasetConfig) -> Listing:
         starts[name] = [sum(sizes[:g]) for g in range(len(sizes))]
         ids += [f"{name}:{row:08d}" for row in range(read.num_rows)]
         labels += _plain(read[label], label, name)
-        in_path = [split_in(name)] * read.num_rows
-        split += _plain(read["split"], "split", name) if extra else in_path
+        if extra:
+            told = _plain(read["split"], "split", name)
+            split += [None if word is None else str(word) for word in told]
+        else:
+            split += [split_in(name, config.splits)] * read.num_rows
     if len(columns) > 1:
         raise UserError(
             f"dataset.path: the files in {config.path} name their image column differently: "
@@ -123,7 +126,7 @@ def parquet(config: DatasetConfig) -> Listing:
         )
     check_kinds(labels, str(config.path))
     classes, positions = numbered(labels)
-    keep, splits = by_split(split)
+    keep, splits = by_split(split, config.splits)
     return Listing(
         classes=classes,
         ids=[ids[i] for i in keep],

@@ -84,10 +84,10 @@ def webdataset(config: DatasetConfig) -> Listing:
     last component; the image is the member with an image's ending, the label the member ``.cls``
     (an integer or the name of a class), else ``.json`` with one of
     :data:`zoo_search.data.sources.tar.LABEL_KEYS`. Classes are the lines of ``classes.txt`` beside
-    the shards, where integers are positions, else the sorted labels. ``train``, ``validation`` and
-    ``test`` as words in the shards' paths give the splits
-    (:func:`zoo_search.data.sources.held_out.held_out`). Ids are ``SHARD:KEY``. Where ``zoo-search
-    data pack`` has left an index of shards of these sizes it is taken; else the headers are walked
+    the shards, where integers are positions, else the sorted labels. The usual words in the
+    shards' paths give the splits (:mod:`zoo_search.data.sources.held_out`). Ids are ``SHARD:KEY``.
+    Where ``zoo-search data pack`` has left an index of shards of these sizes it is taken; else the
+    headers are walked
     through. Content hash:
     :meth:`zoo_search.data.sources.files.FileTree.content_hash` of the shards.
 
@@ -113,8 +113,8 @@ def webdataset(config: DatasetConfig) -> Listing:
         places = Places(shard, table["offset"].to_numpy(), table["size"].to_numpy())
         ids, labels = table["id"].to_pylist(), table["label"].to_pylist()
     classes, positions = _classes(tree, labels, str(config.path))
-    words = [split_in(name) for name in found]
-    keep, splits = by_split([words[s] for s in places.shard.tolist()])
+    words = [split_in(name, config.splits) for name in found]
+    keep, splits = by_split([words[s] for s in places.shard.tolist()], config.splits)
     return Listing(
         classes=classes,
         ids=[ids[i] for i in keep],
@@ -122,6 +122,7 @@ def webdataset(config: DatasetConfig) -> Listing:
         splits=splits,
         content=tree.content_hash(found),
         reader=ShardReader(tree, list(found), ids, places),
+        sizes=places.size[keep].astype(np.int64),
     )
 
 

@@ -18,7 +18,7 @@ from zoo_search.data.decode import DecodeError, Pixels, Raw, to_rgb
 from zoo_search.data.loading import load_images
 from zoo_search.data.on_ray import count_bad
 from zoo_search.data.selection import Ints, Selection
-from zoo_search.data.sources.listing import Reader, Unreadable, max_pixels_of
+from zoo_search.data.sources.listing import Reader, Unreadable, limits_of
 from zoo_search.finetune.images.streaming import CHUNK, Streamed, groups_of, streamed
 from zoo_search.training.images import ImageSource, InMemory
 from zoo_search.training.pictures import PictureAugment
@@ -296,7 +296,7 @@ def _decoded(raw: Raw | Unreadable, reader: Reader) -> Pixels | Unreadable:
     if isinstance(raw, Unreadable):
         return raw
     try:
-        return np.asarray(to_rgb(raw, max_pixels_of(reader)))
+        return np.asarray(to_rgb(raw, *limits_of(reader)))
     except DecodeError as error:
         return Unreadable(str(error))
 
