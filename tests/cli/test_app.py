@@ -152,7 +152,7 @@ def test_a_module_in_the_working_directory_can_be_named(tmp_path: Path) -> None:
     (tmp_path / "hooks_here.py").write_text(code, encoding="utf-8")
     (tmp_path / "job.yaml").write_text(
         "name: a\ndataset: digits\ninput_size: 32\ninit: module:hooks_here:ones\n"
-        "zoo: {a: {arch: resnet10t, weights: null}}\ninit: random\n",
+        "zoo: {a: {arch: resnet10t, weights: null}}\n",
         encoding="utf-8",
     )
     done = subprocess.run(

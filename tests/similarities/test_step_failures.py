@@ -31,9 +31,10 @@ CONFIG = SimilarityConfig(batch_size=8, window_mb=1)  # two workers, many batche
 
 
 def files_of(store: RunStore) -> dict[str, int]:
-    """Return when each Gram file was put in place, in nanoseconds."""
+    """Return when each Gram file was put in place, in nanoseconds; none that is being written."""
     return {
-        str(path): path.stat().st_mtime_ns for path in Path(store.path("grams")).glob("*/*.parquet")
+        str(path): path.stat().st_mtime_ns
+        for path in Path(store.path("grams")).glob("*/[0-9]*.parquet")
     }
 
 

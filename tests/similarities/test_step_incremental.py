@@ -93,7 +93,9 @@ def test_files_that_cannot_be_used_are_made_again_and_no_others(
     assert mended.forwards == {"mobile": 2, "vit": 1}
     assert (mended.table.values == whole.table.values).all()
     assert store.list("grams") == ["mobile", "vit"]
-    assert len(store.list("grams/mobile")) == BATCHES
+    # What is no file of ours is left alone.
+    assert len(store.list("grams/mobile")) == BATCHES + 1
+    assert "notes.txt" in store.list("grams/mobile")
 
 
 @pytest.mark.parametrize(
