@@ -138,6 +138,21 @@ def test_a_value_of_the_run_file_is_overruled(
     assert told in " ".join((done.stdout + done.stderr).split())
 
 
+@pytest.mark.parametrize(
+    ("command", "cure"),
+    [
+        ("partition --similarity x.parquet", "leave --set out"),
+        ("transfer lcnet_050 lcnet_075 --out x.safetensors", "Give it with --job"),
+        ("data pack images out", "give a run file (.yaml)"),
+    ],
+)
+def test_a_change_without_a_run_file_is_told(command: str, cure: str) -> None:
+    done = call(*command.split(), "--set", "seed=3")
+    assert done.returncode == 2
+    assert "error: --set seed=3 overrules a value of a run file" in done.stderr
+    assert cure in done.stderr
+
+
 @pytest.mark.parametrize("command", ["run", "zoo list", "partition", "report"])
 def test_a_missing_run_file_is_named(command: str) -> None:
     done = call(*command.split(), "nowhere.yaml")

@@ -258,6 +258,14 @@ def test_a_name_of_any_form_is_itself_or_to_be_quoted(
     assert outcome == [key] or "YAML" in outcome or "the name" in outcome
 
 
+def test_a_name_in_a_list_is_found_by_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    text = "name: a\ndataset: digits\nzoo: {m: {arch: x}}\ninit:\n- hook: dpiat\n  on: zoo\n"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=r"line 6: a key in 'init\.0' is written on, which YAML"):
+        load_job(path)
+
+
 @pytest.mark.parametrize(
     ("line", "told"),
     [
@@ -283,6 +291,8 @@ def test_names_of_others_may_be_numbers() -> None:
     """Below the arguments of a model and the options of a hook."""
     zoo = {"m": {"arch": "resnet18", "kwargs": {"stages": {1: 2}}}}
     assert load_job(SMALL | {"zoo": zoo}).zoo["m"].kwargs == {"stages": {1: 2}}
+    hooks = {"init": [{"hook": "dpiat", "options": {"a": {1: 2}}}]}
+    assert load_job(SMALL | hooks).init[0].options == {"a": {1: 2}}
     with pytest.raises(UserError, match=r"a key in 'zoo\.m\.kwargs' is written 1, which YAML"):
         load_job(SMALL | {"zoo": {"m": {"arch": "resnet18", "kwargs": {1: 2}}}})
 

@@ -63,6 +63,18 @@ class RunFile:
         return load_job(self.job, self.change or ())
 
 
+def need_run_file(change: list[str] | None, cure: str) -> None:
+    """Raise if values are to be overruled where there is no run file; ``cure`` says what to give.
+
+    Raises:
+        UserError: If there are any.
+    """
+    if change:
+        raise UserError(
+            f"--set {change[0]} overrules a value of a run file, and none is given. {cure}"
+        )
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a run is, where it computes, and its seed."""

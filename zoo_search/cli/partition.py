@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zoo_search.cli.options import AsJson, Change, Place, RunFile, grouped, say, write_picture
+from zoo_search.cli.options import (
+    AsJson,
+    Change,
+    Place,
+    RunFile,
+    grouped,
+    need_run_file,
+    say,
+    write_picture,
+)
 from zoo_search.cli.tables import show
 from zoo_search.core.errors import UserError, nearest
 from zoo_search.core.tables import Table, number, text
@@ -79,6 +88,8 @@ def partition(
     """
     from zoo_search.partitions.result import save_partitions
 
+    if job is None:
+        need_run_file(change, "With --similarity the options are all there is: leave --set out.")
     file = None if job is None else RunFile(job, change)
     done = partition_command(file, similarity, options, place)
     if out is not None:

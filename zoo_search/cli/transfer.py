@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zoo_search.cli.options import AsJson, Change, Trust, write_picture
+from zoo_search.cli.options import AsJson, Change, Trust, need_run_file, write_picture
 from zoo_search.cli.tables import show
 from zoo_search.core.errors import UserError
 from zoo_search.core.tables import Table, number, text
@@ -43,6 +43,8 @@ def transfer(
     from zoo_search.dpiat import copy_matched, match_layers
     from zoo_search.export.named import Words, write_weights
 
+    if job is None:
+        need_run_file(change, "Give it with --job, or leave --set out.")
     words = Words(job, change or (), trust=trust)
     _check_output("--out", out, ".safetensors", words, (source, target))
     if png is not None:

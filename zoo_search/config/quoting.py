@@ -43,10 +43,14 @@ def _check(
                 f"{name}{line}: a key in {section} is written {written}, which YAML reads as "
                 f'{kind_of(key)}, and not as a name. Quote it: "{written}".'
             )
-        if isinstance(value, Mapping) and key not in _OPEN:
-            _check(value, name, inside, (*place, key))
-        elif isinstance(value, Mapping):
-            _check(dict.fromkeys(value), name, inside, (*place, key))
+        if isinstance(value, Mapping):
+            below = dict.fromkeys(value) if key in _OPEN else value
+            _check(below, name, inside, (*place, key))
+        elif isinstance(value, list | tuple):
+            items = inside.value if isinstance(inside, yaml.SequenceNode) else [None] * len(value)
+            for number, (item, at) in enumerate(zip(value, items, strict=True)):
+                if isinstance(item, Mapping):
+                    _check(item, name, at, (*place, key, str(number)))
 
 
 def kind_of(value: object) -> str:

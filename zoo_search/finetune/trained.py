@@ -107,7 +107,7 @@ def is_finished(store: RunStore, key: str) -> bool:
         whole = _PROTOCOLS in there and there == set(sums)
         if whole and all(store.digest(f"{folder}/{n}") == sums[n] for n in sums):
             return True
-    except (OSError, ValueError, RecursionError, TypeError):
+    except (OSError, ValueError, TypeError):
         pass
     store.give_up(folder)
     return False
