@@ -15,7 +15,7 @@ from zoo_search.config.changes import OPTION, changed
 from zoo_search.config.quoting import check_names, kind_of, written_at
 from zoo_search.config.section import Section
 from zoo_search.config.sections import JobConfig
-from zoo_search.core.errors import Note, UserError, nearest
+from zoo_search.core.errors import Note, UserError, clipped, nearest
 from zoo_search.core.redaction import HIDDEN, is_redacted
 from zoo_search.core.yaml_text import read_yaml
 
@@ -159,26 +159,27 @@ def _follows(item: ErrorDetails, errors: Sequence[ErrorDetails]) -> bool:
 
 def _explain(name: str, node: yaml.Node | None, item: ErrorDetails) -> str:
     loc = tuple(part for part in item["loc"] if part != "function-before")
-    place = ".".join(str(part) for part in loc)
+    place = ".".join(map(clipped, loc))
     where = _where(name, node, loc)
     if item["type"] == "extra_forbidden":
         known = _known_keys(loc[:-1])
-        section = f"'{'.'.join(map(str, loc[:-1]))}'" if len(loc) > 1 else "the top level"
+        section = f"'{'.'.join(map(clipped, loc[:-1]))}'" if len(loc) > 1 else "the top level"
         return (
-            f"{where}: unknown key '{loc[-1]}' in {section}.{nearest(str(loc[-1]), known)} "
-            f"Allowed there: {', '.join(known)}."
+            f"{where}: unknown key '{clipped(loc[-1])}' in {section}."
+            f"{nearest(str(loc[-1]), known)} Allowed there: {', '.join(known)}."
         )
     if item["type"] == "missing":
         return f"{where}: '{place}' is missing. Add it."
     message = str(item["msg"]).removeprefix("Value error, ")
     given = item.get("input")
-    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
+    plain = isinstance(given, str | int | float | bool)
+    shown = f" (given: {clipped(repr(given))})" if plain else ""
     if item["type"] in _OF_TEXT and not isinstance(given, str):
         written = written_at(node, loc)
         if written is not None:
             return (
-                f"{where}: '{place}' should be text, and YAML reads {written} as "
-                f'{kind_of(given)}. If this is what you mean, quote it: "{written}".'
+                f"{where}: '{place}' should be text, and YAML reads {clipped(written)} as "
+                f'{kind_of(given)}. If this is what you mean, quote it: "{clipped(written)}".'
             )
     if not place:  # a rule between sections names the place itself
         return f"{where}: {message}."

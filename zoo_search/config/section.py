@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -13,6 +15,8 @@ from pydantic import (
     SerializerFunctionWrapHandler,
     model_serializer,
 )
+
+from zoo_search.core.errors import clipped
 
 UNHASHED = "unhashed"
 """Marks a field that says how a result is made and does not change it."""
@@ -29,6 +33,27 @@ def as_list(value: object) -> object:
 
 AsList = BeforeValidator(as_list)
 """:func:`as_list` as a mark of a field."""
+
+
+def _plain(value: dict[str, object]) -> dict[str, object]:
+    """Refuse what a run file cannot hold and give back: dates, bytes, sets, objects of Python's."""
+    waiting: list[tuple[str, object]] = list(value.items())
+    while waiting:
+        key, inner = waiting.pop()
+        if isinstance(inner, Mapping):
+            waiting += [(f"{key}.{name}", each) for name, each in inner.items()]
+        elif isinstance(inner, list | tuple):
+            waiting += [(f"{key}.{place}", each) for place, each in enumerate(inner)]
+        elif inner is not None and not isinstance(inner, str | int | float):
+            raise ValueError(
+                f"'{clipped(key)}' is {clipped(repr(inner))}; text, numbers, true, false, null, "
+                "lists and mappings of these can stand here. Quote it, if text is meant"
+            )
+    return value
+
+
+Plain = Annotated[dict[str, object], AfterValidator(_plain)]
+"""Arguments or options that others understand, of values that YAML and JSON both know."""
 
 
 @dataclass(frozen=True)
