@@ -109,11 +109,12 @@ class Run:
         Raises:
             UserError: If the job names what is not there, or a network that cannot be built.
         """
-        from zoo_search.finetune.preflight import check_networks
+        from zoo_search.finetune.preflight import check_networks, check_steps
         from zoo_search.zoo import pretrain, untrained
 
         check_names(self.job)
         _ = self.given_table
+        check_steps(self.job.finetune)
         check_networks(self.job)
         if untrained(self.job):
             self.connect()
