@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from zoo_search.config.paths import Weights
 from zoo_search.config.section import LATE, AsList, Section, as_list
 
 HookRole = Literal["zoo", "plain", "candidate", "variant"]
@@ -48,7 +49,7 @@ class ZooEntry(Section):
     arch: str
     """A timm name, or ``module:package.mod:factory``."""
     kwargs: dict[str, object] = Field(default_factory=dict)
-    weights: str | None = "timm"
+    weights: Weights | None = "timm"
     """``timm``, ``hf-hub:ORG/NAME``, ``package:NAME/FILE``, ``pretrained_on:DATASET``, a path or
     URI, ``own`` (the module as its factory gives it), or null: then the hooks of ``init`` fill
     them; DPIAT from the most similar model."""
@@ -88,7 +89,7 @@ class ZooEntry(Section):
 class PlainEntry(ZooEntry):
     """An architecture that takes no part in the search and is only fine-tuned."""
 
-    weights: str | None = None
+    weights: Weights | None = None
     """As in the zoo, but ``pretrained_on``; default: the hooks of ``init`` fill them."""
     init: Hooks | None = None
     """Hooks for this one instead of those of the run."""

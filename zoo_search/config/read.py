@@ -12,10 +12,12 @@ import yaml
 from pydantic import ValidationError
 
 from zoo_search.config.changes import OPTION, changed
+from zoo_search.config.paths import Folders
 from zoo_search.config.quoting import check_names, kind_of, written_at
 from zoo_search.config.section import Section
 from zoo_search.config.sections import JobConfig
 from zoo_search.core.errors import Note, UserError, nearest
+from zoo_search.core.files import expanded
 from zoo_search.core.redaction import HIDDEN, is_redacted
 from zoo_search.core.yaml_text import read_yaml
 
@@ -34,7 +36,10 @@ _OF_TEXT = ("string_type", "literal_error")  # pydantic's errors where a text is
 def load_job(source: JobSource, changes: Sequence[str] = ()) -> JobConfig:
     """Read and validate a run file (a path), or validate a mapping of the same form.
 
-    ``changes`` are laid over it (:func:`~zoo_search.config.changes.changed`).
+    ``changes`` are laid over it (:func:`~zoo_search.config.changes.changed`). Paths are made
+    absolute: relative ones count from the folder of the run file, in changes and in a mapping from
+    the working directory. What is not beside the file, but in the working directory, is taken from
+    there, with a :class:`~zoo_search.core.errors.Note`.
 
     A key that has another name today is read under its old one, with a
     :class:`~zoo_search.core.errors.Note` that says the new one.
@@ -48,8 +53,9 @@ def load_job(source: JobSource, changes: Sequence[str] = ()) -> JobConfig:
     if isinstance(source, JobConfig):
         source = source.model_dump(mode="json")
     if isinstance(source, Mapping):
-        return _validate(dict(source), "the run configuration", None, changes)
-    path = Path(source)
+        folders = Folders("the run configuration")
+        return _validate(dict(source), folders.name, None, changes, folders)
+    path = Path(expanded(str(source)))
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -64,7 +70,11 @@ def load_job(source: JobSource, changes: Sequence[str] = ()) -> JobConfig:
             "job.yaml of a run directory, which others may read. Give the run file that the run "
             "was started with."
         )
-    return _read(text, str(path), changes)
+    folders = Folders(str(path), path.absolute().parent)
+    job = _read(text, str(path), changes, folders)
+    for note in folders.notes:
+        warnings.warn(note, Note, stacklevel=2)
+    return job
 
 
 def read_job(store: RunStore) -> JobConfig:
@@ -87,22 +97,30 @@ def read_job(store: RunStore) -> JobConfig:
         return _read(text, store.path("job.yaml"))
 
 
-def _read(text: str, path: str, changes: Sequence[str] = ()) -> JobConfig:
+def _read(
+    text: str, path: str, changes: Sequence[str] = (), folders: Folders | None = None
+) -> JobConfig:
     node, data = read_yaml(text, path)
     if not isinstance(data, dict):
         raise UserError(f"{path} holds no mapping; a run file starts with keys such as 'name:'.")
-    return _validate(data, path, node, changes)
+    return _validate(data, path, node, changes, folders)
 
 
 def _validate(
-    data: Mapping[str, object], name: str, node: yaml.Node | None, changes: Sequence[str] = ()
+    data: Mapping[str, object],
+    name: str,
+    node: yaml.Node | None,
+    changes: Sequence[str] = (),
+    folders: Folders | None = None,
 ) -> JobConfig:
+    if folders is not None:
+        folders.notes.clear()  # of values that changes have taken the place of
     check_names(data, name, node)
     try:
         today = _with_new_names(data, JobConfig, node, name)
-        job = JobConfig.model_validate(today)
+        job = JobConfig.model_validate(today, context=folders)
         # What is wrong with the file is told with its line, before what is wrong with a change.
-        return _validate(changed(today, changes), OPTION, None) if changes else job
+        return _validate(changed(today, changes), OPTION, None, (), folders) if changes else job
     except ValidationError as error:
         errors = error.errors()
         found = [item for item in errors if not _follows(item, errors)]

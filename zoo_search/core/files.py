@@ -25,6 +25,12 @@ ASIDE = ".aside-"
 Place = str | os.PathLike[str]
 """A local path or an fsspec URI."""
 
+RELATIVE = (
+    "In a run file a relative path counts from the file's folder, on a command line from the "
+    "working directory."
+)
+"""Where relative paths count from, for messages."""
+
 
 _UMASK = os.umask(0)
 os.umask(_UMASK)
@@ -115,6 +121,11 @@ def write(place: Place, data: bytes) -> None:
     fs, path = file_system(place)
     with open_whole(fs, path, local=is_local(place)) as stream:
         stream.write(data)
+
+
+def expanded(path: str) -> str:
+    """Return a local path with the home of its user in place of a leading ``~`` or ``~USER``."""
+    return os.path.expanduser(path)  # noqa: PTH111  # Path's raises where there is no such user
 
 
 def file_system(place: Place, what: str = "The file") -> tuple[AbstractFileSystem, str]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from zoo_search.config import JobSource
+from zoo_search.config.section import as_spelled
 from zoo_search.core.errors import require
 from zoo_search.core.identity import fingerprint
 from zoo_search.core.progress import working
@@ -81,8 +82,8 @@ def _keep_job(run: Run) -> None:
 def _ensure(run: Run, name: str, start: float, say: Callable[[str], None]) -> None:
     """Make a step that was begun at ``start``, or say that it is up to date."""
     step = STEPS[name]
-    made_from = fingerprint({"step": name, "version": step.version, "from": step.inputs(run)})
-    if run.store.is_current(name, made_from):
+    made_from = _made_from(run, name)
+    if run.store.is_current(name, made_from) or _was_current(run, name):
         say(f"{name}: up to date, skipped")
         return
     say(f"{name} …")
@@ -94,6 +95,17 @@ def _ensure(run: Run, name: str, start: float, say: Callable[[str], None]) -> No
         step.forget(run)
     shown = dict.fromkeys(each.rpartition("/")[0] or each for each in artifacts)
     say(f"{name}: made in {seconds:.1f} s ({', '.join(shown)})")
+
+
+def _made_from(run: Run, name: str) -> str:
+    step = STEPS[name]
+    return fingerprint({"step": name, "version": step.version, "from": step.inputs(run)})
+
+
+def _was_current(run: Run, name: str) -> bool:
+    """Say whether a step is up to date that a version made whose identities held spelled paths."""
+    with as_spelled():
+        return run.store.is_current(name, _made_from(run, name))
 
 
 def rank_zoo(

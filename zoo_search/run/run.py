@@ -170,7 +170,7 @@ class Run:
             )
         return read_given(place, self.job.zoo)
 
-    @cached_property
+    @property
     def zoo_identity(self) -> dict[str, object]:
         """What the models are: specification, weights and size of each."""
         return {

@@ -10,7 +10,7 @@ import contextlib
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -78,9 +78,11 @@ def detail(job: JobSource, name: str) -> ModelDetail:
 def _key(config: JobConfig) -> str:
     """Return the hash of all that is known of a zoo before anything of it is opened."""
     every = config.identity(unhashed=True)  # without options that came later and are not used
-    said = {
+    said: dict[str, Any] = {
         key: every[key] for key in config.model_dump(include={"zoo", "input_size", "seed", "init"})
     }
+    for name, entry in config.zoo.items():  # identities do not say where the weights lie
+        said["zoo"][name]["weights"] = entry.weights
     versions = [version("timm"), version("torch"), __version__]
     return fingerprint([_FORMAT, versions, list(config.zoo), str(Path.cwd()), said])
 
