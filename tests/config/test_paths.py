@@ -88,9 +88,9 @@ def test_a_written_configuration_means_the_same_anywhere(tmp_path: Path) -> None
     assert again == job
     for same in (pickle.loads(pickle.dumps(job)), copy.deepcopy(job), job.model_copy(deep=True)):
         assert same == job
-        assert [as_given(each) for _, each in located(same)] == list(
+        assert [as_given(each) for _, each in located(same)] == [
             as_given(each) for _, each in located(job)
-        )
+        ]
 
 
 @pytest.mark.parametrize(

@@ -24,12 +24,16 @@ from zoo_search.core.redaction import shown
 
 def export(
     winner: Annotated[
-        Path, typer.Argument(help="Folder of a winner, such as runs/digits/winners/0.")
+        str,
+        typer.Argument(help="Folder of a winner, path or fsspec URI, as runs/digits/winners/0."),
     ],
     onnx: Annotated[bool, typer.Option("--onnx", help="Write model.onnx.")] = False,
     torch: Annotated[bool, typer.Option("--torch", help="Write model.pt2 (torch.export).")] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Folder [exports/NUMBER of the run; else the winner's own].")
+        str | None,
+        typer.Option(
+            help="Folder, path or URI [exports/NUMBER of the run; else the winner's own]."
+        ),
     ] = None,
     trust: Trust = False,
 ) -> None:
@@ -41,7 +45,9 @@ def export(
 
 
 def dashboard(
-    directory: Annotated[str, typer.Argument(help="Run directory, such as runs/digits.")],
+    directory: Annotated[
+        str, typer.Argument(help="Run directory: path or fsspec URI, as runs/digits.")
+    ],
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 0,
     storage: Annotated[
         str | None, typer.Option(help="The Optuna storage, where search.storage named one.")

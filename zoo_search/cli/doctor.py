@@ -47,7 +47,8 @@ def doctor(address: Address = None, as_json: AsJson = False) -> None:
 def examine(address: str | None) -> list[Check]:
     """Look at versions, torch with torchvision, devices, memory, disk, and Ray on every node."""
     return [
-        _python(), *_packages(), _torch_pair(), *_devices(), _memory(), _disk("."), *_ray(address),
+        _python(), *_packages(), _torch_pair(), *_devices(), _memory(), _disk("."), _temporary(),
+        *_ray(address),
     ]  # fmt: skip
 
 
@@ -133,6 +134,22 @@ def _disk(directory: str) -> Check:
     return _check("disk", f"{free / 1e9:.1f} GB free", free >= _FREE_DISK, cure)
 
 
+def _temporary() -> Check:
+    """Look whether Ray's sockets fit below the folder for temporary files."""
+    from zoo_search.cluster import temporary
+
+    folder = temporary.configured()
+    if not temporary.is_too_long(folder):
+        return Check("temporary files", f"{folder}: short enough for Ray's sockets")
+    found = f"{folder}: {len(os.fsencode(folder))} bytes, Ray's sockets need {temporary.MOST}"
+    try:
+        short = temporary.short_folder()
+    except UserError as error:
+        return Check("temporary files", found, "bad", str(error))
+    cure = f"Nothing: Ray is started in {short}. RAY_TMPDIR may name another short folder."
+    return Check("temporary files", found, "note", cure)
+
+
 def _ray(address: str | None) -> Iterator[Check]:
     from zoo_search import cluster
 
@@ -154,14 +171,6 @@ def _ray(address: str | None) -> Iterator[Check]:
 
 def _node_versions() -> dict[str, dict[str, str | None]]:
     """Ask every live node for its versions."""
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+    from zoo_search.cluster.nodes import ask_nodes
 
-    from zoo_search import cluster
-
-    nodes = [n for n in ray.nodes() if n["Alive"]]  # type: ignore[no-untyped-call]
-    names = [f"{n['NodeManagerAddress']} ({n['NodeID'][:6]})" for n in nodes]
-    ask = ray.remote(num_cpus=0)(_versions)
-    where = [NodeAffinitySchedulingStrategy(n["NodeID"], soft=False) for n in nodes]
-    refs = [ask.options(scheduling_strategy=there).remote() for there in where]
-    return dict(zip(names, cluster.gather(refs, timeout=60), strict=True))
+    return ask_nodes(_versions)

@@ -57,9 +57,11 @@ class RunFile:
     change: Change = None
 
     def load(self) -> JobConfig:
-        """Read and validate it."""
+        """Read and validate it; modules beside it can be named in it, as in the working directory."""
+        from zoo_search.cluster import share_modules
         from zoo_search.config import load_job
 
+        share_modules(self.job.absolute().parent)
         return load_job(self.job, self.change or ())
 
 
@@ -111,7 +113,7 @@ def say(line: str) -> None:
     console.print(line, soft_wrap=True)
 
 
-def write_picture(path: Path, data: bytes) -> None:
+def write_picture(path: str | Path, data: bytes) -> None:
     """Write what ``--png`` asks for, or raise a UserError."""
     from zoo_search.core.files import write
 
@@ -120,5 +122,5 @@ def write_picture(path: Path, data: bytes) -> None:
     except OSError as error:
         raise UserError(
             f"The picture {path} cannot be written ({error.strerror or error}). "
-            "Give --png the path of a file in a folder that you may write to."
+            "Give --png the path or URI of a file in a folder that you may write to."
         ) from None

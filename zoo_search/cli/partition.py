@@ -77,7 +77,7 @@ def partition(
     change: Change = None,
     options: PartitionOptions,
     out: Annotated[str | None, typer.Option(help="Where partition.json goes as well.")] = None,
-    png: Annotated[Path | None, typer.Option(help="Draw the sets and the restarts.")] = None,
+    png: Annotated[str | None, typer.Option(help="Draw the sets and the restarts.")] = None,
     place: Place,
     as_json: AsJson = False,
 ) -> None:
@@ -98,7 +98,8 @@ def partition(
         from zoo_search.plots.sets import both_pictures
 
         for each in done:
-            path = png if len(done) == 1 else png.with_stem(f"{png.stem}-k{each.k}")
+            stem, ending = os.path.splitext(png)  # noqa: PTH122  # it may be a URI
+            path = png if len(done) == 1 else f"{stem}-k{each.k}{ending}"
             write_picture(path, both_pictures(each))
     if as_json:
         rows = [{"k": each.k, **row} for each in done for row in blocks_table(each).rows]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -59,7 +58,7 @@ def run(file: RunFile, place: Place, hours: Hours = None, as_json: AsJson = Fals
 def similarity(
     file: RunFile,
     place: Place,
-    png: Annotated[Path | None, typer.Option(help="Draw the table as a heat map.")] = None,
+    png: Annotated[str | None, typer.Option(help="Draw the table as a heat map.")] = None,
     pair: Annotated[str | None, typer.Option(help="Two models A,B for --png [whole zoo].")] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ from zoo_search.core.errors import UserError
 from zoo_search.core.tables import Table, number, text
 
 if TYPE_CHECKING:
+    from zoo_search.core.files import Place
     from zoo_search.export.named import Words
 
 
@@ -21,12 +23,12 @@ def transfer(
     source: Annotated[
         str,
         typer.Argument(
-            help="A timm name, ARCH@FILE, a file that this command wrote, a winner's folder, or a "
-            "zoo name with --job."
+            help="A timm name, ARCH@FILE, a file that this command wrote, a winner's folder (a "
+            "path or an fsspec URI), or a zoo name with --job."
         ),
     ],
     target: Annotated[str, typer.Argument(help="The same.")],
-    out: Annotated[Path, typer.Option(help="Where the target's weights go (.safetensors).")],
+    out: Annotated[str, typer.Option(help="Where the target's weights go (.safetensors).")],
     job: Annotated[Path | None, typer.Option(help="Run file whose zoo the names may mean.")] = None,
     change: Change = None,
     matching: Annotated[
@@ -35,7 +37,7 @@ def transfer(
     operator: Annotated[
         str, typer.Option(help="How values are copied: clip, clip_norm, full or magnitude.")
     ] = "clip",
-    png: Annotated[Path | None, typer.Option(help="Draw the matching here (.png).")] = None,
+    png: Annotated[str | None, typer.Option(help="Draw the matching here (.png).")] = None,
     trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
@@ -70,17 +72,19 @@ def transfer(
 
 
 def _check_output(
-    option: str, path: Path, suffix: str, words: Words, inputs: Sequence[str]
+    option: str, path: Place, suffix: str, words: Words, inputs: Sequence[str]
 ) -> None:
     """Check a file to write before anything is done."""
-    if path.suffix != suffix:
+    from zoo_search.core.files import joined, real
+
+    if not os.fspath(path).endswith(suffix):
         raise UserError(
             f"{option} {path}: the file is written in the format {suffix[1:]}. Give it a name that "
             f"ends in {suffix}."
         )
     for word in inputs:
         read = words.file_of(word)
-        if path.resolve() in (read.resolve(), (read / "model.safetensors").resolve()):
+        if real(path) in (real(read), real(joined(read, "model.safetensors"))):
             raise UserError(
                 f"{option} {path}: '{word}' is read from this file, and would be lost. Write to "
                 "another one."

@@ -114,11 +114,11 @@ _Parts = tuple[str, str, str]
 def _option(parts_of: Callable[[str], _Parts | None]) -> WrapValidator:
     def resolve(value: object, check: ValidatorFunctionWrapHandler, info: ValidationInfo) -> str:
         text: str = check(value)
-        parts = parts_of(text) if isinstance(info.context, Folders) else None
-        if parts is None:
+        folders, parts = info.context, parts_of(text)
+        if not isinstance(folders, Folders) or parts is None:
             return text
         before, path, behind = parts
-        place = info.context.place(path, is_typed=isinstance(value, Typed))
+        place = folders.place(path, is_typed=isinstance(value, Typed))
         return ResolvedPath(f"{before}{place}{behind}", text)
 
     return WrapValidator(resolve)

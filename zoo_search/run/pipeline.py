@@ -14,6 +14,7 @@ from zoo_search.core.identity import fingerprint
 from zoo_search.core.progress import working
 from zoo_search.run.directory import alone, claim, sweep, writable
 from zoo_search.run.images import check_images, tell_of_images
+from zoo_search.run.reach import check_reach
 from zoo_search.run.run import Run, check_names
 from zoo_search.run.steps import STEPS
 
@@ -60,6 +61,7 @@ def run(
             with working("images: listing"):
                 check_names(opened.job)
                 check_images(opened, steps)
+            check_reach(opened, steps)
             if "reassemble" in steps:
                 tell_of_images(opened)
             with working("zoo: loading"):

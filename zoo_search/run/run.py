@@ -59,13 +59,28 @@ class Run:
         cluster.set_timeout(config.timeout)
         return cls(config, RunStore(directory or f"runs/{config.name}"), address)
 
+    @property
+    def joins(self) -> bool:
+        """Whether an address names a cluster that is there already."""
+        return (self.address or os.environ.get("RAY_ADDRESS") or "local") != "local"
+
     def connect(self) -> None:
-        """Start or join Ray, once, when a step has work for it."""
+        """Start or join Ray, once, when a step has work for it.
+
+        Raises:
+            UserError: If no cluster answers, or the run directory is in the memory of this process.
+        """
+        if self.store.url.startswith("memory://"):
+            raise UserError(
+                f"The run directory {self.store.url} lies in the memory of this process, where "
+                "Ray's workers cannot write, and ends with it. Give a path, or a URI of object "
+                "storage, with --dir."
+            )
         cluster.connect(self.address)
 
     def connect_if_named(self) -> None:
         """Join Ray where an address is given; for a step that may be over before Ray starts."""
-        if self.address or os.environ.get("RAY_ADDRESS"):
+        if self.joins:
             self.connect()
 
     @cached_property
