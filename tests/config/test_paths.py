@@ -72,6 +72,8 @@ def test_every_path_counts_from_the_folder_of_the_run_file(tmp_path: Path, spell
     job = load_job(named)
     found = dict(located(job))
     assert {place: each.given for place, each in found.items()} == PATHS
+    assert job.paths() == found
+    assert all(each.is_relative for each in found.values())
     folder = path.parent
     for place, text in PATHS.items():
         before, _, relative = text.rpartition("///")

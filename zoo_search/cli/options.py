@@ -57,7 +57,7 @@ class RunFile:
     change: Change = None
 
     def load(self) -> JobConfig:
-        """Read and validate it; modules beside it can be named in it, as in the working directory."""
+        """Read and validate it; it can name modules beside it, and in the working directory."""
         from zoo_search.cluster import share_modules
         from zoo_search.config import load_job
 

@@ -42,11 +42,14 @@ def transfer(
     as_json: AsJson = False,
 ) -> None:
     """Weights for TARGET from SOURCE, a network of another architecture (DPIAT)."""
+    from zoo_search.cluster import share_modules
     from zoo_search.dpiat import copy_matched, match_layers
     from zoo_search.export.named import Words, write_weights
 
     if job is None:
         need_run_file(change, "Give it with --job, or leave --set out.")
+    else:
+        share_modules(job.absolute().parent)
     words = Words(job, change or (), trust=trust)
     _check_output("--out", out, ".safetensors", words, (source, target))
     if png is not None:

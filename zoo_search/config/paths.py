@@ -23,14 +23,20 @@ class ResolvedPath(str):
 
     Attributes:
         given: As it was written, which is what people are shown.
+        place: The path in it.
+        is_relative: Whether the path was written as a relative one.
     """
 
     given: str
+    place: Path
+    is_relative: bool
 
-    def __new__(cls, text: str, given: str | None = None) -> ResolvedPath:
-        """Make one of a text; without ``given`` it was written as it is."""
+    def __new__(
+        cls, text: str, given: str = "", place: Path | None = None, *, is_relative: bool = False
+    ) -> ResolvedPath:
+        """Make one of a text; by default it was written as it is."""
         made = super().__new__(cls, text)
-        made.given = text if given is None else given
+        made.given, made.place, made.is_relative = given or text, place or Path(text), is_relative
         return made
 
 
@@ -119,7 +125,8 @@ def _option(parts_of: Callable[[str], _Parts | None]) -> WrapValidator:
             return text
         before, path, behind = parts
         place = folders.place(path, is_typed=isinstance(value, Typed))
-        return ResolvedPath(f"{before}{place}{behind}", text)
+        is_relative = not Path(expanded(path)).is_absolute()
+        return ResolvedPath(f"{before}{place}{behind}", text, place, is_relative=is_relative)
 
     return WrapValidator(resolve)
 

@@ -87,6 +87,18 @@ class Section(BaseModel):
         context = _ALL if unhashed else _HASHED
         return self.model_dump(mode="json", exclude=set(without), context=context)
 
+    def paths(self) -> dict[str, ResolvedPath]:
+        """Return every local path in this section and in those inside it, by its place."""
+        found = {}
+        for name, value in self:
+            inner = {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {}
+            for place, each in (inner or {name: value}).items():
+                if isinstance(each, ResolvedPath):
+                    found[place] = each
+                elif isinstance(each, Section):
+                    found |= {f"{place}.{key}": path for key, path in each.paths().items()}
+        return found
+
     def as_given(self) -> dict[str, object]:
         """Return what is not at its default, JSON-like, with paths as they were written."""
         return self.model_dump(mode="json", exclude_defaults=True, context=_GIVEN)
