@@ -22,6 +22,7 @@ JOB = {
     "zoo": {"m": {"arch": "resnet10t", "weights": None}},
     "init": "random",
     "input_size": 32,
+    "similarity": {"fraction": 1.0, "batch_size": 4},
 }
 
 
@@ -78,7 +79,8 @@ told["other"] = ask("other", "seen")
 told["directory"] = ask("seen", "hidden")
 job = JOB | {"dataset": {"name": "folder", "path": str(place / "hidden/images")}}
 try:
-    pipeline.run(job, directory=str(place / "seen/whole"), address=cluster.address)
+    whole = str(place / "seen/whole")
+    pipeline.run(job, until="similarity", directory=whole, address=cluster.address)
 except UserError as error:
     told["run"] = str(error)
 told["made"] = sorted(os.listdir(place / "seen/whole"))

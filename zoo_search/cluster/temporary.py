@@ -1,6 +1,6 @@
 """Where a Ray that is started here keeps its files: sockets among them, whose paths have a limit.
 
-Ray takes ``RAY_TMPDIR``, else ``TMPDIR``, which batch systems set to long paths.
+Ray takes ``RAY_TMPDIR``, else on Linux ``TMPDIR``, which batch systems set to long paths.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ _PARENTS = ("/tmp", "/var/tmp")  # what is made there is private
 
 def configured() -> str:
     """Return the folder that Ray would take by itself."""
-    default = tempfile.gettempdir() if sys.platform == "win32" else "/tmp"
-    return os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or default
+    default = tempfile.gettempdir() if sys.platform == "win32" else "/tmp"  # noqa: S108
+    named = os.environ.get("TMPDIR") if sys.platform.startswith("linux") else None
+    return os.environ.get("RAY_TMPDIR") or named or default
 
 
 def is_too_long(folder: str) -> bool:

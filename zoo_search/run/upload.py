@@ -117,7 +117,7 @@ def upload_of(job: Path, config: JobConfig) -> Upload:
         named.append(told)
     for folder, modules in _modules(config, (job.parent, working)).items():
         found |= modules
-        named.append(f"{len(modules)} Python files of {folder.name}")
+        named.append(f"Python files of {folder.name}")
     # An archive holds no `..`, and no links.
     files = {Path(os.path.normpath(path)): (path, size) for path, size in found.items()}
     root = Path(os.path.commonpath([working, *(path.parent for path in files)]))
