@@ -23,7 +23,7 @@ _PARENTS = ("/tmp", "/var/tmp")  # what is made there is private
 
 def configured() -> str:
     """Return the folder that Ray would take by itself."""
-    default = tempfile.gettempdir() if sys.platform == "win32" else "/tmp"  # noqa: S108
+    default = tempfile.gettempdir() if sys.platform == "win32" else "/tmp"
     named = os.environ.get("TMPDIR") if sys.platform.startswith("linux") else None
     return os.environ.get("RAY_TMPDIR") or named or default
 
