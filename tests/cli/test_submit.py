@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
+import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -122,26 +125,31 @@ def server(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """The address of a head on this machine, and the environment to reach it with."""
     import socket
 
-    with socket.socket() as one, socket.socket() as two:
-        one.bind(("127.0.0.1", 0))
-        two.bind(("127.0.0.1", 0))
-        port, gcs = one.getsockname()[1], two.getsockname()[1]
+    with contextlib.ExitStack() as held:  # other clusters may have the usual ports
+        found = [held.enter_context(socket.socket()) for _ in range(4)]
+        for each in found:
+            each.bind(("127.0.0.1", 0))
+        port, gcs, agent, clients = (each.getsockname()[1] for each in found)
     (tmp_path / "home").mkdir()
+    short = tempfile.mkdtemp(dir="/tmp")  # else Ray notes this head for all of this machine
     there = Path(sys.executable).parent
     env = {
         **os.environ, "HOME": str(tmp_path / "home"), "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(16), "PATH": f"{there}:{os.environ['PATH']}",
-        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "PYTHONPATH": str(Path(__file__).parents[2]), "RAY_TMPDIR": short,
     }  # fmt: skip
     head = subprocess.Popen(
         [there / "ray", "start", "--head", "--block", f"--port={gcs}", "--num-cpus=2",
          "--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={port}",
+         f"--dashboard-agent-listen-port={agent}", f"--ray-client-server-port={clients}",
          "--node-ip-address=127.0.0.1", "--disable-usage-stats"],
         env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     yield f"http://127.0.0.1:{port}", env
+    assert head.poll() is None, "the head has ended by itself"
     head.terminate()
     head.wait(60)
+    shutil.rmtree(short, ignore_errors=True)
 
 
 @pytest.mark.slow
