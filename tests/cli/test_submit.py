@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import secrets
@@ -117,7 +116,20 @@ def test_no_server_is_a_user_error(job: Path) -> None:
         submit(job=job, change=None, address="http://127.0.0.1:9", directory=None)
 
 
-# A real job server, in processes of its own.
+# A real job server, in processes of its own, that ends when nobody listens to it any more.
+HEAD = """
+import sys
+from ray.cluster_utils import Cluster
+
+port, agent = map(int, sys.argv[1:])
+cluster = Cluster(initialize_head=True, head_node_args={
+    "num_cpus": 2, "include_dashboard": True, "dashboard_host": "127.0.0.1",
+    "dashboard_port": port, "dashboard_agent_listen_port": agent,
+})
+print("up", flush=True)
+sys.stdin.read()
+cluster.shutdown()
+"""
 
 
 @pytest.fixture
@@ -125,29 +137,27 @@ def server(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """The address of a head on this machine, and the environment to reach it with."""
     import socket
 
-    with contextlib.ExitStack() as held:  # other clusters may have the usual ports
-        found = [held.enter_context(socket.socket()) for _ in range(4)]
-        for each in found:
-            each.bind(("127.0.0.1", 0))
-        port, gcs, agent, clients = (each.getsockname()[1] for each in found)
+    with socket.socket() as one, socket.socket() as two:  # other clusters may have the usual ports
+        one.bind(("127.0.0.1", 0))
+        two.bind(("127.0.0.1", 0))
+        ports = [str(each.getsockname()[1]) for each in (one, two)]
     (tmp_path / "home").mkdir()
     short = tempfile.mkdtemp(dir="/tmp")  # else Ray notes this head for all of this machine
-    there = Path(sys.executable).parent
+    there = Path(sys.executable).parent  # of zoo-search
     env = {
         **os.environ, "HOME": str(tmp_path / "home"), "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(16), "PATH": f"{there}:{os.environ['PATH']}",
         "PYTHONPATH": str(Path(__file__).parents[2]), "RAY_TMPDIR": short,
     }  # fmt: skip
     head = subprocess.Popen(
-        [there / "ray", "start", "--head", "--block", f"--port={gcs}", "--num-cpus=2",
-         "--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={port}",
-         f"--dashboard-agent-listen-port={agent}", f"--ray-client-server-port={clients}",
-         "--node-ip-address=127.0.0.1", "--disable-usage-stats"],
-        env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        [sys.executable, "-c", HEAD, *ports],
+        env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
-    yield f"http://127.0.0.1:{port}", env
-    assert head.poll() is None, "the head has ended by itself"
-    head.terminate()
+    assert head.stdin is not None
+    assert head.stdout is not None
+    assert head.stdout.readline() == "up\n"
+    yield f"http://127.0.0.1:{ports[0]}", env
+    head.stdin.close()
     head.wait(60)
     shutil.rmtree(short, ignore_errors=True)
 
@@ -186,8 +196,8 @@ def test_a_job_finds_what_run_finds(server: tuple[str, dict[str, str]], tmp_path
         done = subprocess.run(
             command, cwd=project, env=env, capture_output=True, text=True, timeout=600, check=False
         )
-        if "No Ray job server" not in done.stderr and "No available agent" not in done.stderr:
-            break  # it is up
+        if "No available agent" not in done.stderr and "No Ray job" not in done.stderr:
+            break  # all of it is up
         time.sleep(2)
     results = project / "runs/pets"
     assert f"results  {results}" in done.stdout.splitlines(), done.stdout + done.stderr

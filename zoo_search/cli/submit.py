@@ -68,9 +68,13 @@ def submit(
         try:
             name = client.submit_job(entrypoint=command, runtime_env={"working_dir": str(archive)})
         except (ConnectionError, RuntimeError, ValueError) as error:
+            # Where the server failed, its stack trace is told; the reason stands in its last line.
+            lines = str(error).strip().splitlines()
+            reason = first_line(lines[-1] if lines else error)
             raise UserError(
-                f"The job server at {address} did not take the job ({first_line(error)}). What "
-                f"travels is {upload}."
+                f"The job server at {address} did not take the job ({reason}). What was to travel: "
+                f"{upload}. Look at the cluster (zoo-search doctor --address HOST:PORT), then give "
+                "the same command again."
             ) from None
     print(f"submitted as {name}")
     print(shown(f"results  {results}"), flush=True)
