@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import os
 import platform
 import shutil
 import sys
@@ -17,7 +16,9 @@ import typer
 from zoo_search.cli.options import Address, AsJson
 from zoo_search.cli.tables import show
 from zoo_search.core.errors import UserError, first_line
+from zoo_search.core.progress import working
 from zoo_search.core.tables import Table, text
+from zoo_search.run.draft.hardware import look_up
 
 State = Literal["ok", "note", "bad"]
 _PACKAGES = (
@@ -39,7 +40,8 @@ class Check:
 
 def doctor(address: Address = None, as_json: AsJson = False) -> None:
     """What this machine or cluster has, what is wrong, and what to do."""
-    checks = examine(address)
+    with working("looking around"):
+        checks = examine(address)
     show(checks_table(checks), as_json)
     raise typer.Exit(2 if any(check.state == "bad" for check in checks) else 0)
 
@@ -104,27 +106,22 @@ def _torch_pair() -> Check:
 
 
 def _devices() -> Iterator[Check]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    yield Check("cpu cores", f"{cores} ({platform.machine()})")
-    try:
-        import torch
-    except (ImportError, OSError) as error:
-        yield Check("gpu", first_line(error), "bad", "Mend torch first: it does not import.")
-        return
-    if not torch.cuda.is_available():
+    found = look_up()
+    yield Check("cpu cores", f"{found.cores} ({platform.machine()})")
+    if found.problem:
+        cure = "Mend torch first: it does not import."
+        yield Check("gpu", first_line(found.problem), "bad", cure)
+    elif not found.gpus:
         yield Check("gpu", "none: models run on the CPU", "note", "Fine for small zoos and images.")
-    for index in range(torch.cuda.device_count()):
-        facts = torch.cuda.get_device_properties(index)
-        yield Check(f"gpu {index}", f"{facts.name}, {facts.total_memory / 1e9:.0f} GB")
+    for index, (name, memory) in enumerate(found.gpus):
+        yield Check(f"gpu {index}", f"{name}, {memory / 1e9:.0f} GB")
 
 
 def _memory() -> Check:
-    import psutil
-
-    facts = psutil.virtual_memory()
-    found = f"{facts.available / 1e9:.1f} GB free of {facts.total / 1e9:.1f} GB"
+    has = look_up()
+    found = f"{has.free / 1e9:.1f} GB free of {has.memory / 1e9:.1f} GB"
     cure = "Close other programs: a run wants 2 GB and more."
-    return _check("memory", found, facts.available >= _FREE_MEMORY, cure)
+    return _check("memory", found, has.free >= _FREE_MEMORY, cure)
 
 
 def _disk(directory: str) -> Check:

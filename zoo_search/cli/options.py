@@ -75,6 +75,32 @@ def need_run_file(change: list[str] | None, cure: str) -> None:
         )
 
 
+def run_directory(run: str | None, directory: str | None, command: str) -> str:
+    """Return the run directory that a command is given: itself, its run file, or ``--dir``.
+
+    Raises:
+        UserError: If none is given, or two are.
+    """
+    is_file = run is not None and run.endswith((".yaml", ".yml"))
+    if run is not None and (directory is None or not is_file):
+        if directory is not None:
+            raise UserError(
+                f"zoo-search {command}: {run} and --dir {directory} name two run directories. Give "
+                "one of them."
+            )
+        if not is_file:
+            return run
+        from zoo_search.config import load_job
+
+        return f"runs/{load_job(run).name}"
+    if directory is None:
+        raise UserError(
+            f"zoo-search {command} needs a run: give its directory, such as runs/digits, its run "
+            "file, or --dir."
+        )
+    return directory
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a run is, where it computes, and its seed."""

@@ -22,6 +22,7 @@ from zoo_search.cli.options import (
 )
 from zoo_search.cli.tables import show
 from zoo_search.core.errors import UserError, nearest
+from zoo_search.core.progress import working
 from zoo_search.core.tables import Table, number, text
 
 if TYPE_CHECKING:
@@ -142,7 +143,8 @@ def partition_command(
         from zoo_search import cluster
 
         cluster.connect(place.address)
-    return partition_table(table, settings, place.seed or 0)
+    with working("partition"):
+        return partition_table(table, settings, place.seed or 0)
 
 
 def _settings(values: Mapping[str, object]) -> PartitionConfig:

@@ -10,6 +10,7 @@ import typer
 
 from zoo_search.cli.options import Directory, RunFile, grouped
 from zoo_search.core.errors import UserError, first_line
+from zoo_search.core.progress import working
 from zoo_search.core.redaction import redacted
 
 
@@ -43,11 +44,12 @@ def submit(
         command += ["--dir", directory]
     for change in file.change or ():
         command += ["--set", change]
-    name = client.submit_job(
-        entrypoint=shlex.join(command),
-        # The folder of the run file travels to the cluster.
-        runtime_env={"working_dir": str(file.job.resolve().parent)},
-    )
+    with working("submitting"):
+        name = client.submit_job(
+            entrypoint=shlex.join(command),
+            # The folder of the run file travels to the cluster.
+            runtime_env={"working_dir": str(file.job.resolve().parent)},
+        )
     print(f"submitted as {name}")
 
     async def follow() -> None:

@@ -11,6 +11,7 @@ import typer
 from zoo_search.cli.options import AsJson, Change, Trust, need_run_file, write_picture
 from zoo_search.cli.tables import show
 from zoo_search.core.errors import UserError
+from zoo_search.core.progress import working
 from zoo_search.core.tables import Table, number, text
 
 if TYPE_CHECKING:
@@ -51,10 +52,11 @@ def transfer(
         _check_output("--png", png, ".png", words, ())
     # Models of the zoo and timm names start from random values, networks from files and folders
     # from their own; they stay where nothing is copied.
-    giver, _ = words.network(source, fill=True)
-    taker, built = words.network(target, fill=False)
-    matched = match_layers(giver, taker, matching, words.config.seed)
-    report = copy_matched(matched, operator)
+    with working("transfer"):
+        giver, _ = words.network(source, fill=True)
+        taker, built = words.network(target, fill=False)
+        matched = match_layers(giver, taker, matching, words.config.seed)
+        report = copy_matched(matched, operator)
     write_weights(out, taker, built)
     if png is not None:
         from zoo_search.plots.matching import matching_picture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from zoo_search.config import JobSource
 from zoo_search.core.errors import require
@@ -15,9 +14,6 @@ from zoo_search.run.directory import alone, claim, sweep, writable
 from zoo_search.run.images import check_images, tell_of_images
 from zoo_search.run.run import Run, check_names
 from zoo_search.run.steps import STEPS
-
-if TYPE_CHECKING:
-    from zoo_search.reassembly.ranking import RankedModel
 
 
 def run(
@@ -94,17 +90,3 @@ def _ensure(run: Run, name: str, start: float, say: Callable[[str], None]) -> No
         step.forget(run)
     shown = dict.fromkeys(each.rpartition("/")[0] or each for each in artifacts)
     say(f"{name}: made in {seconds:.1f} s ({', '.join(shown)})")
-
-
-def rank_zoo(
-    job: JobSource, proxy: str, *, address: str | None = None, seed: int | None = None
-) -> list[RankedModel]:
-    """Return the zoo models by a training-free score on the training images, best first."""
-    opened = Run.open(job, None, address, seed)
-    from zoo_search.reassembly import rank  # not before: a mistake in the run file needs no torch
-
-    check_names(opened.job)
-    check_images(opened, ["reassemble"])
-    opened.prepare()
-    train = opened.dataset.select("train", seed=opened.job.seed)
-    return rank(opened.zoo, train, len(opened.dataset.classes), proxy, opened.job)

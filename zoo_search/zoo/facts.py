@@ -19,6 +19,7 @@ from zoo_search.core.errors import require
 from zoo_search.core.files import cache_folder
 from zoo_search.core.identity import fingerprint
 from zoo_search.core.imports import PREFIX
+from zoo_search.core.progress import working
 from zoo_search.core.store import RunStore
 from zoo_search.core.version import __version__
 from zoo_search.zoo.listing import ModelDetail
@@ -55,8 +56,9 @@ def details(job: JobSource) -> list[ModelDetail]:
     from zoo_search.zoo.listing import inspect_model
     from zoo_search.zoo.load import load_zoo
 
-    zoo = load_zoo(config)
-    found = [inspect_model(model) for model in zoo.values()]
+    with working("zoo: loading"):
+        zoo = load_zoo(config)
+        found = [inspect_model(model) for model in zoo.values()]
     if _can_be_kept(zoo, config):
         files = {str(m.file): _stamp(m.file) for m in zoo.values() if m.file is not None}
         with contextlib.suppress(OSError):  # no room, or nobody may write there: it goes without

@@ -52,6 +52,12 @@ def resolve(entry: ZooEntry, place: str) -> Iterator[WeightsFile]:
         yield WeightsFile(path, weights)
 
 
+def is_installed(weights: str) -> bool:
+    """Say whether weights of the form ``package:NAME/FILE`` are there; imports no package."""
+    package, _, inside = weights.removeprefix("package:").partition("/")
+    return any((root / inside).is_file() for root in _package_roots(package))
+
+
 def _in_package(reference: str, where: str) -> WeightsFile:
     """Find a file of an installed package without importing the package."""
     package, _, inside = reference.partition("/")

@@ -67,6 +67,8 @@ def open_tree(config: DatasetConfig) -> FileTree:
             "a local path or a URI such as s3://bucket/images."
         )
     local = "://" not in path
+    if local and not Path(path).expanduser().exists():
+        path = restored(path)  # as a run file has the bytes of a path that is no UTF-8
     fs, root = file_system(Path(path).expanduser() if local else path, "dataset.path:")
     root = root.rstrip("/") or "/"
     try:
