@@ -79,6 +79,8 @@ def test_what_came_late_counts_where_it_is_not_at_its_default(job: JobConfig) ->
         {"accumulate": 2},
         {"sync_bn": True},
         {"validation": 0.1},
+        {"metric": "macro_f1"},
+        {"class_weights": "balanced"},
     ):
         assert job.finetune.model_copy(update=change).identity() == plain | change
     similar = job.similarity.identity()
@@ -149,6 +151,8 @@ def test_these_settings_are_marked() -> None:
         "FinetuneConfig.seeds": [LATE],
         "FinetuneConfig.finalists": [LATE],
         "FinetuneConfig.validation": [LATE],
+        "FinetuneConfig.metric": [LATE],
+        "FinetuneConfig.class_weights": [LATE],
         "FinetuneConfig.retrain": [LATE],
         "FinetuneConfig.log": [UNHASHED, LATE],
         "JobConfig.timeout": [UNHASHED, Renamed("patience")],
