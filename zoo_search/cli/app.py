@@ -13,8 +13,10 @@ import typer
 
 from zoo_search.cli import data, steps, zoo
 from zoo_search.cli.doctor import doctor
+from zoo_search.cli.evaluate import evaluate
 from zoo_search.cli.options import Trust, say
 from zoo_search.cli.partition import partition
+from zoo_search.cli.predict import predict
 from zoo_search.cli.submit import submit
 from zoo_search.cli.transfer import transfer
 from zoo_search.core.errors import Note, UserError
@@ -63,7 +65,7 @@ app = typer.Typer(
 )
 for command in (
     steps.run, steps.similarity, partition, steps.reassemble, steps.finetune, steps.report,
-    steps.rank, transfer, export, dashboard, submit, doctor,
+    steps.rank, predict, evaluate, transfer, export, dashboard, submit, doctor,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(zoo.app, name="zoo")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from zoo_search.core.errors import UserError
+from zoo_search.core.errors import UserError, some
 from zoo_search.core.progress import console
+from zoo_search.core.redaction import shown
 
 if TYPE_CHECKING:
     from zoo_search.config import JobConfig
@@ -37,6 +38,10 @@ Trust = Annotated[
     typer.Option("--trust", help="Let files and folders name code that builds their networks."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the table as JSON.")]
+BatchSize = Annotated[
+    int | None, typer.Option(min=1, help="Images that are looked at together [by the device].")
+]
+Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu or cuda.")]
 
 
 Change = Annotated[
@@ -111,8 +116,15 @@ def say(line: str) -> None:
     console.print(line, soft_wrap=True)
 
 
-def write_picture(path: Path, data: bytes) -> None:
-    """Write what ``--png`` asks for, or raise a UserError."""
+def say_unreadable(unreadable: Mapping[str, str], total: int) -> None:
+    """Say how many of some images could not be read, and name the first ones; nothing of none."""
+    if unreadable:
+        named = some([f"{name} ({reason})" for name, reason in unreadable.items()])
+        say(f"note: {len(unreadable)} of {total} images cannot be read: {shown(named)}")
+
+
+def write_picture(path: Path, data: bytes, option: str = "--png") -> None:
+    """Write the picture that an option asks for, or raise a UserError."""
     from zoo_search.core.files import write
 
     try:
@@ -120,5 +132,5 @@ def write_picture(path: Path, data: bytes) -> None:
     except OSError as error:
         raise UserError(
             f"The picture {path} cannot be written ({error.strerror or error}). "
-            "Give --png the path of a file in a folder that you may write to."
+            f"Give {option} the path of a file in a folder that you may write to."
         ) from None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +39,7 @@ from zoo_search.networks.recipe import Recipe
 from zoo_search.networks.stitch import Stitch
 
 if TYPE_CHECKING:
+    from zoo_search.data.decode import Range
     from zoo_search.zoo.models import ZooModel
 
 _CARD = "README.md"
@@ -54,11 +55,13 @@ def save_folder(
     zoo: Mapping[str, ZooModel],
     classes: Sequence[str],
     metadata: Metadata,
+    value_range: Range | None = None,
 ) -> None:
     """Write what :func:`zoo_search.assemble` gave for a recipe, trained or not, as a folder.
 
     It takes the place of an exported network that is there, and appears whole or not at all. The
-    classes are in the order of the logits; the metadata are for ``config.json`` and the model card.
+    classes are in the order of the logits; the metadata are for ``config.json`` and the model card;
+    ``value_range`` is that of the data set that it was trained on, a part of its preprocessing.
 
     Raises:
         UserError: If the folder holds anything else: nothing is removed that is not ours.
@@ -71,13 +74,15 @@ def save_folder(
         key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for key, value in net.state_dict().items()
     }
+    first = zoo[recipe.blocks[0].model].transform
+    transform = replace(first, value_range=value_range)
     config: FolderConfig = {
         "format": FORMAT,
         "zoo_search": __version__,
         "recipe": recipe.to_dict(),
-        "input_size": [3, *zoo[recipe.blocks[0].model].transform.size],
+        "input_size": [3, *transform.size],
         "classes": list(classes),
-        "preprocess": asdict(zoo[recipe.blocks[0].model].transform),
+        "preprocess": transform.to_dict(),
         "parents": {name: _parent_facts(zoo[name]) for name in recipe.models},
         "stitches": [
             {"before": asdict(x.before), "after": asdict(x.after)}

@@ -145,6 +145,7 @@ class Tuning:
                 recipe=result.recipe,
                 zoo=network.models,
                 classes=self._dataset.classes,
+                value_range=self._job.dataset.value_range,
                 metadata={
                     **result.to_dict(),
                     "dataset": self._dataset.name,

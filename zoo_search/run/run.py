@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -177,7 +177,7 @@ class Run:
             name: {
                 "spec": model.spec.identity(),
                 "weights": model.weights_hash,
-                "transform": asdict(model.transform),
+                "transform": model.transform.to_dict(),
             }
             for name, model in self.zoo.items()
         }
