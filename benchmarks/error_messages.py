@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -152,6 +155,98 @@ def cases(folder: Path) -> dict[str, Callable[[], object]]:
     }
 
 
+def commands(folder: Path) -> dict[str, list[str]]:
+    """Return commands as users type them in ``folder``; what they bring is made there."""
+    import numpy as np
+    import timm
+    import torch
+    import yaml
+    from PIL import Image
+
+    def job(name: str, **sections: object) -> list[str]:
+        text = yaml.safe_dump(BASE | {"input_size": 64} | sections)
+        (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+        return ["run", f"{name}.yaml"]
+
+    def zoo(name: str, **entry: object) -> list[str]:
+        job(name, zoo={"net": {"arch": "resnet10t", **entry}})
+        return ["zoo", "list", f"{name}.yaml"]
+
+    (folder / "twice.yaml").write_text(
+        "name: pets\ndataset: digits\nzoo:\n  net: {arch: resnet18}\n  net: {arch: resnet34}\n"
+    )
+    (folder / "named.yaml").write_text(
+        "name: pets\ndataset: digits\nzoo:\n  on: {arch: resnet18}\n"
+    )
+    state = timm.create_model("resnet10t").state_dict()
+    inner = {f"model.{name}": tensor for name, tensor in state.items()}
+    torch.save(
+        {"epoch": 3, "state_dict": {**inner, "criterion.weight": torch.ones(7)}},
+        folder / "lightning.ckpt",
+    )
+    torch.save(timm.create_model("resnet10t", num_classes=7).state_dict(), folder / "seven.pth")
+    torch.save({**state, "bn1.weight": state["bn1.weight"] * torch.nan}, folder / "nan.pth")
+    draw = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (folder / "deep" / name).mkdir(parents=True)
+        for split in ("Training", "Testing"):
+            (folder / "scans" / split / name).mkdir(parents=True)
+        (folder / "photos" / name).mkdir(parents=True)
+        for index in range(24):
+            photo = draw.integers(0, 200, (32, 32, 3)) + (50 if name == "dog" else 0)
+            image = Image.fromarray(photo.astype(np.uint8))
+            image.save(folder / "photos" / name / f"{index}.png")
+        for index in range(4):
+            grey = draw.integers(0, 4096, (32, 32), dtype=np.uint16)
+            Image.fromarray(grey).save(folder / "deep" / name / f"{index}.tif")
+            for split in ("Training", "Testing"):  # the same images in both
+                image = Image.fromarray((grey // 16).astype(np.uint8))
+                image.save(folder / "scans" / split / name / f"{index}.png")
+    weights = "resnet10t.safetensors"
+    return {
+        "a key that is given twice": ["run", "twice.yaml"],
+        "a name that YAML takes for something else": ["run", "named.yaml"],
+        "batches of one image": job("one", finetune={"batch_size": 1}),
+        "more workers than a step has pairs of images": job("shared", finetune={"workers": 9}),
+        "a class with too few images for a test": job(
+            "few",
+            dataset={"name": "folder", "path": "deep", "per_class": 4, "value_range": [0, 4095]},
+            search={"batch_size": 4},
+        ),
+        "a checkpoint of Lightning": zoo("lightning", weights="lightning.ckpt"),
+        "a checkpoint with classes of its own": zoo("seven", weights="seven.pth"),
+        "weights that are not numbers": zoo("nan", weights="nan.pth"),
+        "a network for grey images": zoo("grey", weights=weights, kwargs={"in_chans": 1}),
+        "images of 12 bits": ["init", "deep", "--out", "deep.yaml"],
+        "the same images in two splits": ["init", "scans", "--out", "scans.yaml"],
+        "a value on the command line that does not fit": [
+            "run", "scans.yaml", "--set", "partition.k=none",
+        ],
+        "models that are ranked without a run file": [
+            "rank", "--images", "photos", f"resnet10t@{weights}", "--input-size", "64",
+        ],
+        "a winner that is not there": ["export", "file:///nowhere/winners/0", "--onnx"],
+        "images without a winner": ["predict", "pets", "pets/cat/0.png"],
+    }  # fmt: skip
+
+
+def say(folder: Path, arguments: list[str]) -> str:
+    """Return what a command prints, as a block of Markdown."""
+    code = "from zoo_search.cli.app import main; main()"
+    package = str(Path(__file__).resolve().parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=folder, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": package, "COLUMNS": "100", "NO_COLOR": "1"},
+    )  # fmt: skip
+    if "Traceback" in done.stderr:
+        raise SystemExit(f"{arguments} ends in a stack trace:\n{done.stderr}")
+    lines = [line for text in (done.stderr, done.stdout) for line in text.splitlines()]
+    progress = re.compile(r"  .*(, \d+ s\b|: \d+/\d+).*")
+    told = [line.rstrip() for line in lines if not progress.fullmatch(line)]
+    return "\n".join(["```", f"$ zoo-search {' '.join(arguments)}", *told, "```"])
+
+
 def main() -> None:
     """Write the messages as Markdown."""
     from zoo_search.core.errors import UserError
@@ -170,6 +265,11 @@ def main() -> None:
                 message = str(error).replace(f"{folder}/", "").replace(str(Path.home()), "~")
                 lines += [f"**{title}**", "", f"> {message}", ""]
                 print(f"{title}: {message}\n", flush=True)
+        lines += ["## Commands, on what people bring", ""]
+        for title, arguments in commands(folder).items():
+            block = say(folder, arguments).replace(f"{folder}/", "").replace(str(folder), ".")
+            lines += [f"**{title}**", "", block, ""]
+            print(f"{title}\n{block}\n", flush=True)
         if (folder / "pwned").exists() or Path("pwned").exists():
             raise SystemExit("the malicious pickle ran")
     if report is not None:

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from winners_extra import Trainer
 
+from zoo_search.finetune.answers import right_of
 from zoo_search.finetune.entries import Result, Winners, best, best_first
-from zoo_search.finetune.trained import right_of
 from zoo_search.reassembly.ranking import rank
 from zoo_search.run.run import Run
 

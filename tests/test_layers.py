@@ -20,8 +20,8 @@ DESIGN = PACKAGE.parent / "docs" / "design.md"
 
 LAYERS = (
     "core", "config", "cluster", "linegraph", "data", "training", "hooks", "zoo", "dpiat",
-    "networks", "costs", "export", "similarities", "partitions", "reassembly", "finetune", "plots",
-    "report", "run", "testing", "cli",
+    "networks", "costs", "export", "similarities", "partitions", "reassembly", "finetune",
+    "inference", "plots", "report", "run", "testing", "cli",
 )  # fmt: skip
 """A package may import those before it; docs/design.md shows the same table."""
 

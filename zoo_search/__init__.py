@@ -17,9 +17,11 @@ _PUBLIC = {
     "Recipe": "zoo_search.networks",
     "UserError": "zoo_search.core.errors",
     "assemble": "zoo_search.networks",
+    "evaluate": "zoo_search.inference.evaluate",
     "load": "zoo_search.export",
     "load_zoo": "zoo_search.zoo",
     "partition": "zoo_search.partitions.api",
+    "predict": "zoo_search.inference.predict",
     "register_hook": "zoo_search.hooks",
     "register_metric": "zoo_search.similarities.estimators.registry",
     "register_proxy": "zoo_search.reassembly.proxies",
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from zoo_search.data.sources import register_source as register_source
     from zoo_search.export import load as load
     from zoo_search.hooks import register_hook as register_hook
+    from zoo_search.inference.evaluate import evaluate as evaluate
+    from zoo_search.inference.predict import predict as predict
     from zoo_search.linegraph import LineGraph as LineGraph
     from zoo_search.linegraph import trace as trace
     from zoo_search.networks import Recipe as Recipe

@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from zoo_search.cli.options import Place, grouped, write_picture
+from zoo_search.cli.options import Place, grouped, run_directory, write_picture
 from zoo_search.core.errors import UserError
 
 
@@ -54,6 +54,19 @@ def test_a_command_gets_its_groups_back() -> None:
     assert done.stdout.strip() == str(["x", Sizes(3, False), Place("runs/a"), True])
     done = CliRunner().invoke(command(), [])
     assert done.stdout.strip() == str(["x", Sizes(), Place(), False])
+
+
+def test_a_run_is_named_by_its_directory_its_file_or_the_option(tmp_path: Path) -> None:
+    job = tmp_path / "job.yaml"
+    job.write_text("name: pets\nzoo: {m: {arch: resnet18}}\ndataset: digits\n", encoding="utf-8")
+    assert run_directory("runs/a", None, "dashboard") == "runs/a"
+    assert run_directory(None, "s3://b/a", "dashboard") == "s3://b/a"
+    assert run_directory(str(job), None, "dashboard") == "runs/pets"
+    assert run_directory(str(job), "runs/b", "dashboard") == "runs/b"
+    with pytest.raises(UserError, match=r"runs/a and --dir runs/b name two run directories"):
+        run_directory("runs/a", "runs/b", "dashboard")
+    with pytest.raises(UserError, match=r"zoo-search dashboard needs a run: .* or --dir"):
+        run_directory(None, None, "dashboard")
 
 
 def test_a_picture_that_cannot_be_written_is_a_user_error(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from zoo_search.config import JobConfig, load_job
 from zoo_search.config.section import LATE, UNHASHED, Renamed, Section
-from zoo_search.core.errors import Note
+from zoo_search.core.errors import Note, UserError
 from zoo_search.core.identity import fingerprint
 
 OLD = {
@@ -79,6 +79,8 @@ def test_what_came_late_counts_where_it_is_not_at_its_default(job: JobConfig) ->
         {"accumulate": 2},
         {"sync_bn": True},
         {"validation": 0.1},
+        {"metric": "macro_f1"},
+        {"class_weights": "balanced"},
     ):
         assert job.finetune.model_copy(update=change).identity() == plain | change
     similar = job.similarity.identity()
@@ -149,9 +151,24 @@ def test_these_settings_are_marked() -> None:
         "FinetuneConfig.seeds": [LATE],
         "FinetuneConfig.finalists": [LATE],
         "FinetuneConfig.validation": [LATE],
+        "FinetuneConfig.metric": [LATE],
+        "FinetuneConfig.class_weights": [LATE],
         "FinetuneConfig.retrain": [LATE],
         "FinetuneConfig.log": [UNHASHED, LATE],
         "JobConfig.timeout": [UNHASHED, Renamed("patience")],
         "PlainEntry.state": [LATE],
         "ZooEntry.state": [LATE],
     }
+
+
+def test_arguments_hold_what_a_run_file_can_give_back() -> None:
+    """YAML knows dates, bytes and sets; JSON, and whoever takes the arguments, do not."""
+    base = {"name": "a", "dataset": "digits"}
+    kept = {"a": [1, 2.5, None, True, {"b": "x"}]}
+    job = load_job({**base, "zoo": {"m": {"arch": "resnet18", "kwargs": {"x": kept}}}})
+    assert load_job(yaml.safe_load(job.to_yaml())) == job
+    for text in ("2024-01-02", "!!binary /w==", "!!set {a}"):
+        value = yaml.safe_load(f"[{text}]")
+        entry = {"arch": "resnet18", "kwargs": {"x": {"y": value}}}
+        with pytest.raises(UserError, match=r"zoo\.m\.kwargs.*'x\.y\.0' is .*Quote it"):
+            load_job({**base, "zoo": {"m": entry}})

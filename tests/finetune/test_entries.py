@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from zoo_search.core.store import RunStore
-from zoo_search.finetune.entries import GivenUp, Result, Winners, best, best_first
+from zoo_search.finetune.entries import (
+    GivenUp,
+    Raced,
+    Result,
+    Seen,
+    Winners,
+    best,
+    best_first,
+)
 from zoo_search.networks import BlockRef, Recipe
 from zoo_search.training.choice import Kept
 from zoo_search.training.snapshot import Epoch
@@ -165,11 +174,12 @@ def test_what_is_trained_again_is_told_in_the_place_of_what_was_judged() -> None
     assert result.validation == (0.5, 0.25)  # of those that were judged
 
 
-def judged(name: str, accuracy: float, loss: float) -> Result:
+def judged(name: str, accuracy: float, loss: float, score: float | None = None) -> Result:
     facts = written()["results"][0]
     for training in facts["trainings"]:
         kept = training["protocols"]["full"]["kept"]
         kept |= {"validation_accuracy": accuracy, "validation_loss": loss}
+        kept |= {} if score is None else {"validation_score": score}
     return Result.from_dict({**facts, "name": name})
 
 
@@ -182,6 +192,26 @@ def test_the_best_is_best_on_validation_images_then_of_the_lower_loss() -> None:
     assert best(results, "single") is None
     first = Result.from_dict(FIRST["results"][0])  # nothing judged it: the order is the search's
     assert [r.name for r in best_first([*results, first])] == ["a", "b", "c", "reassembly 1"]
+
+
+def test_what_validation_chose_by_orders_networks_and_stands_in_the_file(tmp_path: Path) -> None:
+    """Where that is not the accuracy; a file of a run by accuracy is what it was."""
+    results = [judged("a", 0.9, 0.1, 0.5), judged("b", 0.6, 0.3, 0.7), judged("c", 0.5, 0.2, 0.7)]
+    assert [result.name for result in best_first(results)] == ["c", "b", "a"]
+    assert results[0].validation == (0.9, 0.1)
+    assert results[0].judged == (0.5, 0.1)
+    store = RunStore(tmp_path)
+    seen = Seen(3, 0.5, 1.0, validation_score=0.25)
+    raced = Raced("a", "single", results[0].recipe, 1, (seen, replace(seen, validation_score=None)))
+    told = Winners("x", ("0",), 1, 1, tuple(results), race=(raced,), metric="macro_f1")
+    told.write(store)
+    assert Winners.read(store) == told
+    facts = store.read_json("winners.json")
+    assert facts["metric"] == "macro_f1"
+    assert [point.get("validation_score") for point in facts["race"][0]["seen"]] == [0.25, None]
+    replace(told, metric="accuracy", results=(judged("a", 0.9, 0.1),), race=()).write(store)
+    assert "metric" not in store.read_json("winners.json")
+    assert "validation_score" not in store.read_text("winners.json")
 
 
 def test_results_of_versions_before_tasks_and_hooks_are_read() -> None:

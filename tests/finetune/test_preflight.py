@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from zoo_search.config import load_job
 from zoo_search.core.errors import UserError
-from zoo_search.finetune.preflight import check_networks
+from zoo_search.finetune.preflight import check_networks, check_steps
+from zoo_search.training.order import share
 
 JOB: dict[str, Any] = {
     "name": "t",
@@ -68,3 +73,26 @@ def test_mistakes_are_found_before_any_work(
 ) -> None:
     with pytest.raises(UserError, match=message):
         check_networks(load_job(JOB | {"init": init, "finetune": tuning}))
+
+
+@given(st.integers(2, 40), st.integers(1, 9), st.integers(1, 9))
+def test_a_step_has_two_images_for_each_part_of_each_worker(
+    batch: int, workers: int, accumulate: int
+) -> None:
+    """As the images of a step are shared out and cut in a training."""
+    shares = [share(batch, rank, workers) for rank in range(workers)]
+    least = min(len(part) for own in shares for part in np.array_split(own, accumulate))
+    own = {} if batch == 16 else {"batch_size": batch}  # that of few-shot
+    tuning = {"workers": workers, "accumulate": accumulate, **own}
+    right = pytest.raises(UserError, match=f"most {batch // 2} parts|{batch // 2} at most")
+    with right if least < 2 else contextlib.nullcontext():
+        check_steps(load_job(JOB | {"finetune": tuning}).finetune)
+
+
+def test_steps_that_are_large_enough_pass() -> None:
+    for tuning in (
+        {"workers": 8},
+        {"workers": [1, 4], "accumulate": 2},
+        {"schedule": "dery-short"},
+    ):
+        check_steps(load_job(JOB | {"finetune": tuning}).finetune)

@@ -20,6 +20,7 @@ from zoo_search.config import JobConfig
 from zoo_search.core.store import RunStore
 from zoo_search.data import VisionDataset
 from zoo_search.finetune import step, tuning
+from zoo_search.finetune.answers import answers_of, right_of
 from zoo_search.finetune.entries import (
     Entry,
     ProtocolResult,
@@ -35,7 +36,6 @@ from zoo_search.finetune.tasks import TrainingTask
 from zoo_search.finetune.trained import (
     Failure,
     read_predictions,
-    right_of,
     write_predictions,
 )
 from zoo_search.report.verdict import verdict
@@ -135,6 +135,33 @@ def test_permuted_test_labels_change_no_choice_and_no_weight(
         assert (mine.exported, bool(mine.retrained)) == (theirs.exported, bool(theirs.retrained))
         assert [t.kept for t in mine.trainings] == [t.kept for t in theirs.trainings]
         assert mine.recipe == theirs.recipe
+
+
+def test_another_metric_and_class_weights_leave_the_test_labels_out_of_every_choice(
+    setting: Setting, trained: list[TrainingTask], tmp_path: Path
+) -> None:
+    change = {"metric": "macro_f1", "class_weights": {"0": 3.0}, "seeds": 1}
+    store, results = run(setting, tmp_path / "a", **change)
+    other, others = run(setting, tmp_path / "b", permuted(setting.dataset), **change)
+    assert [r.accuracy for r in results] != [r.accuracy for r in others]
+    for mine, theirs in zip(weights(store), weights(other), strict=True):
+        assert all(bool((value == theirs[name]).all()) for name, value in mine.items())
+    assert [r.name for r in best_first(results)] == [r.name for r in best_first(others)]
+    told = Winners.read(store)
+    assert told.metric == "macro_f1"
+    for raced in told.race:
+        assert all(point.validation_score is not None for point in raced.seen)
+    task = trained[-1]
+    assert task.metric == "macro_f1"
+    assert task.class_weights is not None
+    assert task.class_weights[0] == pytest.approx(3 * task.class_weights[1])
+    assert np.mean(task.class_weights) == pytest.approx(1.0)  # as many images of each class
+    answers = answers_of(store, results)
+    text = verdict(
+        results, answers.right, told.test_images, metric="macro_f1", answers=answers
+    ).text
+    value = answers.score(best_first(results)[0].name, "macro_f1")
+    assert f"reaches a macro F1 of {value:.1%} on {told.test_images:,} test images" in text
 
 
 def test_each_training_has_a_seed_and_images_of_its_own(done: Done) -> None:

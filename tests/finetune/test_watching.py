@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from zoo_search.finetune.entries import ProtocolResult
 from zoo_search.finetune.watching import best_so_far
 from zoo_search.training.choice import Kept
@@ -32,3 +34,12 @@ def test_the_start_counts_where_it_is_what_is_kept() -> None:
     assert best_so_far(start, {}, "frozen", curve(0.5), 1) == start
     assert best_so_far(start, {}, "frozen", curve(1.0), 1) == Kept("frozen", 1, 1.0, 0.0)
     assert best_so_far(None, {}, "frozen", curve(1.0), 1) is None
+
+
+def test_the_metric_that_chooses_says_which_epoch_is_best() -> None:
+    points = tuple(
+        replace(point, validation_score=1 - point.validation_accuracy)  # type: ignore[operator]
+        for point in curve(0.5, 0.25, 0.75)
+    )
+    found = best_so_far(Kept("frozen", 1, 0.5, 0.5, 0.5), {}, "frozen", points, 3)
+    assert found == Kept("frozen", 2, 0.25, 0.75, 0.75)

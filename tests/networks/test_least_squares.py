@@ -41,3 +41,21 @@ def test_uint8_images_are_normalised_for_each_model_floats_are_not(zoo, images):
     raw, given = assemble(recipe, zoo, images=images), assemble(recipe, zoo, images=normal)
     weights = [net.stitches[0].map.weight for net in (raw, given)]
     assert torch.equal(*weights)  # all models of this zoo normalise alike
+
+
+def test_class_weights_count_in_the_fit_of_the_head(zoo, images):
+    """One class has few images: of equal weight, more of them get their label."""
+    labels = (torch.arange(len(images)) % 8 == 0).long()
+    recipe = Recipe((BlockRef("cnn", 0, 6), BlockRef("mlp", 6, 12)))
+    counts = torch.bincount(labels).double()
+    balanced = len(labels) / 2 / counts
+    heads, rare = [], []
+    for weights in (None, torch.ones(2).double(), balanced):
+        net = assemble(recipe, zoo, images=images, labels=labels, class_weights=weights)
+        with torch.no_grad():
+            said = net(net.transform.normalize(images)).argmax(1)
+        heads.append(net.head.weight)
+        rare.append(int((said[labels == 1] == 1).sum()))
+    assert torch.allclose(heads[0], heads[1], rtol=1e-4)
+    assert not torch.allclose(heads[0], heads[2], rtol=1e-2)
+    assert rare[0] < rare[2]

@@ -83,3 +83,17 @@ def test_a_known_map_is_found_again():
     torch.testing.assert_close(found.map.weight, known.map.weight, atol=1e-4, rtol=1e-3)
     grid, prefix = to_nchw(found(batches[0]), after)
     assert torch.equal(from_nchw(grid, prefix, after), found(batches[0]))
+
+
+def test_a_sample_of_the_weight_two_counts_as_two():
+    draw = torch.Generator().manual_seed(3)
+    x, y = torch.randn(20, 4, generator=draw), torch.randn(20, 2, generator=draw)
+    counts = torch.randint(1, 4, (20,), generator=draw)
+    repeated, weighted = Moments(4, 2), Moments(4, 2)
+    repeated.add(x.repeat_interleave(counts, 0), y.repeat_interleave(counts, 0))
+    weighted.add_weighted(x, y, counts)
+    assert weighted.n == repeated.n
+    for name in ("x", "y", "xx", "xy"):
+        assert torch.allclose(getattr(weighted, name), getattr(repeated, name))
+    for mine, theirs in zip(solve_ridge(weighted, 0.1), solve_ridge(repeated, 0.1), strict=True):
+        assert torch.allclose(mine, theirs)

@@ -75,8 +75,15 @@ def end(pids: list[int]) -> None:
     psutil.wait_procs(alive, timeout=15)
 
 
-def kill_in_the_middle(folder: Path, journal: Path, sampler: str, workers: int, trials: int) -> int:
-    """Kill the driver when it has some of its candidates; return how many."""
+def kill_in_the_middle(
+    folder: Path,
+    journal: Path,
+    sampler: str,
+    workers: int,
+    trials: int,
+    how: signal.Signals = signal.SIGKILL,
+) -> int:
+    """End the driver when it has some of its candidates; return how many."""
     driver = start(folder, journal, sampler, workers, trials)
     deadline = time.monotonic() + 600
     try:
@@ -86,8 +93,8 @@ def kill_in_the_middle(folder: Path, journal: Path, sampler: str, workers: int, 
             time.sleep(0.05)
     finally:
         family = [p.pid for p in psutil.Process(driver.pid).children(recursive=True)]
-        driver.send_signal(signal.SIGKILL)
-        driver.wait(30)
+        driver.send_signal(how)
+        assert driver.wait(60) != 0
         end(family)
     return len(scored(journal))
 
@@ -101,6 +108,16 @@ def test_a_search_goes_on_after_its_driver_was_killed(tmp_path: Path) -> None:
     score = Scorer(task)
     for trial in found:
         assert score(Recipe.from_any(trial["recipe"])).scores == {"probe": trial["score"]}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_ctrl_c_is_no_end_of_a_search(tmp_path: Path) -> None:
+    """Else the step would count as made, with as few candidates as there were."""
+    journal = tmp_path / "stopped.journal"
+    found = kill_in_the_middle(tmp_path, journal, "random", 1, 40, signal.SIGINT)
+    assert found < ZOO_MODELS + 40
+    assert (tmp_path / "stderr").read_text().rstrip().endswith("KeyboardInterrupt")
 
 
 @pytest.mark.exhaustive

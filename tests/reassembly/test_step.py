@@ -10,8 +10,12 @@ import pytest
 
 from zoo_search.config import BudgetConfig, HookConfig, SearchConfig
 from zoo_search.core.store import RunStore
+from zoo_search.networks import Recipe
+from zoo_search.networks.parents import Parents
+from zoo_search.networks.target_images import load_target
 from zoo_search.reassembly import rank, step
-from zoo_search.reassembly.proxies import PROXIES
+from zoo_search.reassembly.proxies import PROXIES, find_proxies
+from zoo_search.reassembly.scoring import Scorer, Scoring, ScoringTask
 
 LIMITS = {"max_params": 5.0e6, "max_macs": 6e7}
 
@@ -42,6 +46,41 @@ def test_step_writes_candidates_and_study(zoo, partition, target, hosts, tmp_pat
     assert {r["model"] for r in rows} == set(zoo)
     values = [r["score"] for r in rows]
     assert values == sorted(values, reverse=True)
+
+
+@pytest.mark.slow
+def test_a_changed_budget_keeps_the_scores_that_are_there(
+    zoo, partition, target, hosts, tmp_path: Path
+):
+    """Of recipes that keep it; a proxy more is scored for those. What is new is as if alone."""
+
+    def run(max_params: float, *proxies: str) -> tuple[dict[str, tuple[Recipe, int, object]], str]:
+        job = SimpleNamespace(
+            name="small",
+            seed=0,
+            init=(HookConfig(hook="least_squares"),),
+            budget=BudgetConfig(max_params=max_params),
+            search=SearchConfig(trials=6, sampler="random", proxies=proxies, **OPTIONS),
+        )
+        found = step.run(partition, zoo, target, 4, job, RunStore(tmp_path / "run"), hosts)
+        table = pq.read_table(tmp_path / "run" / "candidates.parquet")
+        note = json.loads(table.schema.metadata[b"zoo_search"])["note"]
+        return {c.recipe.key: (c.recipe, c.params, c.scores) for c in found}, note
+
+    before, _ = run(1e9, "naswot")
+    limit = float(sorted(params for _, params, _ in before.values())[5])
+    kept = {key for key, (_, params, _) in before.items() if params <= limit}
+    after, note = run(limit, "naswot", "params")
+    assert kept < after.keys()
+    assert f"{len(kept)} had been scored by one, but for some of the proxies" in note
+    images, labels = load_target(target, zoo, 32)
+    scoring = Scoring(find_proxies(["naswot"]), **OPTIONS)
+    alone = Scorer(ScoringTask(Parents(zoo), images, labels, 4, scoring))
+    for recipe, params, scores in after.values():
+        assert scores == {"naswot": alone(recipe).scores["naswot"], "params": params}
+    back, note = run(1e9, "naswot")
+    assert back == before
+    assert f"{len(before)} candidates were in the study already" in note
 
 
 def test_the_code_of_a_users_proxy_and_sampler_is_part_of_what_a_study_is_made_from(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from zoo_search.core.store import RunStore
 from zoo_search.finetune.entries import GivenUp, Winners
+from zoo_search.finetune.trained import write_predictions
 from zoo_search.report import summary
 
 
@@ -49,3 +52,18 @@ def test_networks_that_came_to_no_end_stand_last_with_the_reason(store: RunStore
         "name": "a", "role": "single model", "given_up": "The loss is nan."
     }  # fmt: skip
     assert "the training of a came to no end" in told.verdict
+
+
+def test_metrics_beside_the_accuracy_where_predictions_are_kept(store: RunStore) -> None:
+    """And the validation's own, where it chose by another one."""
+    labels = np.array([0] * 9 + [1])
+    for folder, said in (("winners/0", [0] * 9 + [1]), ("winners/1", [0] * 10)):
+        with store.local_folder(folder) as place:
+            write_predictions(place, list("abcdefghij"), labels, {0: np.array(said)})
+    first, second = summary(store).table.rows
+    assert (first["balanced_accuracy_percent"], first["macro_f1_percent"]) == ("100.0", "100.0")
+    assert (second["balanced_accuracy_percent"], second["macro_f1_percent"]) == ("50.0", "47.4")
+    headings = [column.heading for column in summary(store).table.columns]
+    assert headings[-2:] == ["test balanced accuracy %", "test macro F1 %"]
+    replace(Winners.read(store), metric="macro_f1").write(store)
+    assert "reaches a macro F1 of 100.0% on 100 test images" in summary(store).verdict

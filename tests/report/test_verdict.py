@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from zoo_search.finetune.answers import Answers
 from zoo_search.finetune.entries import GivenUp, ProtocolResult, Result, Role, Training
 from zoo_search.networks import Recipe
 from zoo_search.report.comparison import Right, difference
@@ -192,3 +193,20 @@ def test_what_was_trained_again_is_not_compared_with_what_was_not() -> None:
     told = verdict([again, theirs], right(ours, theirs), IMAGES)
     assert told.against == {}
     assert "nothing to tell how sure that is" in told.text
+
+
+def test_the_metric_that_chose_is_named_and_compared_by() -> None:
+    """Eighty images of one class, twenty of the other: the lazy network is right more often."""
+    labels = np.array([0] * 80 + [1] * 20)
+    lazy = np.zeros((1, 100), dtype=np.int64)
+    fair = np.where(np.arange(100) % 4 == 0, 1 - labels, labels)[None]
+    results = [result("r1", "reassembly", 0.75), result("lite0", "single", 0.8)]
+    answers = Answers(labels, {"r1": fair, "lite0": lazy})
+    told = verdict(results, answers.right, 100, metric="balanced_accuracy", answers=answers)
+    assert told.against == {"single": "ahead"}
+    assert told.text.startswith(
+        "Chosen by balanced accuracy on the validation images, the best reassembly, r1, reaches a "
+        "balanced accuracy of 75.0% on 100 test images and the best single model within the same "
+        "budget, lite0, 50.0%: reassembly wins (+25.0 points; with 95 % confidence +"
+    )
+    assert verdict(results, answers.right, 100).against == {"single": "level"}

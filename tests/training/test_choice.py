@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from zoo_search.training.accuracy import Predictions
-from zoo_search.training.choice import Choice, Kept, clearly_worse
+from zoo_search.training.choice import Choice, Kept, as_written, clearly_worse
+from zoo_search.training.metrics import METRICS, Metric, confusion, differences, score
 
 
 def predictions(right: Sequence[bool]) -> Predictions:
@@ -97,3 +98,57 @@ def test_kept_weights_are_a_copy() -> None:
         net.weight.fill_(5.0)
     choice.put_into(net)
     assert float(net.weight.detach()) == pytest.approx(1.0)
+
+
+@pytest.fixture(scope="module")
+def unequal() -> tuple[Predictions, Predictions]:
+    """What two classifiers say of 75 eights, 15 threes and 15 nines, by three of their pixels.
+
+    Both learned from as many others; for the second one all classes counted alike.
+    """
+    from sklearn.datasets import load_digits
+    from sklearn.linear_model import LogisticRegression
+
+    data = load_digits()
+    pixels = data.data[:, [20, 28, 36]]
+    places = [np.flatnonzero(data.target == c)[:n] for c, n in ((8, 150), (3, 30), (9, 30))]
+    train = np.concatenate([p[: len(p) // 2] for p in places])
+    held = np.concatenate([p[len(p) // 2 :] for p in places])
+    found = []
+    for weights in (None, "balanced"):
+        model = LogisticRegression(C=0.01, class_weight=weights)
+        said = model.fit(pixels[train], data.target[train]).predict(pixels[held])
+        found.append(Predictions(data.target[held], said, np.ones(len(held))))
+    return found[0], found[1]
+
+
+def by(metric: Metric, found: Predictions) -> Predictions:
+    return Predictions(found.labels, found.predicted, found.losses, metric)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_metric_that_chooses_says_which_epoch_is_kept(
+    metric: Metric, unequal: tuple[Predictions, Predictions]
+) -> None:
+    """By accuracy the first classifier is better, by what counts all classes alike the second."""
+    alike = metric != "accuracy"
+    values = [score(metric, confusion(*found.answers)) for found in unequal]
+    assert (values[1] > values[0]) is alike
+    choice = Choice()
+    for epoch, found in enumerate(unequal, start=1):
+        choice.offer(weights(float(epoch)), by(metric, found), "full", epoch)
+    assert choice.kept is not None
+    assert choice.kept.epoch == (2 if alike else 1)
+    assert choice.kept.score == pytest.approx(max(values), abs=1e-12)
+    assert choice.kept.validation_accuracy == unequal[choice.kept.epoch - 1].accuracy
+    assert ("validation_score" in as_written(choice.kept)) is alike
+    # The other way round, and interrupted between the two.
+    first, second = Choice(), Choice()
+    first.offer(weights(2.0), by(metric, unequal[1]), "full", 1)
+    second.resume(first.kept, first.tensors())
+    second.offer(weights(1.0), by(metric, unequal[0]), "full", 2)
+    assert second.kept is not None
+    labels, said = unequal[0].answers
+    gaps = differences(metric, labels, unequal[1].answers[1], said)
+    clear = gaps.mean() > 2 * gaps.std(ddof=1) / math.sqrt(len(gaps))
+    assert second.kept.epoch == (1 if clear else 2)

@@ -329,3 +329,57 @@ def test_nothing_computes_in_bfloat16(digits: tuple[Tensor, Tensor]) -> None:
             run(make_net(), digits, "full", schedule=one)
     assert torch.float32 in Types.seen
     assert not {torch.bfloat16, torch.float16} & Types.seen
+
+
+def test_class_weights_are_those_of_torchs_cross_entropy(digits: tuple[Tensor, Tensor]) -> None:
+    """The loss of a first step over all images, with smooth labels and without."""
+    images, labels = digits[0][:60], digits[1][:60]
+    weights = torch.rand(10, generator=torch.Generator().manual_seed(2)) + 0.5
+    weights /= weights[labels].mean()
+    for smoothing in (0.0, 0.1):
+        schedule = replace(
+            QUICK, epochs_full=1, batch_size=60, augment="none", label_smoothing=smoothing
+        )
+        found = run(still_net(), (images, labels), "full", schedule=schedule, class_weights=weights)
+        with torch.no_grad():
+            logits = still_net()(TRANSFORM.normalize(images))
+        options = {"weight": weights, "label_smoothing": smoothing}
+        expected = nn.functional.cross_entropy(logits, labels, **options, reduction="sum") / 60
+        assert found.curve[0].train_loss == pytest.approx(float(expected), rel=1e-5)
+        # Where the mean weight is 1, that is torch's own mean.
+        assert float(expected) == pytest.approx(
+            float(nn.functional.cross_entropy(logits, labels, **options)), rel=1e-5
+        )
+
+
+def test_an_image_of_the_weight_two_trains_as_two_of_them(digits: tuple[Tensor, Tensor]) -> None:
+    images, labels = digits[0][:40], digits[1][:40]
+    twice = torch.cat([torch.arange(40), torch.nonzero(labels == 3).flatten()])
+    weights = torch.ones(10)
+    weights[3] = 2.0
+    states = []
+    for at, told in ((twice, None), (torch.arange(40), weights / weights[labels].mean())):
+        net = still_net()
+        schedule = replace(
+            QUICK, epochs_full=3, batch_size=len(at), augment="none", label_smoothing=0.0
+        )
+        data = images[at], labels[at]
+        run(net, data, "full", schedule=schedule, class_weights=told)
+        states.append(net.state_dict())
+    before = still_net().state_dict()
+    # AdamW makes steps of one length of gradients that are nothing but rounding, too.
+    for name, value in states[0].items():
+        apart = (value - states[1][name]).abs().mean()
+        assert apart < 0.02 * (value - before[name]).abs().mean(), name
+
+
+def still_net() -> nn.Module:
+    """A network that does the same in training and in eval mode."""
+    torch.manual_seed(7)
+    return nn.Sequential(
+        OrderedDict(
+            blocks=nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.Tanh(), nn.Flatten()),
+            stitches=nn.Identity(),
+            head=nn.Linear(8 * (SIZE // 4) ** 2, 10),
+        )
+    )

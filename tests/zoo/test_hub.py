@@ -15,6 +15,7 @@ from safetensors.torch import save
 
 from zoo_search.core.errors import UserError
 from zoo_search.zoo import load_zoo
+from zoo_search.zoo.hub import timm_weights_problem
 
 
 def test_timm_weights_from_the_hub(fake_hub: Any) -> None:
@@ -56,6 +57,17 @@ def test_hub_without_the_repository_or_the_file(fake_hub: Any) -> None:
         load_one(weights="hf-hub:mine")
 
 
+def test_whether_weights_can_be_had_is_known_without_fetching_them(fake_hub: Any) -> None:
+    net = net_of()
+    assert timm_weights_problem(ARCH) is None  # the hub answers
+    fake_hub.add(HUB_REPO, "model.safetensors", save(net.state_dict()))
+    load_one(weights="timm")
+    asked = len(fake_hub.asked)
+    assert timm_weights_problem(ARCH) is None
+    assert len(fake_hub.asked) == asked  # they are in the cache
+    assert timm_weights_problem("lcnet_035") == "timm has none"
+
+
 @pytest.mark.parametrize("weights", ["timm", "hf-hub:me/mine"])
 def test_no_network(empty_cache: Path, monkeypatch: pytest.MonkeyPatch, weights: str) -> None:
     with socket.socket() as closed:
@@ -65,6 +77,7 @@ def test_no_network(empty_cache: Path, monkeypatch: pytest.MonkeyPatch, weights:
         start = time.monotonic()
         with pytest.raises(UserError) as caught:
             load_one(weights=weights)
+        assert str(timm_weights_problem(ARCH)).startswith(f"no answer from {endpoint}: ")
     assert time.monotonic() - start < 8
     text = str(caught.value)
     assert f"the Hugging Face hub ({endpoint}) cannot be reached" in text

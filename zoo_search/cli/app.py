@@ -7,41 +7,58 @@ import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from zoo_search.cli import data, steps, zoo
 from zoo_search.cli.doctor import doctor
-from zoo_search.cli.options import Trust, say
+from zoo_search.cli.evaluate import evaluate
+from zoo_search.cli.init import init
+from zoo_search.cli.options import Directory, Trust, run_directory, say
 from zoo_search.cli.partition import partition
+from zoo_search.cli.predict import predict
+from zoo_search.cli.rank import rank
 from zoo_search.cli.submit import submit
 from zoo_search.cli.transfer import transfer
 from zoo_search.core.errors import Note, UserError
-from zoo_search.core.progress import console
+from zoo_search.core.progress import console, working
 from zoo_search.core.redaction import shown
 
 
 def export(
     winner: Annotated[
-        Path, typer.Argument(help="Folder of a winner, such as runs/digits/winners/0.")
+        str,
+        typer.Argument(help="Folder of a winner, path or fsspec URI, as runs/digits/winners/0."),
     ],
     onnx: Annotated[bool, typer.Option("--onnx", help="Write model.onnx.")] = False,
     torch: Annotated[bool, typer.Option("--torch", help="Write model.pt2 (torch.export).")] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Folder [exports/NUMBER of the run; else the winner's own].")
+        str | None,
+        typer.Option(
+            help="Folder, path or URI [exports/NUMBER of the run; else the winner's own]."
+        ),
     ] = None,
     trust: Trust = False,
 ) -> None:
     """Export a winner for other runtimes."""
     from zoo_search.export.runtimes import export_all
 
-    for path in export_all(winner, onnx=onnx, torch_export=torch, out=out, trust=trust):
+    with working("exporting"):
+        paths = export_all(winner, onnx=onnx, torch_export=torch, out=out, trust=trust)
+    for path in paths:
         print(path)
 
 
 def dashboard(
-    directory: Annotated[str, typer.Argument(help="Run directory, such as runs/digits.")],
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[RUN]",
+            help="A run directory, path or fsspec URI, as runs/digits, or the run file of one.",
+        ),
+    ] = None,
+    directory: Directory = None,
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 0,
     storage: Annotated[
         str | None, typer.Option(help="The Optuna storage, where search.storage named one.")
@@ -53,7 +70,7 @@ def dashboard(
     """The ranking of the candidates, and score against GMACs, in a browser (optuna-dashboard)."""
     from zoo_search.cli.dashboard import serve
 
-    serve(directory, port, storage, writable=writable)
+    serve(run_directory(run, directory, "dashboard"), port, storage, writable=writable)
 
 
 app = typer.Typer(
@@ -62,8 +79,8 @@ app = typer.Typer(
     rich_markup_mode=None,  # else [defaults] in brackets would be taken for markup
 )
 for command in (
-    steps.run, steps.similarity, partition, steps.reassemble, steps.finetune, steps.report,
-    steps.rank, transfer, export, dashboard, submit, doctor,
+    init, steps.run, steps.similarity, partition, steps.reassemble, steps.finetune, steps.report,
+    rank, predict, evaluate, transfer, export, dashboard, submit, doctor,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(zoo.app, name="zoo")
@@ -87,10 +104,23 @@ def root(
     """Search a zoo of pre-trained vision models for networks reassembled from their blocks."""
 
 
+_STOPPED = 130  # by Ctrl-C
+
+
 def _refuse(problem: str) -> NoReturn:
     console.print("error:", style="bold red", end=" ")
     console.print(problem, soft_wrap=True)
     sys.exit(2)
+
+
+def _refuse_usage(error: Any) -> NoReturn:
+    """Say in one paragraph what is wrong with the words of a command line; without any, help."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        sys.exit(error.exit_code)
+    context = error.ctx
+    command = "zoo-search" if context is None else context.command_path
+    _refuse(f"{command}: {error.format_message()} See '{command} --help'.")
 
 
 def main() -> None:
@@ -114,11 +144,16 @@ def main() -> None:
 
     warnings.showwarning = show
     try:
-        app()
+        # Not standalone: typer would print mistakes in its own form, and stop without a word.
+        code = app(prog_name="zoo-search", standalone_mode=False) or 0
     except UserError as error:
         # Ray wraps what a worker raised in a stack trace.
         _refuse(str(getattr(error, "cause", error)))
+    except (KeyboardInterrupt, typer.Abort):
+        code = _STOPPED
     except Exception as error:
+        if hasattr(error, "format_message"):  # click's, or typer's own copy of click
+            _refuse_usage(error)
         from zoo_search.core.files import is_full, is_refused  # not before: it imports fsspec
 
         if not is_full(error) and not is_refused(error):
@@ -130,6 +165,6 @@ def main() -> None:
             f"{place or 'A file'} cannot be used or written ({reason}). Free some room, or give a "
             "place that you may write to, then run the same command again."
         )
-    except KeyboardInterrupt:
+    if code == _STOPPED:
         console.print("\nstopped; finished steps are kept, the same command goes on from there")
-        sys.exit(130)
+    sys.exit(code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -39,10 +40,13 @@ def pack(
 
     The same command after a stop or a kill goes on from the shards that are whole.
     """
+    from zoo_search.cluster import share_modules
     from zoo_search.core.errors import some
     from zoo_search.data.pack import pack as write
     from zoo_search.data.pack import source_of
 
+    if source.endswith((".yaml", ".yml")):
+        share_modules(Path(source).absolute().parent)
     done = write(
         source_of(source, name, change or ()), out, shard_mb=shard_mb, seed=seed, resize=resize
     )

@@ -17,7 +17,9 @@ import typer
 from zoo_search.cli.options import Address, AsJson
 from zoo_search.cli.tables import show
 from zoo_search.core.errors import UserError, first_line
+from zoo_search.core.progress import working
 from zoo_search.core.tables import Table, text
+from zoo_search.run.draft.hardware import look_up
 
 State = Literal["ok", "note", "bad"]
 _PACKAGES = (
@@ -39,7 +41,8 @@ class Check:
 
 def doctor(address: Address = None, as_json: AsJson = False) -> None:
     """What this machine or cluster has, what is wrong, and what to do."""
-    checks = examine(address)
+    with working("looking around"):
+        checks = examine(address)
     show(checks_table(checks), as_json)
     raise typer.Exit(2 if any(check.state == "bad" for check in checks) else 0)
 
@@ -47,7 +50,8 @@ def doctor(address: Address = None, as_json: AsJson = False) -> None:
 def examine(address: str | None) -> list[Check]:
     """Look at versions, torch with torchvision, devices, memory, disk, and Ray on every node."""
     return [
-        _python(), *_packages(), _torch_pair(), *_devices(), _memory(), _disk("."), *_ray(address),
+        _python(), *_packages(), _torch_pair(), *_devices(), _memory(), _disk("."), _temporary(),
+        *_ray(address),
     ]  # fmt: skip
 
 
@@ -104,33 +108,44 @@ def _torch_pair() -> Check:
 
 
 def _devices() -> Iterator[Check]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    yield Check("cpu cores", f"{cores} ({platform.machine()})")
-    try:
-        import torch
-    except (ImportError, OSError) as error:
-        yield Check("gpu", first_line(error), "bad", "Mend torch first: it does not import.")
-        return
-    if not torch.cuda.is_available():
+    found = look_up()
+    yield Check("cpu cores", f"{found.cores} ({platform.machine()})")
+    if found.problem:
+        cure = "Mend torch first: it does not import."
+        yield Check("gpu", first_line(found.problem), "bad", cure)
+    elif not found.gpus:
         yield Check("gpu", "none: models run on the CPU", "note", "Fine for small zoos and images.")
-    for index in range(torch.cuda.device_count()):
-        facts = torch.cuda.get_device_properties(index)
-        yield Check(f"gpu {index}", f"{facts.name}, {facts.total_memory / 1e9:.0f} GB")
+    for index, (name, memory) in enumerate(found.gpus):
+        yield Check(f"gpu {index}", f"{name}, {memory / 1e9:.0f} GB")
 
 
 def _memory() -> Check:
-    import psutil
-
-    facts = psutil.virtual_memory()
-    found = f"{facts.available / 1e9:.1f} GB free of {facts.total / 1e9:.1f} GB"
+    has = look_up()
+    found = f"{has.free / 1e9:.1f} GB free of {has.memory / 1e9:.1f} GB"
     cure = "Close other programs: a run wants 2 GB and more."
-    return _check("memory", found, facts.available >= _FREE_MEMORY, cure)
+    return _check("memory", found, has.free >= _FREE_MEMORY, cure)
 
 
 def _disk(directory: str) -> Check:
     free = shutil.disk_usage(directory).free
     cure = "Free some space, or give a run directory elsewhere with --dir."
     return _check("disk", f"{free / 1e9:.1f} GB free", free >= _FREE_DISK, cure)
+
+
+def _temporary() -> Check:
+    """Look whether Ray's sockets fit below the folder for temporary files."""
+    from zoo_search.cluster import temporary
+
+    folder = temporary.configured()
+    if not temporary.is_too_long(folder):
+        return Check("temporary files", f"{folder}: short enough for Ray's sockets")
+    found = f"{folder}: {len(os.fsencode(folder))} bytes, Ray's sockets need {temporary.MOST}"
+    try:
+        short = temporary.short_folder()
+    except UserError as error:
+        return Check("temporary files", found, "bad", str(error))
+    cure = f"Nothing: Ray is started in {short}. RAY_TMPDIR may name another short folder."
+    return Check("temporary files", found, "note", cure)
 
 
 def _ray(address: str | None) -> Iterator[Check]:
@@ -154,14 +169,6 @@ def _ray(address: str | None) -> Iterator[Check]:
 
 def _node_versions() -> dict[str, dict[str, str | None]]:
     """Ask every live node for its versions."""
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+    from zoo_search.cluster.nodes import ask_nodes
 
-    from zoo_search import cluster
-
-    nodes = [n for n in ray.nodes() if n["Alive"]]  # type: ignore[no-untyped-call]
-    names = [f"{n['NodeManagerAddress']} ({n['NodeID'][:6]})" for n in nodes]
-    ask = ray.remote(num_cpus=0)(_versions)
-    where = [NodeAffinitySchedulingStrategy(n["NodeID"], soft=False) for n in nodes]
-    refs = [ask.options(scheduling_strategy=there).remote() for there in where]
-    return dict(zip(names, cluster.gather(refs, timeout=60), strict=True))
+    return ask_nodes(_versions)

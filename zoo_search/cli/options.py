@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from zoo_search.core.errors import UserError
+from zoo_search.core.errors import UserError, some
 from zoo_search.core.progress import console
+from zoo_search.core.redaction import shown
 
 if TYPE_CHECKING:
     from zoo_search.config import JobConfig
@@ -37,6 +38,10 @@ Trust = Annotated[
     typer.Option("--trust", help="Let files and folders name code that builds their networks."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the table as JSON.")]
+BatchSize = Annotated[
+    int | None, typer.Option(min=1, help="Images that are looked at together [by the device].")
+]
+Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu or cuda.")]
 
 
 Change = Annotated[
@@ -57,9 +62,11 @@ class RunFile:
     change: Change = None
 
     def load(self) -> JobConfig:
-        """Read and validate it."""
+        """Read and validate it; it can name modules beside it, and in the working directory."""
+        from zoo_search.cluster import share_modules
         from zoo_search.config import load_job
 
+        share_modules(self.job.absolute().parent)
         return load_job(self.job, self.change or ())
 
 
@@ -73,6 +80,32 @@ def need_run_file(change: list[str] | None, cure: str) -> None:
         raise UserError(
             f"--set {change[0]} overrules a value of a run file, and none is given. {cure}"
         )
+
+
+def run_directory(run: str | None, directory: str | None, command: str) -> str:
+    """Return the run directory that a command is given: itself, its run file, or ``--dir``.
+
+    Raises:
+        UserError: If none is given, or two are.
+    """
+    is_file = run is not None and run.endswith((".yaml", ".yml"))
+    if run is not None and (directory is None or not is_file):
+        if directory is not None:
+            raise UserError(
+                f"zoo-search {command}: {run} and --dir {directory} name two run directories. Give "
+                "one of them."
+            )
+        if not is_file:
+            return run
+        from zoo_search.config import load_job
+
+        return f"runs/{load_job(run).name}"
+    if directory is None:
+        raise UserError(
+            f"zoo-search {command} needs a run: give its directory, such as runs/digits, its run "
+            "file, or --dir."
+        )
+    return directory
 
 
 @dataclass(frozen=True)
@@ -111,8 +144,15 @@ def say(line: str) -> None:
     console.print(line, soft_wrap=True)
 
 
-def write_picture(path: Path, data: bytes) -> None:
-    """Write what ``--png`` asks for, or raise a UserError."""
+def say_unreadable(unreadable: Mapping[str, str], total: int) -> None:
+    """Say how many of some images could not be read, and name the first ones; nothing of none."""
+    if unreadable:
+        named = some([f"{name} ({reason})" for name, reason in unreadable.items()])
+        say(f"note: {len(unreadable)} of {total} images cannot be read: {shown(named)}")
+
+
+def write_picture(path: str | Path, data: bytes, option: str = "--png") -> None:
+    """Write the picture that an option asks for, or raise a UserError."""
     from zoo_search.core.files import write
 
     try:
@@ -120,5 +160,5 @@ def write_picture(path: Path, data: bytes) -> None:
     except OSError as error:
         raise UserError(
             f"The picture {path} cannot be written ({error.strerror or error}). "
-            "Give --png the path of a file in a folder that you may write to."
+            f"Give {option} the path or URI of a file in a folder that you may write to."
         ) from None

@@ -22,6 +22,7 @@ from zoo_search.cli.options import (
 )
 from zoo_search.cli.tables import show
 from zoo_search.core.errors import UserError, nearest
+from zoo_search.core.progress import working
 from zoo_search.core.tables import Table, number, text
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def partition(
     change: Change = None,
     options: PartitionOptions,
     out: Annotated[str | None, typer.Option(help="Where partition.json goes as well.")] = None,
-    png: Annotated[Path | None, typer.Option(help="Draw the sets and the restarts.")] = None,
+    png: Annotated[str | None, typer.Option(help="Draw the sets and the restarts.")] = None,
     place: Place,
     as_json: AsJson = False,
 ) -> None:
@@ -98,7 +99,8 @@ def partition(
         from zoo_search.plots.sets import both_pictures
 
         for each in done:
-            path = png if len(done) == 1 else png.with_stem(f"{png.stem}-k{each.k}")
+            stem, ending = os.path.splitext(png)  # noqa: PTH122  # it may be a URI
+            path = png if len(done) == 1 else f"{stem}-k{each.k}{ending}"
             write_picture(path, both_pictures(each))
     if as_json:
         rows = [{"k": each.k, **row} for each in done for row in blocks_table(each).rows]
@@ -142,7 +144,8 @@ def partition_command(
         from zoo_search import cluster
 
         cluster.connect(place.address)
-    return partition_table(table, settings, place.seed or 0)
+    with working("partition"):
+        return partition_table(table, settings, place.seed or 0)
 
 
 def _settings(values: Mapping[str, object]) -> PartitionConfig:

@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zoo_search.cli.options import (
-    Address,
-    AsJson,
-    Hours,
-    Place,
-    RunFile,
-    Seed,
-    grouped,
-    say,
-    write_picture,
-)
+from zoo_search.cli.options import AsJson, Hours, Place, RunFile, grouped, say, write_picture
 from zoo_search.cli.tables import show
 from zoo_search.core.redaction import shown
 from zoo_search.core.tables import Table, number, text
@@ -59,7 +48,7 @@ def run(file: RunFile, place: Place, hours: Hours = None, as_json: AsJson = Fals
 def similarity(
     file: RunFile,
     place: Place,
-    png: Annotated[Path | None, typer.Option(help="Draw the table as a heat map.")] = None,
+    png: Annotated[str | None, typer.Option(help="Draw the table as a heat map.")] = None,
     pair: Annotated[str | None, typer.Option(help="Two models A,B for --png [whole zoo].")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -105,22 +94,3 @@ def finetune(file: RunFile, place: Place, hours: Hours = None, as_json: AsJson =
 def report(file: RunFile, place: Place, hours: Hours = None, as_json: AsJson = False) -> None:
     """The report of a run: report.html."""
     _show_winners(file, "report", place, hours, as_json)
-
-
-@grouped
-def rank(
-    file: RunFile,
-    proxy: Annotated[str, typer.Option(help="Training-free score to rank by.")] = "probe",
-    address: Address = None,
-    seed: Seed = None,
-    as_json: AsJson = False,
-) -> None:
-    """The zoo models on the target data, by a training-free score, best first."""
-    from zoo_search.run.pipeline import rank_zoo
-
-    columns = (
-        text("model"), number("score", proxy), number("params", "parameters"),
-        number("macs", "MACs"), text("in_budget", "in budget"),
-    )  # fmt: skip
-    rows = rank_zoo(file.load(), proxy, address=address, seed=seed)
-    show(Table("Zoo models", columns, rows), as_json)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from typing import Annotated
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zoo_search.cli.options import Directory, RunFile, grouped
+from zoo_search.cli.options import Directory, RunFile, grouped, say
 from zoo_search.core.errors import UserError, first_line
-from zoo_search.core.redaction import redacted
+from zoo_search.core.progress import working
+from zoo_search.core.redaction import redacted, shown
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
 
 
 @grouped
@@ -19,8 +25,12 @@ def submit(
     address: Annotated[str, typer.Option(help="Ray dashboard of the cluster: http://HEAD:8265.")],
     directory: Directory = None,
 ) -> None:
-    """Run a job on a Ray cluster and follow its log."""
-    file.load()
+    """Run a job on a Ray cluster and follow its log.
+
+    The run file travels with what it names by relative paths. What it names by absolute paths, and
+    --dir, are places on the cluster; on this machine's own cluster, paths are as for 'run'.
+    """
+    config = file.load()
     for option, value in [("--dir", directory), *(("--set", each) for each in file.change or ())]:
         if value is not None and redacted(value) != value:
             raise UserError(
@@ -31,6 +41,8 @@ def submit(
             )
     from ray.job_submission import JobStatus, JobSubmissionClient
 
+    from zoo_search.run.upload import upload_of
+
     try:
         client = JobSubmissionClient(address)
     except (ConnectionError, RuntimeError) as error:
@@ -38,17 +50,35 @@ def submit(
             f"No Ray job server answers at {address} ({first_line(error)}). Give "
             "the address of the cluster's dashboard, such as http://HEAD:8265, with --address."
         ) from None
-    command = ["zoo-search", "run", file.job.name, "--address", "auto"]
-    if directory is not None:
-        command += ["--dir", directory]
+    results = _results(directory, config.name, address, here=_is_here(client))
+    upload = upload_of(file.job, config)
+    say(shown(f"travels: {upload}"))
+    if upload.left:
+        say(shown(f"has to be on the cluster: {', '.join(upload.left)}"))
+    upload.check()
+    options = ["--address", "auto", "--dir", results]
     for change in file.change or ():
-        command += ["--set", change]
-    name = client.submit_job(
-        entrypoint=shlex.join(command),
-        # The folder of the run file travels to the cluster.
-        runtime_env={"working_dir": str(file.job.resolve().parent)},
-    )
+        options += ["--set", change]
+    command = shlex.join(upload.command(file.job, options))
+    if upload.working != ".":
+        folder = shlex.quote(upload.working)
+        command = f"mkdir -p {folder} && cd {folder} && {command}"
+    with tempfile.TemporaryDirectory(prefix="zoo-search-") as place, working("submitting"):
+        archive = Path(place) / "job.zip"
+        upload.write(archive)
+        try:
+            name = client.submit_job(entrypoint=command, runtime_env={"working_dir": str(archive)})
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            # Where the server failed, its stack trace is told; the reason stands in its last line.
+            lines = str(error).strip().splitlines()
+            reason = first_line(lines[-1] if lines else error)
+            raise UserError(
+                f"The job server at {address} did not take the job ({reason}). What was to travel: "
+                f"{upload}. Look at the cluster (zoo-search doctor --address HOST:PORT), then give "
+                "the same command again."
+            ) from None
     print(f"submitted as {name}")
+    print(shown(f"results  {results}"), flush=True)
 
     async def follow() -> None:
         async for lines in client.tail_job_logs(name):
@@ -57,4 +87,44 @@ def submit(
     asyncio.run(follow())
     status = client.get_job_status(name)
     print(f"{name}: {status}")
+    print(shown(f"results  {results}"))
     raise typer.Exit(0 if status == JobStatus.SUCCEEDED else 1)
+
+
+def _is_here(client: JobSubmissionClient) -> bool:
+    """Say whether the cluster's head is this machine: then its session's folder lies here."""
+    from zoo_search.cluster import temporary
+
+    try:
+        answer = client._do_request("GET", "/api/version")
+        session = str(answer.json()["session_name"])
+    except (AttributeError, KeyError, ValueError, ConnectionError, RuntimeError):
+        return False  # another version of Ray
+    places = (temporary.configured(), "/tmp")
+    return bool(session) and any(Path(place, "ray", session).is_dir() for place in places)
+
+
+def _results(directory: str | None, name: str, address: str, *, here: bool) -> str:
+    """Return the run directory of a job: a place that is still there when the job is over.
+
+    Raises:
+        UserError: If there is none.
+    """
+    from zoo_search.core.files import absolute
+
+    given = directory or f"runs/{name}"
+    if given.startswith("memory://"):
+        raise UserError(
+            f"--dir {given} is the memory of the job's own process, and ends with it. Give a path "
+            "that all machines of the cluster have, or a URI of object storage."
+        )
+    if here:
+        return absolute(given)
+    if directory is None or not ("://" in given or given.startswith(("/", "~"))):
+        what = "--dir is missing" if directory is None else f"--dir {given} is a relative path"
+        raise UserError(
+            f"{what}, and the cluster at {address} is not this machine: its working directory is "
+            "removed with the job, and the results with it. Give an absolute path that all "
+            "machines of the cluster have, or a URI such as s3://BUCKET/RUN."
+        )
+    return given

@@ -66,6 +66,7 @@ def pretrain(
         text("name"), text("dataset", "trained on"), number("test_accuracy", "test accuracy"),
         number("epochs"), number("seconds"), text("cached", "was cached"),
     )  # fmt: skip
+    config = file.load()  # a mistake is told before Ray is started
     cluster.connect(address)
-    done = pretrain(file.load(), name or None)
+    done = pretrain(config, name or None)
     show(Table("Pre-training", columns, [row.to_dict() for row in done.values()]), as_json)

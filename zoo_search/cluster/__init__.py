@@ -6,6 +6,7 @@ from zoo_search.cluster.connection import (
     connected,
     disconnect,
     resources,
+    share_modules,
     ship,
 )
 from zoo_search.cluster.waiting import Listener, News, Pulse, beater, gather, pulse
@@ -25,5 +26,6 @@ __all__ = [
     "pulse",
     "resources",
     "set_timeout",
+    "share_modules",
     "ship",
 ]

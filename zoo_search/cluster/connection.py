@@ -13,10 +13,14 @@ import os
 import secrets
 import socket
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from zoo_search.core.errors import UserError, first_line
+from zoo_search.cluster import temporary
+from zoo_search.core.errors import Note, UserError, first_line
 
 _STARTS = 3
 # What Ray reads from the environment, where the user has made no choice.
@@ -51,6 +55,18 @@ class Resources:
 
 
 _address = "local"
+_shared: dict[str, None] = {}  # folders whose modules workers can import, too
+
+
+def share_modules(folder: Path) -> None:
+    """Let this process, and the workers of a cluster that it starts or joins, import from a folder.
+
+    It comes last, so that none of its modules hides an installed one.
+    """
+    place = str(folder.absolute())
+    if place not in sys.path:
+        sys.path.append(place)
+    _shared[place] = None
 
 
 def ship(function: object) -> None:
@@ -137,10 +153,11 @@ def _start(num_cpus: int | None) -> None:
     """Start a cluster on this machine, again if it was too busy: Ray gives its processes 30 s."""
     import ray
 
+    places = _places()
     for tries_left in range(_STARTS - 1, -1, -1):
         try:
             with _on_loopback():
-                _init("local", num_cpus, dashboard=False)
+                _init("local", num_cpus, dashboard=False, **places)
             return
         except Exception as error:  # Ray raises no narrower type
             ray.shutdown()
@@ -152,6 +169,20 @@ def _start(num_cpus: int | None) -> None:
                     "up after 30 s. Look at what else keeps the machine busy (top), then run the "
                     "same command again: what is finished is kept."
                 ) from None
+
+
+def _places() -> dict[str, Any]:
+    """Return where a cluster on this machine keeps its files, where Ray's own place will not do.
+
+    Objects that find no room in memory still go to the place that was meant for large files.
+    """
+    folder = temporary.configured()
+    if not temporary.is_too_long(folder):
+        return {}
+    short = temporary.short_folder()
+    warnings.warn(temporary.note(folder, short), Note, stacklevel=2)
+    spill = {"object_spilling_directory": folder} if os.access(folder, os.W_OK) else {}
+    return {"_temp_dir": str(short / "ray"), **spill}
 
 
 def _join(address: str, timeout: float) -> None:
@@ -190,15 +221,20 @@ def _listens_beyond(port: int) -> bool:
     return True
 
 
-def _init(address: str, num_cpus: int | None = None, dashboard: bool | None = None) -> None:
+def _init(
+    address: str, num_cpus: int | None = None, dashboard: bool | None = None, **places: Any
+) -> None:
     import ray
 
+    if _shared:  # the working directory Ray adds itself
+        places["job_config"] = ray.job_config.JobConfig(_py_driver_sys_path=list(_shared))
     ray.init(
         address=address,
         num_cpus=num_cpus,
         include_dashboard=dashboard,
         log_to_driver=False,
         logging_level=logging.ERROR,
+        **places,
     )
 
 

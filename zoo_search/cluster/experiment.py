@@ -61,6 +61,8 @@ def run_experiment(
     for variable, value in (
         ("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1"),
         ("RAY_AIR_NEW_OUTPUT", "0"),
+        # Else Ctrl-C ends the experiment as if it were over, and the step counts as made.
+        ("TUNE_DISABLE_SIGINT_HANDLER", "1"),
     ):
         os.environ.setdefault(variable, value)
     # The hosts take the role, with all its imports, while Ray Tune starts its own processes.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 
+from zoo_search.config.paths import typed
 from zoo_search.core.errors import UserError
 from zoo_search.core.yaml_text import read_yaml
 
@@ -18,7 +19,8 @@ def changed(data: Mapping[str, object], changes: Sequence[str]) -> dict[str, obj
         data: What it holds.
         changes: ``PLACE=VALUE`` each: keys with dots between them, and the value as YAML has it, as
             in ``finetune.protocol=[full]``. Sections that are not there are made; where a name
-            stands for a section, as in ``dataset: digits``, it stays the section's name.
+            stands for a section, as in ``dataset: digits``, it stays the section's name. Paths
+            count from the working directory.
 
     Raises:
         UserError: If one is no such thing, or leads into what is no section.
@@ -32,7 +34,7 @@ def changed(data: Mapping[str, object], changes: Sequence[str]) -> dict[str, obj
                 f"in {OPTION} partition.k=6 or {OPTION} 'finetune.protocol=[full]'."
             )
         _, value = read_yaml(text, f"{OPTION} {place}")
-        _put(found, place.split("."), value, change)
+        _put(found, place.split("."), typed(value), change)
     return found
 
 

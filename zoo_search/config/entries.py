@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from zoo_search.config.section import LATE, AsList, Section, as_list
+from zoo_search.config.paths import Weights
+from zoo_search.config.section import LATE, AsList, Plain, Section, as_list
 
 HookRole = Literal["zoo", "plain", "candidate", "variant"]
 HOOK_ROLES: tuple[HookRole, ...] = typing.get_args(HookRole)
@@ -23,7 +24,7 @@ class HookConfig(Section):
     """What it is called for: models of the zoo without weights (``zoo``), plain architectures that
     are only fine-tuned (``plain``), stitches and heads of reassembled networks (``candidate``),
     changed winners (``variant``)."""
-    options: dict[str, object] = Field(default_factory=dict)
+    options: Plain = Field(default_factory=dict)
     """What the hook itself understands; ``dpiat``: ``matching`` and ``operator``."""
 
 
@@ -47,8 +48,8 @@ class ZooEntry(Section):
 
     arch: str
     """A timm name, or ``module:package.mod:factory``."""
-    kwargs: dict[str, object] = Field(default_factory=dict)
-    weights: str | None = "timm"
+    kwargs: Plain = Field(default_factory=dict)
+    weights: Weights | None = "timm"
     """``timm``, ``hf-hub:ORG/NAME``, ``package:NAME/FILE``, ``pretrained_on:DATASET``, a path or
     URI, ``own`` (the module as its factory gives it), or null: then the hooks of ``init`` fill
     them; DPIAT from the most similar model."""
@@ -88,7 +89,7 @@ class ZooEntry(Section):
 class PlainEntry(ZooEntry):
     """An architecture that takes no part in the search and is only fine-tuned."""
 
-    weights: str | None = None
+    weights: Weights | None = None
     """As in the zoo, but ``pretrained_on``; default: the hooks of ``init`` fill them."""
     init: Hooks | None = None
     """Hooks for this one instead of those of the run."""
@@ -98,7 +99,7 @@ class ModelChange(Section):
     """What is another architecture in a changed winner."""
 
     arch: str | None = None
-    kwargs: dict[str, object] = Field(default_factory=dict)
+    kwargs: Plain = Field(default_factory=dict)
     """Laid over those of the model."""
 
     @model_validator(mode="after")

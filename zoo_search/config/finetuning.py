@@ -22,6 +22,8 @@ from zoo_search.config.section import LATE, UNHASHED, AsList, Renamed, Section
 Protocol = Literal["frozen", "full"]
 Baseline = Literal["best_single", "random"]
 Augment = Literal["none", "light", "rand_augment"]
+Weights = dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]]
+"""Weight of a class, by its name."""
 
 
 class ScheduleConfig(Section):
@@ -126,6 +128,12 @@ class FinetuneConfig(Section):
     (0.2: one of five). They choose the weights that it ends with, and the winner and the best
     single model: the test images choose nothing. Default: the data set's own validation split
     judges instead, or where it has none a fifth is held out."""
+    metric: Annotated[Literal["accuracy", "balanced_accuracy", "macro_f1"], LATE] = "accuracy"
+    """What validation chooses by: weights, who goes on in the race, finalists, winner. Balanced
+    accuracy (mean recall) and macro F1 count all classes alike, however many images they have."""
+    class_weights: Annotated[Literal["none", "balanced"] | Weights, LATE] = "none"
+    """What an image counts in the loss and in the fit of new heads, by its class: ``balanced``, as
+    much as makes all classes count alike; or a weight for classes by name, the others having 1."""
     retrain: Annotated[bool, LATE] = False
     """Train the best reassembly, single model and random recipe again, on all training images."""
     baselines: Annotated[tuple[Baseline, ...], AsList] = ("best_single", "random")
@@ -165,6 +173,16 @@ class FinetuneConfig(Section):
         if not isinstance(value, Mapping | ScheduleConfig):
             raise ValueError("give a name, or a mapping such as {name: dery-short, mixup: 0.2}")
         return value
+
+    @field_validator("class_weights", mode="wrap")
+    @classmethod
+    def _weights_by_name(cls, value: object, handler: ValidatorFunctionWrapHandler) -> object:
+        try:
+            return handler("none" if value is None else value)
+        except ValidationError:  # it names each form that a value may have, as if it were a place
+            raise ValueError(
+                "give none, balanced, or a weight above 0 for classes by name, such as {cat: 2.5}"
+            ) from None
 
     @field_validator("workers", mode="wrap")
     @classmethod

@@ -12,10 +12,12 @@ import yaml
 from pydantic import ValidationError
 
 from zoo_search.config.changes import OPTION, changed
+from zoo_search.config.paths import Folders
 from zoo_search.config.quoting import check_names, kind_of, written_at
 from zoo_search.config.section import Section
 from zoo_search.config.sections import JobConfig
-from zoo_search.core.errors import Note, UserError, nearest
+from zoo_search.core.errors import Note, UserError, clipped, nearest
+from zoo_search.core.files import expanded
 from zoo_search.core.redaction import HIDDEN, is_redacted
 from zoo_search.core.yaml_text import read_yaml
 
@@ -34,7 +36,10 @@ _OF_TEXT = ("string_type", "literal_error")  # pydantic's errors where a text is
 def load_job(source: JobSource, changes: Sequence[str] = ()) -> JobConfig:
     """Read and validate a run file (a path), or validate a mapping of the same form.
 
-    ``changes`` are laid over it (:func:`~zoo_search.config.changes.changed`).
+    ``changes`` are laid over it (:func:`~zoo_search.config.changes.changed`). Paths are made
+    absolute: relative ones count from the folder of the run file, in changes and in a mapping from
+    the working directory. What is not beside the file, but in the working directory, is taken from
+    there, with a :class:`~zoo_search.core.errors.Note`.
 
     A key that has another name today is read under its old one, with a
     :class:`~zoo_search.core.errors.Note` that says the new one.
@@ -48,8 +53,9 @@ def load_job(source: JobSource, changes: Sequence[str] = ()) -> JobConfig:
     if isinstance(source, JobConfig):
         source = source.model_dump(mode="json")
     if isinstance(source, Mapping):
-        return _validate(dict(source), "the run configuration", None, changes)
-    path = Path(source)
+        folders = Folders("the run configuration")
+        return _validate(dict(source), folders.name, None, changes, folders)
+    path = Path(expanded(str(source)))
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -64,7 +70,11 @@ def load_job(source: JobSource, changes: Sequence[str] = ()) -> JobConfig:
             "job.yaml of a run directory, which others may read. Give the run file that the run "
             "was started with."
         )
-    return _read(text, str(path), changes)
+    folders = Folders(str(path), path.absolute().parent)
+    job = _read(text, str(path), changes, folders)
+    for note in folders.notes:
+        warnings.warn(note, Note, stacklevel=2)
+    return job
 
 
 def read_job(store: RunStore) -> JobConfig:
@@ -87,22 +97,30 @@ def read_job(store: RunStore) -> JobConfig:
         return _read(text, store.path("job.yaml"))
 
 
-def _read(text: str, path: str, changes: Sequence[str] = ()) -> JobConfig:
+def _read(
+    text: str, path: str, changes: Sequence[str] = (), folders: Folders | None = None
+) -> JobConfig:
     node, data = read_yaml(text, path)
     if not isinstance(data, dict):
         raise UserError(f"{path} holds no mapping; a run file starts with keys such as 'name:'.")
-    return _validate(data, path, node, changes)
+    return _validate(data, path, node, changes, folders)
 
 
 def _validate(
-    data: Mapping[str, object], name: str, node: yaml.Node | None, changes: Sequence[str] = ()
+    data: Mapping[str, object],
+    name: str,
+    node: yaml.Node | None,
+    changes: Sequence[str] = (),
+    folders: Folders | None = None,
 ) -> JobConfig:
+    if folders is not None:
+        folders.notes.clear()  # of values that changes have taken the place of
     check_names(data, name, node)
     try:
         today = _with_new_names(data, JobConfig, node, name)
-        job = JobConfig.model_validate(today)
+        job = JobConfig.model_validate(today, context=folders)
         # What is wrong with the file is told with its line, before what is wrong with a change.
-        return _validate(changed(today, changes), OPTION, None) if changes else job
+        return _validate(changed(today, changes), OPTION, None, (), folders) if changes else job
     except ValidationError as error:
         errors = error.errors()
         found = [item for item in errors if not _follows(item, errors)]
@@ -159,26 +177,27 @@ def _follows(item: ErrorDetails, errors: Sequence[ErrorDetails]) -> bool:
 
 def _explain(name: str, node: yaml.Node | None, item: ErrorDetails) -> str:
     loc = tuple(part for part in item["loc"] if part != "function-before")
-    place = ".".join(str(part) for part in loc)
+    place = ".".join(map(clipped, loc))
     where = _where(name, node, loc)
     if item["type"] == "extra_forbidden":
         known = _known_keys(loc[:-1])
-        section = f"'{'.'.join(map(str, loc[:-1]))}'" if len(loc) > 1 else "the top level"
+        section = f"'{'.'.join(map(clipped, loc[:-1]))}'" if len(loc) > 1 else "the top level"
         return (
-            f"{where}: unknown key '{loc[-1]}' in {section}.{nearest(str(loc[-1]), known)} "
-            f"Allowed there: {', '.join(known)}."
+            f"{where}: unknown key '{clipped(loc[-1])}' in {section}."
+            f"{nearest(str(loc[-1]), known)} Allowed there: {', '.join(known)}."
         )
     if item["type"] == "missing":
         return f"{where}: '{place}' is missing. Add it."
     message = str(item["msg"]).removeprefix("Value error, ")
     given = item.get("input")
-    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
+    plain = isinstance(given, str | int | float | bool)
+    shown = f" (given: {clipped(repr(given))})" if plain else ""
     if item["type"] in _OF_TEXT and not isinstance(given, str):
         written = written_at(node, loc)
         if written is not None:
             return (
-                f"{where}: '{place}' should be text, and YAML reads {written} as "
-                f'{kind_of(given)}. If this is what you mean, quote it: "{written}".'
+                f"{where}: '{place}' should be text, and YAML reads {clipped(written)} as "
+                f'{kind_of(given)}. If this is what you mean, quote it: "{clipped(written)}".'
             )
     if not place:  # a rule between sections names the place itself
         return f"{where}: {message}."

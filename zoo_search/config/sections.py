@@ -20,6 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from zoo_search.config.entries import HookConfig, Hooks, ZooEntry
 from zoo_search.config.finetuning import FinetuneConfig
+from zoo_search.config.paths import PathOrUri, Storage
 from zoo_search.config.section import LATE, UNHASHED, AsList, Renamed, Section
 from zoo_search.core.errors import nearest
 from zoo_search.core.redaction import redacted_values
@@ -92,7 +93,8 @@ class DatasetConfig(Section):
     name: str
     """``digits``, ``mnist5k``, ``folder``, ``parquet``, ``webdataset``, ``torchvision:NAME``,
     ``hf:NAME``, a registered name, or ``module:package.mod:function``."""
-    path: str | None = None
+    path: PathOrUri | None = None
+    """Where the images are."""
     per_class: Annotated[int, Field(ge=1)] | None = None
     """Labelled training images a class; the rest is held out for the test."""
     fraction: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -124,7 +126,7 @@ class SimilarityConfig(Section):
     dataset: Annotated[DatasetConfig | None, BeforeValidator(_by_name), LATE] = None
     """Images that the table is made on; default: the target. DeRy section 4 makes it once, on
     ImageNet. ``fraction`` and ``limit`` count for these images, then."""
-    table: Annotated[str | None, LATE] = None
+    table: Annotated[PathOrUri | None, LATE] = None
     """Path or URI of a table that is there already: all models of the zoo, with the same cuts.
     Nothing is computed then, and the other settings of this section count for nothing."""
     metric: str = "cka"
@@ -239,7 +241,7 @@ class SearchConfig(Section):
     sampler: str = "tpe"
     """``random`` (the paper's, section 3.3), ``tpe``, ``nsga2``, ``cpsat``, a registered name, or
     ``module:package.mod:function``."""
-    storage: Annotated[str | None, UNHASHED] = None
+    storage: Annotated[Storage | None, UNHASHED] = None
     """Optuna storage of the study, such as ``sqlite:///study.db``; default: a journal file in the
     run directory."""
     proxies: Annotated[tuple[str, ...], Field(min_length=1), AsList] = ("probe",)

@@ -11,12 +11,12 @@ from zoo_search.core.redaction import shown
 class UserError(Exception):
     """What went wrong, where, what is allowed, and what to do, in one paragraph.
 
-    Keys and signatures in addresses are hidden, signs that steer a terminal are escaped, and names
-    that are no UTF-8 can be printed, whatever quotes them.
+    Keys and signatures in addresses are hidden, signs that steer a terminal are escaped, names that
+    are no UTF-8 can be printed, and lines are one, whatever was quoted.
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(shown(message))
+        super().__init__(" ".join(line.strip() for line in shown(message).splitlines()))
 
 
 class Note(FutureWarning):
@@ -27,6 +27,12 @@ def first_line(error: object) -> str:
     """Return the first line of an error without its full stop; its type's name if it is silent."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0].rstrip(".")
+
+
+def clipped(value: object, most: int = 80) -> str:
+    """Return what somebody gave as it is quoted in a message: in one line, and not too long."""
+    text = str(value) if isinstance(value, str) and value.isprintable() else repr(value)
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[-most // 4 :]}"
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:

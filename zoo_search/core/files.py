@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -24,6 +25,12 @@ ASIDE = ".aside-"
 
 Place = str | os.PathLike[str]
 """A local path or an fsspec URI."""
+
+RELATIVE = (
+    "In a run file a relative path counts from the file's folder, on a command line from the "
+    "working directory."
+)
+"""Where relative paths count from, for messages."""
 
 
 _UMASK = os.umask(0)
@@ -117,6 +124,11 @@ def write(place: Place, data: bytes) -> None:
         stream.write(data)
 
 
+def expanded(path: str) -> str:
+    """Return a local path with the home of its user in place of a leading ``~`` or ``~USER``."""
+    return os.path.expanduser(path)  # noqa: PTH111  # Path's raises where there is no such user
+
+
 def file_system(place: Place, what: str = "The file") -> tuple[AbstractFileSystem, str]:
     """Return the file system of a path or URI, and the path in it, absolute where it is local.
 
@@ -153,6 +165,100 @@ def is_local(place: Place) -> bool:
     """Say whether a path or URI lies on this machine, where a rename is all that it takes."""
     text = os.fspath(place)
     return "://" not in text or text.startswith("file://")
+
+
+def absolute(place: Place) -> str:
+    """Return a local path as an absolute one; a URI stays as it is."""
+    text = os.fspath(place)
+    return text if "://" in text else str(Path(expanded(text)).absolute())
+
+
+def real(place: Place) -> str:
+    """Return what a path or URI leads to, in one form for all that lead there; it need not exist.
+
+    Raises:
+        UserError: As :func:`file_system`.
+    """
+    fs, path = file_system(place)
+    return str(Path(path).resolve()) if is_local(place) else str(fs.unstrip_protocol(path))
+
+
+def joined(place: Place, *names: str) -> str:
+    """Return the path or URI of what lies in a folder."""
+    return "/".join([os.fspath(place).rstrip("/"), *names])
+
+
+def is_file(place: Place) -> bool:
+    """Say whether there is a regular file at a path or URI; nothing is there that cannot be seen.
+
+    Raises:
+        UserError: As :func:`file_system`.
+    """
+    fs, path = file_system(place)
+    try:
+        return Path(path).is_file() if is_local(place) else bool(fs.isfile(path))
+    except (OSError, ValueError):
+        return False
+
+
+@contextlib.contextmanager
+def fetched(place: Place, names: Collection[str] | None = None) -> Iterator[Path]:
+    """Give a local path of a file, or of a folder with its files of these names: copies of a URI's.
+
+    What is not there is not there in the copy either.
+
+    Raises:
+        UserError: If it cannot be fetched, or what the block raises, in terms of the URI.
+    """
+    fs, root = file_system(place)
+    if is_local(place):
+        yield Path(root)
+        return
+    with tempfile.TemporaryDirectory(prefix="zoo-search-") as folder:
+        copy = Path(folder) / (root.rstrip("/").rpartition("/")[2] or "files")
+        try:
+            pairs = [(f"{root.rstrip('/')}/{name}", copy / name) for name in names or ()]
+            for source, target in pairs if names is not None else [(root, copy)]:
+                if names is None or fs.isfile(source):
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    fs.get_file(source, str(target))
+        except Exception as error:  # each storage raises errors of its own
+            raise UserError(
+                f"{os.fspath(place)} cannot be read ({first_line(error)}). Check the address and "
+                "your access to it, or give the path of a local copy."
+            ) from None
+        try:
+            yield copy
+        except UserError as error:
+            raise UserError(str(error).replace(str(copy), os.fspath(place))) from None
+
+
+@contextlib.contextmanager
+def made_at(place: Place, own: Collection[str] | None = None) -> Iterator[Path]:
+    """Give a local path; the file or folder made there appears at a path or URI when all went well.
+
+    At a URI the files of a folder appear one after the other, in the order of their names. ``own``
+    is as in :func:`atomic_path`.
+
+    Raises:
+        UserError: If it cannot be written there.
+    """
+    fs, root = file_system(place)
+    if is_local(place):
+        with atomic_path(Path(root), own) as aside:
+            yield aside
+        return
+    with tempfile.TemporaryDirectory(prefix="zoo-search-") as folder:
+        made = Path(folder) / "made"
+        yield made
+        inside = sorted(path for path in made.rglob("*") if path.is_file())
+        names = {made: root} | {p: f"{root}/{p.relative_to(made).as_posix()}" for p in inside}
+        for path in inside if made.is_dir() else [made]:
+            with path.open("rb") as stream, open_whole(fs, names[path], local=False) as target:
+                shutil.copyfileobj(stream, target)
+        for name in (own or ()) if made.is_dir() else ():
+            if not (made / name).exists() and fs.exists(f"{root}/{name}"):
+                fs.rm(f"{root}/{name}")
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from importlib.metadata import entry_points
 from typing import Generic, TypeVar, cast
 
-from zoo_search.core.errors import UserError, nearest
+from zoo_search.core.errors import UserError, clipped, nearest
 from zoo_search.core.identity import code_identity
 from zoo_search.core.imports import PREFIX, import_named
 
@@ -123,7 +123,7 @@ class Registry(Generic[T]):
             return cast(T, import_named(installed[key], place))
         known = [*self, *installed]
         raise UserError(
-            f"{where}: there is no {self.kind} '{name}'.{nearest(name, known)} Allowed: "
+            f"{where}: there is no {self.kind} '{clipped(name)}'.{nearest(name, known)} Allowed: "
             f"{', '.join(known)}, or '{PREFIX}package.mod:function' for a function of your own."
             f"{self._hint}"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 Row = Mapping[str, object]
@@ -11,11 +11,15 @@ Row = Mapping[str, object]
 
 @dataclass(frozen=True)
 class Column:
-    """A column: the field of the rows, its heading, and whether it is set to the right."""
+    """A column: the field of the rows, its heading, whether it is set to the right.
+
+    ``shown`` writes a row's cell for people, where the value as it is would say less.
+    """
 
     field: str
     heading: str
     right: bool = False
+    shown: Callable[[Row], str] | None = None
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,27 @@ def text(field: str, heading: str | None = None) -> Column:
     return Column(field, field if heading is None else heading)
 
 
-def number(field: str, heading: str | None = None) -> Column:
+def number(
+    field: str, heading: str | None = None, shown: Callable[[Row], str] | None = None
+) -> Column:
     """Return a column of numbers, set to the right; its heading is the field if none is given."""
-    return Column(field, field if heading is None else heading, right=True)
+    return Column(field, field if heading is None else heading, right=True, shown=shown)
+
+
+def mega(field: str) -> Callable[[Row], str]:
+    """Return how a field is shown in units of 10^6, with three digits."""
+    return lambda row: in_units(row.get(field), 1e6)
+
+
+def giga(field: str) -> Callable[[Row], str]:
+    """Return how a field is shown in units of 10^9, with three digits."""
+    return lambda row: in_units(row.get(field), 1e9)
+
+
+def in_units(value: object, unit: float) -> str:
+    """Return a number in units, with three digits and without an exponent; a dash if none."""
+    if not isinstance(value, int | float):
+        return "–"
+    size = abs(value) / unit
+    decimals = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 3
+    return f"{value / unit:.{decimals}f}"

@@ -196,6 +196,15 @@ def stored_values(raw: Raw, max_pixels: int = MAX_PIXELS) -> tuple[float, float]
         return None
 
 
+def kind_of(raw: Raw, max_pixels: int = MAX_PIXELS) -> str:
+    """Return what an image that can be decoded is made of, in words such as ``colour``."""
+    image = _open(raw, max_pixels)
+    deep = _is_deep(image.mode) or _is_deep_colour(image)
+    grey = image.mode in ("1", "L", "LA") or _is_deep(image.mode)
+    clear = " with transparency" if image.has_transparency_data else ""
+    return f"{'grey' if grey else 'colour'}{clear}{' of more than 8 bits' if deep else ''}"
+
+
 def _is_deep(mode: str) -> bool:
     return mode in ("I", "F") or mode.startswith("I;16")
 

@@ -11,7 +11,7 @@ import yaml
 
 from zoo_search.config import DatasetConfig, load_job
 from zoo_search.core.errors import UserError
-from zoo_search.core.files import Place, gb
+from zoo_search.core.files import Place, absolute, gb
 from zoo_search.core.progress import progress, working
 from zoo_search.data.loading import quiet_pil
 from zoo_search.data.opening import list_images, listing_hash
@@ -127,7 +127,7 @@ def pack(
             **{
                 **config.model_dump(exclude_unset=True, exclude={"splits"}),
                 "name": "webdataset",
-                "path": os.fspath(out),
+                "path": absolute(out),
             }
         ),
         shards=len(packing.shards),

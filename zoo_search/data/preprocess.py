@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from zoo_search.data.decode import decode
+from zoo_search.data.decode import MAX_PIXELS, Range, decode
 from zoo_search.data.view import INTERPOLATIONS, View
 
 if TYPE_CHECKING:
@@ -30,6 +30,11 @@ class Preprocess:
         size: ``(H, W)`` of what the model sees, in pixels.
         mean: Mean of each of the channels R, G, B, in [0, 1].
         std: Standard deviation of each channel.
+        value_range: Stored values that are black and white in grey images of more than 8 bits; of
+            an exported network, whose data set had one (``dataset.value_range``).
+
+    Raises:
+        ValueError: If black is not below white.
     """
 
     size: tuple[int, int]
@@ -37,6 +42,18 @@ class Preprocess:
     std: Triple = IMAGENET_STD
     interpolation: str = "bicubic"
     crop_pct: float = 1.0
+    value_range: Range | None = None
+
+    def __post_init__(self) -> None:
+        if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
+            raise ValueError("value_range should be the value of black and a larger one of white")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields; ``value_range`` only where there is one: earlier versions had none."""
+        told = asdict(self)
+        if self.value_range is None:
+            del told["value_range"]
+        return told
 
     @property
     def view(self) -> View:
@@ -50,7 +67,7 @@ class Preprocess:
 
     def image(self, image: Image) -> Tensor:
         """Return float32 ``[3, H, W]`` from a picture of any size and mode."""
-        pixels = torch.from_numpy(decode(image, self.view))
+        pixels = torch.from_numpy(decode(image, self.view, MAX_PIXELS, self.value_range))
         return self.normalize(pixels.unsqueeze(0)).squeeze(0)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from zoo_search.core.errors import UserError, some
-from zoo_search.core.files import atomic_path
+from zoo_search.core.files import Place, fetched, file_system, is_local, made_at
 from zoo_search.core.version import __version__
 from zoo_search.export.config import (
     CONFIG,
@@ -39,6 +39,7 @@ from zoo_search.networks.recipe import Recipe
 from zoo_search.networks.stitch import Stitch
 
 if TYPE_CHECKING:
+    from zoo_search.data.decode import Range
     from zoo_search.zoo.models import ZooModel
 
 _CARD = "README.md"
@@ -48,17 +49,20 @@ FILES = frozenset({STATE, RECIPE, _CARD, CONFIG, "model.onnx", "model.pt2"})
 
 def save_folder(
     net: nn.Module,
-    folder: str | Path,
+    folder: Place,
     *,
     recipe: Recipe,
     zoo: Mapping[str, ZooModel],
     classes: Sequence[str],
     metadata: Metadata,
+    value_range: Range | None = None,
 ) -> None:
     """Write what :func:`zoo_search.assemble` gave for a recipe, trained or not, as a folder.
 
-    It takes the place of an exported network that is there, and appears whole or not at all. The
-    classes are in the order of the logits; the metadata are for ``config.json`` and the model card.
+    The folder, a path or an fsspec URI, takes the place of an exported network that is there, and
+    appears whole or not at all (at a URI file by file: a half is none that can be loaded). The
+    classes are in the order of the logits; the metadata are for ``config.json`` and the model card;
+    ``value_range`` is that of the data set that it was trained on, a part of its preprocessing.
 
     Raises:
         UserError: If the folder holds anything else: nothing is removed that is not ours.
@@ -71,13 +75,15 @@ def save_folder(
         key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for key, value in net.state_dict().items()
     }
+    first = zoo[recipe.blocks[0].model].transform
+    transform = replace(first, value_range=value_range)
     config: FolderConfig = {
         "format": FORMAT,
         "zoo_search": __version__,
         "recipe": recipe.to_dict(),
-        "input_size": [3, *zoo[recipe.blocks[0].model].transform.size],
+        "input_size": [3, *transform.size],
         "classes": list(classes),
-        "preprocess": asdict(zoo[recipe.blocks[0].model].transform),
+        "preprocess": transform.to_dict(),
         "parents": {name: _parent_facts(zoo[name]) for name in recipe.models},
         "stitches": [
             {"before": asdict(x.before), "after": asdict(x.after)}
@@ -87,10 +93,10 @@ def save_folder(
         ],
         "metadata": metadata,
     }
-    _check_place(Path(folder))
+    _check_place(folder)
     text = recipe.to_yaml()
     config = with_checks(config, text, state_sha256(state))
-    with atomic_path(Path(folder), FILES) as place:
+    with made_at(folder, FILES) as place:
         place.mkdir()
         save_file(state, place / STATE, metadata={"format": "pt"})
         (place / RECIPE).write_text(text, encoding="utf-8")
@@ -99,10 +105,13 @@ def save_folder(
         (place / _CARD).write_text(model_card(config), encoding="utf-8")
 
 
-def _check_place(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
+def _check_place(folder: Place) -> None:
+    fs, root = file_system(folder)
+    folder = root if is_local(folder) else folder
+    if fs.exists(root) and not fs.isdir(root):
         raise UserError(f"{folder} is a file. Give the path of a new or empty folder.")
-    there = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    found = fs.ls(root, detail=False) if fs.exists(root) else []
+    there = sorted(str(path).rstrip("/").rpartition("/")[2] for path in found)
     if there and not {CONFIG, STATE} <= set(there):
         raise UserError(
             f"{folder} is no exported network and holds {some(there, ', ', ' and')}. Give the path "
@@ -110,8 +119,10 @@ def _check_place(folder: Path) -> None:
         )
 
 
-def load(folder: str | Path, *, trust: bool = False) -> ReassembledNet:
+def load(folder: Place, *, trust: bool = False) -> ReassembledNet:
     """Give a network back from its folder, in eval mode, on the CPU, without its zoo.
+
+    The folder is a path or an fsspec URI.
 
     The parents' architectures are built without weights and traced again; ``net.transform`` is the
     preprocessing (``net.transform.image(picture)`` makes an input of one), and ``classes`` in
@@ -125,10 +136,14 @@ def load(folder: str | Path, *, trust: bool = False) -> ReassembledNet:
             versions of its architectures; if anything in it changed after it was written;
             without ``trust``, if it names code.
     """
+    with fetched(folder, (CONFIG, RECIPE, STATE)) as place:
+        return _load(place, trust=trust)
+
+
+def _load(place: Path, *, trust: bool) -> ReassembledNet:
     from zoo_search.zoo.checkpoint import describe_mismatch, read_checkpoint
     from zoo_search.zoo.trust import architecture_of
 
-    place = Path(folder)
     config = read_config(place)
     for name in (RECIPE, STATE):
         if not (place / name).is_file():  # a pipe would never end

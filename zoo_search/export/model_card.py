@@ -132,9 +132,13 @@ def _preprocess(config: FolderConfig) -> str:
     p = config["preprocess"]
     height, width = p["size"]
     mean, std = (", ".join(f"{v:g}" for v in p[key]) for key in ("mean", "std"))
+    deep = p.get("value_range")
+    grey = ""
+    if deep:
+        grey = f"; of grey with more than 8 bits {deep[0]:g} is black, {deep[1]:g} white"
     return (
         f"RGB, {height}x{width}, {p['interpolation']}, centre crop {p['crop_pct']:g}, scaled to "
-        f"[0, 1], mean ({mean}), standard deviation ({std})"
+        f"[0, 1], mean ({mean}), standard deviation ({std}){grey}"
     )
 
 

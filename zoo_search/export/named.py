@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from zoo_search.config import JobConfig, ZooEntry, load_job
 from zoo_search.core.errors import UserError, nearest
-from zoo_search.core.files import write
+from zoo_search.core.files import Place, fetched, is_file, joined, write
 from zoo_search.core.json_text import read_json
 from zoo_search.zoo.build import build, is_timm
 from zoo_search.zoo.load import load_zoo
@@ -45,11 +45,11 @@ class Words:
         self.trust = trust
         self._zoo = {} if job is None else self.config.zoo
 
-    def file_of(self, word: str) -> Path:
+    def file_of(self, word: str) -> str:
         """Return the file or folder that the network of a word is read from, if there is one."""
         if word in self._zoo:
-            return Path(str(self._zoo[word].weights))
-        return Path(word.partition("@")[2] or word)
+            return str(self._zoo[word].weights)
+        return _arch_and_file(word)[1] or word
 
     def network(self, word: str, *, fill: bool) -> tuple[nn.Module, Built | None]:
         """Return the network that a word means, and what builds it (None: a reassembled one).
@@ -62,15 +62,16 @@ class Words:
                 a file or folder names code.
         """
         entry, own = self._zoo.get(word), False
-        if entry is None and (Path(word) / "config.json").is_file():
+        arch, file = _arch_and_file(word)
+        is_folder = "://" not in file and _is_there(joined(word, "config.json"))
+        if entry is None and is_folder:
             from zoo_search.export.folder import load
 
             return load(word, trust=self.trust), None
         if entry is None:
-            arch, at, file = word.partition("@")
-            own = bool(at) or Path(word).is_file()
+            own = bool(arch) or _is_there(word)
             if own:
-                entry = ZooEntry(arch=arch, weights=file) if at else self._described(Path(word))
+                entry = ZooEntry(arch=arch, weights=file) if arch else self._described(word)
             else:
                 entry = self._timm_entry(word)
         if fill or own:
@@ -83,13 +84,14 @@ class Words:
             )
         return module, entry.model_dump(mode="json", include={"arch", "kwargs"})
 
-    def _described(self, path: Path) -> ZooEntry:
-        """Return the entry in the header of a weights file."""
+    def _described(self, path: str) -> ZooEntry:
+        """Return the entry in the header of a weights file, at a path or URI."""
         from zoo_search.zoo.trust import architecture_of
 
-        said = _header_of(path)
+        with fetched(path) as file:
+            said = _header_of(file)
         arch, kwargs = architecture_of(said, f"The header of {path}", trust=self.trust)
-        return ZooEntry(arch=arch, kwargs=kwargs, weights=str(path))
+        return ZooEntry(arch=arch, kwargs=kwargs, weights=path)
 
     def _timm_entry(self, word: str) -> ZooEntry:
         """Return the entry of a timm name, or say what the word could have been."""
@@ -112,7 +114,23 @@ class Words:
         )
 
 
-def write_weights(path: Path, network: nn.Module, built: Built | None) -> None:
+def _arch_and_file(word: str) -> tuple[str, str]:
+    """Return the two of ``ARCH@FILE``; empty ones of another word, as a URI with an @ in it."""
+    arch, at, file = word.partition("@")
+    return (arch, file) if at and "://" not in arch else ("", "")
+
+
+def _is_there(place: str) -> bool:
+    """Say whether a word is a file; of most words, which are names, nothing is looked up."""
+    try:
+        return is_file(place)
+    except UserError:
+        if "://" in place:
+            raise
+        return False
+
+
+def write_weights(path: Place, network: nn.Module, built: Built | None) -> None:
     """Write the weights as safetensors, with the architecture in the header."""
     from safetensors.torch import save
 

@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import copy
 import io
+import os
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from zoo_search.core.errors import UserError
-from zoo_search.core.files import atomic_path
+from zoo_search.core.files import Place, file_system, is_file, is_local, joined, made_at
 from zoo_search.core.store import MANIFEST
 from zoo_search.export.folder import load
 from zoo_search.networks.network import ReassembledNet
 
 
 def export_all(
-    folder: str | Path,
+    folder: Place,
     *,
     onnx: bool = False,
     torch_export: bool = False,
-    out: str | Path | None = None,
+    out: Place | None = None,
     trust: bool = False,
-) -> list[Path]:
-    """Export a network: ``model.onnx``, ``model.pt2`` or both.
+) -> list[Path | str]:
+    """Export a network: ``model.onnx``, ``model.pt2`` or both; return their paths or URIs.
 
     Args:
-        folder: Of the network.
+        folder: Of the network, a path or an fsspec URI; likewise ``out``.
         onnx: Whether to write ``model.onnx``.
         torch_export: Whether to write ``model.pt2``.
         out: Folder for the files; by default ``exports/NUMBER`` of the run directory for a winner
@@ -42,26 +43,31 @@ def export_all(
     if not (onnx or torch_export):
         raise UserError("Nothing to export to. Give --onnx, --torch or both.")
     net = load(folder, trust=trust)
-    place = _place_for(Path(folder)) if out is None else Path(out)
-    written = []
-    if onnx:
-        written.append(place / "model.onnx")
-        export_onnx(net, written[-1])
-    if torch_export:
-        written.append(place / "model.pt2")
-        export_torch(net, written[-1])
+    place = _place_for(folder) if out is None else os.fspath(out)
+    written: list[Path | str] = []
+    for wanted, name, write in (
+        (onnx, "model.onnx", export_onnx),
+        (torch_export, "model.pt2", export_torch),
+    ):
+        if wanted:
+            target = joined(place, name)
+            write(net, target)
+            written.append(Path(file_system(target)[1]) if is_local(target) else target)
     return written
 
 
-def _place_for(folder: Path) -> Path:
-    folder = folder.resolve()
-    run = folder.parent.parent
-    if folder.parent.name == "winners" and (run / MANIFEST).is_file():
-        return run / "exports" / folder.name
-    return folder
+def _place_for(folder: Place) -> str:
+    place = os.fspath(folder)
+    if is_local(folder):
+        place = str(Path(file_system(folder)[1]).resolve())
+    above, _, number = place.rstrip("/").rpartition("/")
+    run, _, winners = above.rpartition("/")
+    if winners == "winners" and is_file(joined(run, MANIFEST)):
+        return joined(run, "exports", number)
+    return place
 
 
-def export_onnx(source: ReassembledNet, path: Path) -> None:
+def export_onnx(source: ReassembledNet, path: Place) -> None:
     """Write a network as ONNX: input ``image`` (normalised ``[B, C, H, W]``), output ``logits``.
 
     Raises:
@@ -76,7 +82,7 @@ def export_onnx(source: ReassembledNet, path: Path) -> None:
             "extra: pip install 'zoo-search[export]'."
         ) from None
     net, inputs, shapes = _ready(source)
-    with atomic_path(path) as place:
+    with made_at(path) as place:
         program = torch.onnx.export(
             net,
             inputs,
@@ -90,13 +96,13 @@ def export_onnx(source: ReassembledNet, path: Path) -> None:
         program.save(place, external_data=False)
 
 
-def export_torch(source: ReassembledNet, path: Path) -> None:
+def export_torch(source: ReassembledNet, path: Place) -> None:
     """Write a network with ``torch.export``, for any batch size, to a path ending in ``.pt2``."""
     net, inputs, shapes = _ready(source)
     program = torch.export.export(net, inputs, dynamic_shapes=shapes)
     data = io.BytesIO()  # where there is no room, torch would not say that of a file
     torch.export.save(program, data)
-    with atomic_path(path) as place:
+    with made_at(path) as place:
         place.write_bytes(data.getvalue())
 
 

@@ -296,6 +296,7 @@ def tune(
             resume=begun,
             on_epoch=watcher.epoch,
             on_step=watcher.step,
+            class_weights=None if task.class_weights is None else torch.tensor(task.class_weights),
         )
         choice.put_into(net)
         predictions = predict(net, test, task.transform, machine=machine)
@@ -324,7 +325,7 @@ def _judge(
     epoch: int,
 ) -> Predictions:
     """Look at the validation images, and keep the weights if they deserve it."""
-    found = predict(net, validation, task.transform, machine=machine)
+    found = replace(predict(net, validation, task.transform, machine=machine), metric=task.metric)
     choice.offer(net, found, protocol, epoch)
     return found
 

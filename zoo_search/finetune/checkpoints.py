@@ -14,9 +14,9 @@ from torch import Tensor
 
 from zoo_search.core.identity import fingerprint, fingerprint_as_read
 from zoo_search.core.store import RunStore
-from zoo_search.finetune.entries import PROTOCOLS, ProtocolResult
+from zoo_search.finetune.entries import PROTOCOLS, ProtocolResult, plain_protocols
 from zoo_search.finetune.trained import room_for
-from zoo_search.training.choice import Kept
+from zoo_search.training.choice import Kept, as_written
 from zoo_search.training.schedules import Protocol
 from zoo_search.training.snapshot import Begun, Epoch, Snapshot
 
@@ -56,10 +56,10 @@ class Checkpoints:
         data = save({key: value.contiguous() for key, value in held.items()})
         facts = {
             "protocol": checkpoint.protocol,
-            "finished": PROTOCOLS.dump_python(checkpoint.finished),
-            "curve": [vars(point) for point in checkpoint.snapshot.curve],
+            "finished": plain_protocols(checkpoint.finished),
+            "curve": [as_written(point) for point in checkpoint.snapshot.curve],
             "begun": asdict(checkpoint.snapshot.begun),
-            "kept": None if checkpoint.kept is None else asdict(checkpoint.kept),
+            "kept": None if checkpoint.kept is None else as_written(checkpoint.kept),
             "sha256": hashlib.sha256(data).hexdigest(),
         }
         names = self._names()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -11,7 +11,8 @@ from pydantic import TypeAdapter
 
 from zoo_search.hooks import HookReport, Init
 from zoo_search.networks.recipe import Recipe
-from zoo_search.training.choice import Kept
+from zoo_search.training.choice import Kept, as_written, chooses
+from zoo_search.training.metrics import Metric
 from zoo_search.training.schedules import Protocol
 from zoo_search.training.snapshot import Epoch
 
@@ -33,7 +34,8 @@ class Expected:
     """What the race had shown of a network before it began.
 
     Attributes:
-        validation_accuracy: At the end of its training.
+        validation_accuracy: At the end of its training; or the metric that chooses, where that is
+            another one.
         deviation: Its standard deviation.
     """
 
@@ -142,9 +144,17 @@ class Result:
             return None
         return fmean(k.validation_accuracy for k in kept), fmean(k.validation_loss for k in kept)
 
+    @property
+    def judged(self) -> tuple[float, float] | None:
+        """Mean of the metric that chooses, and of the loss, as :attr:`validation`."""
+        kept = [training.kept for training in self.trainings if training.kept is not None]
+        if not kept:
+            return None
+        return fmean(k.score for k in kept), fmean(k.validation_loss for k in kept)
+
     def to_dict(self) -> Metadata:
         """Return the entry of ``winners.json``."""
-        return cast("Metadata", asdict(self))
+        return cast("Metadata", as_written(self))
 
     @classmethod
     def from_dict(cls, entry: Mapping[str, Any]) -> Result:
@@ -160,17 +170,18 @@ class Result:
 def best_first(results: Iterable[Result]) -> list[Result]:
     """Return networks in the order of how they do on the validation images.
 
-    That is by accuracy, averaged over the trainings, then by loss; those that were trained with
-    more seeds, the finalists, stand before all others. Where nothing judges some of them, they stay
-    in their order, which is that of the search's scores. Test images choose nothing.
+    That is by the metric that chooses, averaged over the trainings, then by loss; those that were
+    trained with more seeds, the finalists, stand before all others. Where nothing judges some of
+    them, they stay in their order, which is that of the search's scores. Test images choose
+    nothing.
     """
     found = sorted(results, key=lambda result: -len(result.trainings))
     if not all(result.validation for result in found):
         return found
 
     def order(result: Result) -> tuple[int, float, float]:
-        accuracy, loss = result.validation or (0.0, 0.0)
-        return -len(result.trainings), -accuracy, loss
+        score, loss = result.judged or (0.0, 0.0)
+        return -len(result.trainings), -score, loss
 
     return sorted(found, key=order)
 
@@ -182,7 +193,12 @@ def best(results: Iterable[Result], role: Role) -> Result | None:
 
 _RESULT = TypeAdapter(Result)
 PROTOCOLS = TypeAdapter(Mapping[Protocol, ProtocolResult])
-"""Reads and writes the results of protocols as JSON."""
+"""Reads the results of protocols; :func:`plain_protocols` is what is written of them."""
+
+
+def plain_protocols(found: Mapping[Protocol, ProtocolResult]) -> dict[str, Any]:
+    """Return the results of protocols as values of JSON."""
+    return {name: as_written(result) for name, result in found.items()}
 
 
 @dataclass(frozen=True)
@@ -203,6 +219,12 @@ class Seen:
     validation_loss: float
     # What the schedule had in place of its own values; empty: nothing.
     tuned: Mapping[str, float] = field(default_factory=dict)
+    validation_score: float | None = None  # what chose, where that was not the accuracy
+
+    @property
+    def score(self) -> float:
+        """What chooses."""
+        return chooses(self.validation_accuracy, self.validation_score)
 
 
 @dataclass(frozen=True)
@@ -236,10 +258,14 @@ class Winners:
     # That one training was judged on; each has its own where they are held out of the training.
     validation_images: int = 0
     race: tuple[Raced, ...] = ()  # all networks that began, in the order in which they did
+    metric: Metric = "accuracy"  # by which validation images chose
 
     def write(self, store: RunStore) -> None:
         """Write ``winners.json``."""
-        store.write_json(WINNERS, {"format": _FORMAT, **asdict(self)})
+        facts = {"format": _FORMAT, **as_written(self)}
+        if self.metric == "accuracy":  # as earlier versions wrote it
+            del facts["metric"]
+        store.write_json(WINNERS, facts)
 
     @classmethod
     def read(cls, store: RunStore) -> Winners:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import torch
+
 from zoo_search.config import JobConfig
 from zoo_search.data.base import Subset
 from zoo_search.finetune.entries import Entry
+from zoo_search.finetune.weighting import class_weights
 from zoo_search.hooks import HookReport, hooks_identity
 from zoo_search.networks.assemble import assemble
 from zoo_search.networks.fitter import StitchFitter
@@ -45,12 +48,17 @@ def build_networks(
     models = {**zoo, **{name: m for entry in entries for name, m in entry.models.items()}}
     images, labels = load_target(train, models, job.search.fit_images)
     fitter = StitchFitter(models, images, chained=True)
+    told = class_weights(job.finetune.class_weights, train)
+    weights = None if told is None else torch.tensor(told, dtype=torch.float64)
     made: dict[str, Network] = {}
     for entry in entries:
         if entry.recipe.key in made:
             continue
         init, classes = job.init if entry.init is None else entry.init, len(train.classes)
-        net = assemble(entry.recipe, models, init, None, labels, classes, seed, fitter=fitter)
+        net = assemble(
+            entry.recipe, models, init, None, labels, classes, seed,
+            fitter=fitter, class_weights=weights,
+        )  # fmt: skip
         made[entry.recipe.key] = Network(
             entry,
             net,

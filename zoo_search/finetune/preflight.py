@@ -1,12 +1,34 @@
-"""What is wrong with plain models, changed winners and logs, found before anything is computed."""
+"""What is wrong with the fine-tuning that a job asks for, found before anything is computed."""
 
 from __future__ import annotations
 
-from zoo_search.config import JobConfig
+from zoo_search.config import FinetuneConfig, JobConfig
+from zoo_search.core.errors import UserError
 from zoo_search.finetune.logs import check_logs
 from zoo_search.finetune.variants import at_input_size, changed_entry
 from zoo_search.hooks import as_hooks, check_part
+from zoo_search.training.schedules import get_schedule
 from zoo_search.zoo.load import build_untrained
+
+
+def check_steps(config: FinetuneConfig) -> None:
+    """Check that each worker has two images in each part of a step.
+
+    Raises:
+        UserError: If a step of the schedule is too small for so many workers, or so many parts.
+    """
+    batch = get_schedule(config.schedule.name, batch_size=config.batch_size).batch_size
+    workers = config.workers[1] if isinstance(config.workers, tuple) else config.workers or 1
+    if batch >= 2 * workers * config.accumulate:
+        return
+    shared = f"{workers} workers share" if workers > 1 else "a worker has"
+    parts = f", in {config.accumulate} parts each" if config.accumulate > 1 else ""
+    raise UserError(
+        f"finetune: {shared} the {batch} images of a step{parts}, which leaves some with a single "
+        "image or none, and batch norms have no statistics of it. workers times accumulate may be "
+        f"{batch // 2} at most here: lower 'finetune.workers' or 'finetune.accumulate', or raise "
+        "'finetune.batch_size'."
+    )
 
 
 def check_networks(job: JobConfig) -> None:

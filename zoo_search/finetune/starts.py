@@ -12,6 +12,7 @@ from zoo_search.finetune.entries import Entry
 from zoo_search.finetune.images.places import Places, folds_of
 from zoo_search.finetune.networks import Network, build_networks
 from zoo_search.finetune.tasks import TrainingTask, Values, schedule_of
+from zoo_search.finetune.weighting import class_weights
 
 if TYPE_CHECKING:
     import ray
@@ -126,6 +127,10 @@ class Starts:
             list(network.start),
             [config.precision, config.sync_bn, config.accumulate],
         ]
+        weights = class_weights(config.class_weights, images)
+        told = {"metric": config.metric, "class_weights": weights}
+        if told != {"metric": "accuracy", "class_weights": None}:  # came after the first runs
+            made_from.append(told)
         name = network.entry.name if len(self.seeds) == 1 else f"{network.entry.name} seed {seed}"
         return TrainingTask(
             key=fingerprint(made_from)[:16],
@@ -143,6 +148,8 @@ class Starts:
             fold=fold,
             macs=self.cost(network).macs,
             like=like,
+            metric=config.metric,
+            class_weights=weights,
         )
 
     def cost(self, network: Network) -> Cost:

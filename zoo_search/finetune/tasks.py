@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from zoo_search.networks.recipe import Recipe
+from zoo_search.training.metrics import Metric
 from zoo_search.training.schedules import Protocol, Schedule, get_schedule
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class TrainingTask:
     macs: int  # multiply-adds for one image: how much work it is
     # Key of a task that differs in the last protocol alone: its end of the one before may be used.
     like: str | None = None
+    metric: Metric = "accuracy"  # what validation chooses by
+    class_weights: tuple[float, ...] | None = None  # of the loss; None: all classes count alike
 
     @property
     def streams(self) -> bool:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from pydantic_core import to_json
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
@@ -25,7 +25,7 @@ from zoo_search.core.parquet import open_parquet
 from zoo_search.core.progress import console
 from zoo_search.export.config import CONFIG, is_as_written
 from zoo_search.export.folder import FILES
-from zoo_search.finetune.entries import PROTOCOLS, ProtocolResult, Result
+from zoo_search.finetune.entries import PROTOCOLS, ProtocolResult, Result, plain_protocols
 from zoo_search.training.order import Ints
 from zoo_search.training.schedules import Protocol
 from zoo_search.zoo.checkpoint import state_sha256
@@ -91,7 +91,7 @@ def keep_trained(store: RunStore, key: str, trained: Trained) -> None:
         if trained.state:
             save_file(dict(trained.state), folder / _STATE)
         save_file({"predicted": torch.from_numpy(trained.predicted)}, folder / _PREDICTED)
-        (folder / _PROTOCOLS).write_bytes(PROTOCOLS.dump_json(trained.protocols))
+        (folder / _PROTOCOLS).write_bytes(to_json(plain_protocols(trained.protocols)))
         sums = {path.name: sha256_of(path) for path in folder.iterdir()}
         (folder / _SUMS).write_text(json.dumps(sums), encoding="utf-8")
 
@@ -208,7 +208,7 @@ def take_over(store: RunStore, folder: str, keys: Sequence[str]) -> None:
             state = load(store.read_bytes(f"{folder}/{_STATE}")) if training is exported else {}
             classes = np.empty(0, dtype=np.int64)
             if trainings is result.told:
-                classes = predicted.column(_column(training.seed)).to_numpy().astype(np.int64)
+                classes = predicted.column(column_of(training.seed)).to_numpy().astype(np.int64)
             keep_trained(store, training.task, Trained(training.protocols, classes, state))
 
 
@@ -216,7 +216,7 @@ def write_predictions(
     path: Path, ids: Sequence[str], labels: Ints, told: Mapping[int, Ints]
 ) -> None:
     """Write what each training, by its seed, said of the test images."""
-    columns = {_column(seed): pa.array(classes, pa.int32()) for seed, classes in told.items()}
+    columns = {column_of(seed): pa.array(classes, pa.int32()) for seed, classes in told.items()}
     table = {"id": pa.array(ids, pa.string()), "label": pa.array(labels, pa.int32()), **columns}
     pq.write_table(pa.table(table), path / PREDICTIONS, write_page_checksum=True)
 
@@ -236,27 +236,8 @@ def read_predictions(store: RunStore, folder: str) -> pa.Table:
     return table.cast(pa.schema(types))
 
 
-def right_of(store: RunStore, results: Sequence[Result]) -> dict[str, npt.NDArray[np.bool_]]:
-    """Return which test images each training of each network got right, ``[trainings, images]``.
-
-    Images that could not be decoded for any of them are left out. A network without
-    ``predictions.parquet`` (of an earlier version) is missing.
-    """
-    labels, said = np.empty(0), {}
-    for result in results:
-        if result.folder is None or not store.exists(f"{result.folder}/{PREDICTIONS}"):
-            continue
-        table = read_predictions(store, result.folder)
-        labels = table.column("label").to_numpy()
-        told = [table.column(_column(training.seed)).to_numpy() for training in result.told]
-        said[result.name] = np.stack(told)
-    if not said:
-        return {}
-    there = (np.concatenate(list(said.values())) >= 0).all(axis=0)
-    return {name: np.equal(classes, labels)[:, there] for name, classes in said.items()}
-
-
-def _column(seed: int) -> str:
+def column_of(seed: int) -> str:
+    """Return what the column of a training is called."""
     return f"seed_{seed}"
 
 

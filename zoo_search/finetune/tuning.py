@@ -145,6 +145,7 @@ class Tuning:
                 recipe=result.recipe,
                 zoo=network.models,
                 classes=self._dataset.classes,
+                value_range=self._job.dataset.value_range,
                 metadata={
                     **result.to_dict(),
                     "dataset": self._dataset.name,
@@ -169,6 +170,7 @@ class Tuning:
             results=tuple(results),
             given_up=tuple(given_up),
             race=tuple(raced),
+            metric=self._job.finetune.metric,
         ).write(self._store)
         numbers = {str(number) for number in range(len(results))}
         for surplus in set(self._store.list("winners")) - numbers:
@@ -222,7 +224,7 @@ def _most_fit(trainings: Sequence[Training]) -> int:
 
     def order(place: int) -> tuple[float, float]:
         kept = trainings[place].kept
-        return (0.0, 0.0) if kept is None else (-kept.validation_accuracy, kept.validation_loss)
+        return (0.0, 0.0) if kept is None else (-kept.score, kept.validation_loss)
 
     return min(range(len(trainings)), key=order)
 

@@ -18,6 +18,7 @@ _LOGGED = {
     "train_accuracy": "accuracy",
     "validation_accuracy": "validation_accuracy",
     "validation_loss": "validation_loss",
+    "validation_score": "validation_score",
     "rate": "rate",
     "images_per_second": "images_per_second",
     "device_memory": "device_memory",
@@ -59,13 +60,19 @@ def best_so_far(
     curves = [*((name, result.curve) for name, result in finished.items()), (protocol, curve)]
     points = [(name, point) for name, points in curves for point in points][:until]
     seen = [
-        Kept(name, point.epoch, point.validation_accuracy, point.validation_loss)
+        Kept(
+            name,
+            point.epoch,
+            point.validation_accuracy,
+            point.validation_loss,
+            point.validation_score,
+        )
         for name, point in points
         if point.validation_accuracy is not None and point.validation_loss is not None
     ]
     if not kept.epoch:  # the start is in no curve
         seen.append(kept)
-    return max(seen, key=lambda one: (one.validation_accuracy, -one.validation_loss))
+    return max(seen, key=lambda one: (one.score, -one.validation_loss))
 
 
 class Watcher:

@@ -85,6 +85,8 @@ class Context:
     scored, where heads stay as they are."""
     fitter: Fitter[Any] | None = None
     """Fits stitches of this zoo on these images."""
+    class_weights: Tensor | None = None
+    """How much an image of each class counts, float ``[classes]``; None: all classes alike."""
 
     @cached_property
     def fresh(self) -> dict[str, Tensor]:

@@ -31,6 +31,7 @@ def assemble(
     seed: int = 0,
     *,
     fitter: StitchFitter | None = None,
+    class_weights: Tensor | None = None,
     copy_blocks: bool = True,
 ) -> ReassembledNet:
     """Build the network of a recipe (DeRy section 3.3).
@@ -55,6 +56,8 @@ def assemble(
         seed: Seed of everything random.
         fitter: Fits and caches stitches across recipes; made from ``images`` by default, and then
             chained, which fits this one recipe best.
+        class_weights: How much an image of each class counts in the fit of a new head,
+            ``[classes]``; default: all classes alike.
         copy_blocks: False takes the zoo's own modules, for networks that are only looked at.
 
     Raises:
@@ -76,6 +79,7 @@ def assemble(
         inputs=None if fitter is None else lambda: torch.cat(list(fitter.own(first, 0))),
         labels=labels,
         fitter=fitter,
+        class_weights=class_weights,
     )
     net.init_reports = start(net, context, hooks)
     return net

@@ -58,7 +58,7 @@ def least_squares(module: nn.Module, context: Context) -> Filled | None:
         r2.append(round(quality, 6) if math.isfinite(quality) else None)
     labels = context.labels if recipe.head == "target" else None
     if labels is not None:
-        _fit_head(module, fitter, labels)
+        _fit_head(module, fitter, labels, context.class_weights)
     words = ", ".join("unknown" if x is None else f"{x:.2f}" for x in r2)
     summary = f"R² of the stitches {words}" if r2 else ""
     headed = labels is not None
@@ -66,13 +66,16 @@ def least_squares(module: nn.Module, context: Context) -> Filled | None:
 
 
 @torch.no_grad()
-def _fit_head(net: ReassembledNet, fitter: Fitter[BlockRef], labels: Tensor) -> None:
+def _fit_head(
+    net: ReassembledNet, fitter: Fitter[BlockRef], labels: Tensor, class_weights: Tensor | None
+) -> None:
     """Set the target head to ridge regression of one-hot labels on pooled features, as logits.
 
     Ridge regression answers on the scale of its targets, 0 to 1, which as logits means "nearly
     sure of nothing": a training by cross-entropy would first of all blow the weights up, and lose
     the solution on the way. So weight and bias are scaled by the inverse temperature (Guo et al.,
     On Calibration of Modern Neural Networks, 2017) that suits the images held out of the fit.
+    Images count by the weights of their classes, as in the training.
     """
     assert isinstance(net.head, nn.Linear)
     x = torch.cat(_read(net, fitter), dim=1).double()
@@ -80,14 +83,16 @@ def _fit_head(net: ReassembledNet, fitter: Fitter[BlockRef], labels: Tensor) -> 
     hot = nn.functional.one_hot(labels, net.head.out_features)
     scales = head_scales(x, hot, net.widths)
     x *= scales
-    train, held = split_moments(x, hot)
+    if class_weights is not None:
+        class_weights = class_weights.to(x)
+    train, held = split_moments(x, hot, None if class_weights is None else class_weights[labels])
     fit = fit_ridge(train, held)
     weight, bias = fit.weight, fit.bias
     if min(train.n, held.n) > 1:
         weight, bias = solve_ridge(train, fit.alpha)
         out = held_out(0, x)
         x, labels = x[out], labels[out]
-    scale = _inverse_temperature(x @ weight.T + bias, labels)
+    scale = _inverse_temperature(x @ weight.T + bias, labels, class_weights)
     net.head.weight.copy_(scale * fit.weight * scales)
     net.head.bias.copy_(scale * fit.bias)
 
@@ -102,14 +107,18 @@ def _read(net: ReassembledNet, fitter: Fitter[BlockRef]) -> list[Tensor]:
     ]
 
 
-def _inverse_temperature(logits: Tensor, labels: Tensor) -> float:
+def _inverse_temperature(
+    logits: Tensor, labels: Tensor, class_weights: Tensor | None = None
+) -> float:
     """Return the factor in [0.1, 100] that suits logits ``[N, classes]`` best, to 2 %.
 
     Smooth labels, as in training, keep it finite where the logits separate the classes.
     """
     scales = torch.logspace(-1, 2, 301, dtype=logits.dtype, device=logits.device)
     losses = [
-        nn.functional.cross_entropy(scale * logits, labels, label_smoothing=_SMOOTHING)
+        nn.functional.cross_entropy(
+            scale * logits, labels, class_weights, label_smoothing=_SMOOTHING
+        )
         for scale in scales
     ]
     return float(scales[torch.stack(losses).argmin()])

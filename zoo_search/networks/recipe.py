@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +11,7 @@ from typing import Literal, NotRequired, TypedDict
 
 import yaml
 
+from zoo_search.core import files
 from zoo_search.core.errors import UserError, nearest
 from zoo_search.core.identity import fingerprint
 from zoo_search.core.yaml_text import read_yaml
@@ -91,6 +93,8 @@ class Recipe:
     def from_any(cls, source: Recipe | Mapping[str, object] | RecipeDict | str | Path) -> Recipe:
         """Read a recipe from a mapping ``{blocks: [{model, start, stop}, …], head, taps}`` or YAML.
 
+        The YAML lies at a path or an fsspec URI.
+
         Raises:
             UserError: If the file cannot be read or the mapping is no recipe.
         """
@@ -98,9 +102,9 @@ class Recipe:
             return source
         if isinstance(source, Mapping):
             return _parse(source, "The recipe")
-        path = Path(source)
+        path = os.fspath(source)
         try:
-            text = path.read_text(encoding="utf-8")
+            text = files.read(path).decode("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or error
             raise UserError(

@@ -27,7 +27,7 @@ class Moments:
 
     def __init__(self, inputs: int, outputs: int, device: torch.device | None = None) -> None:
         double = torch.float64
-        self.n = 0
+        self.n: float = 0  # samples, by their weights
         self.x = torch.zeros(inputs, dtype=double, device=device)
         self.y = torch.zeros(outputs, dtype=double, device=device)
         self.xx = torch.zeros(inputs, inputs, dtype=double, device=device)
@@ -40,6 +40,18 @@ class Moments:
         self.n += x.shape[0]
         self.x += x.sum(0)
         self.y += y.sum(0)
+        self.xx.addmm_(x.T, x)
+        self.xy.addmm_(x.T, y)
+        self.yy += float((y * y).sum())
+
+    def add_weighted(self, x: Tensor, y: Tensor, weights: Tensor) -> None:
+        """Add samples as :meth:`add`; one of the weight 2 (``weights`` ``[n]``) counts as two."""
+        root = weights.double().sqrt()[:, None]
+        x, y = x.double() * root, y.double() * root
+        self.n += float(weights.sum())
+        # Each product of two factors holds the weight; a sum over one of them lacks a root.
+        self.x += (x * root).sum(0)
+        self.y += (y * root).sum(0)
         self.xx.addmm_(x.T, x)
         self.xy.addmm_(x.T, y)
         self.yy += float((y * y).sum())
@@ -144,12 +156,18 @@ def numbers_held_out(numbers: Tensor) -> Tensor:
     return (numbers.double() * _GOLDEN) % 1 < HELD_OUT
 
 
-def split_moments(x: Tensor, y: Tensor) -> tuple[Moments, Moments]:
-    """Return the moments of one batch: of the images to fit, and of those :func:`held_out`."""
+def split_moments(x: Tensor, y: Tensor, weights: Tensor | None = None) -> tuple[Moments, Moments]:
+    """Return the moments of one batch: of the images to fit, and of those :func:`held_out`.
+
+    ``weights`` ``[n]`` are as of :meth:`Moments.add_weighted`; default: all count alike.
+    """
     out = held_out(0, x)
     train, test = (Moments(x.shape[1], y.shape[1], x.device) for _ in range(2))
-    train.add(x[~out], y[~out])
-    test.add(x[out], y[out])
+    for moments, part in ((train, ~out), (test, out)):
+        if weights is None:
+            moments.add(x[part], y[part])
+        else:
+            moments.add_weighted(x[part], y[part], weights[part])
     return train, test
 
 

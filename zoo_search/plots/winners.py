@@ -68,8 +68,8 @@ class Way:
     accuracies: Sequence[float]
 
 
-def race_picture(ways: Sequence[Way]) -> bytes:
-    """Draw validation accuracies over epochs; lines that end early were left behind."""
+def race_picture(ways: Sequence[Way], metric: str = "accuracy") -> bytes:
+    """Draw a metric on validation images over epochs; lines that end early were left behind."""
     figure, axes = new_figure(7.2, 3.8)
     labelled, end = set[str](), max(way.epochs[-1] for way in ways)
     for way in ways:
@@ -85,7 +85,7 @@ def race_picture(ways: Sequence[Way]) -> bytes:
         )
         labelled.add(way.role)
     axes.set_xlabel("epochs of all protocols")
-    axes.set_ylabel("validation accuracy (%)")
+    axes.set_ylabel(f"validation {metric} (%)")
     axes.set_xticks(sorted({epochs for way in ways for epochs in way.epochs}))
     _explain(axes, "×: left behind\n●: trained to the end")
     return render(figure)

@@ -28,6 +28,7 @@ from zoo_search.reassembly.space.space import Space, SpaceUnion, make_space
 
 if TYPE_CHECKING:
     from zoo_search.cluster.hosts import Hosts
+    from zoo_search.reassembly.study import SearchStudy
 
 _TRIED = 10  # candidates that a user's hook must all fail on to be taken for broken
 
@@ -122,7 +123,9 @@ def run_search(
 
     A study that is there is gone on with: what it holds is not scored again. The zoo models within
     the budget come before the ``trials`` reassemblies. ``on_told`` is called after every candidate
-    that has entered the study. Without the ``hosts`` of a run some are started and ended here.
+    that was scored and has entered the study. What earlier searches at that place know and holds
+    here is not scored, either (:class:`.known.Known`). Without the ``hosts`` of a run some are
+    started and ended here.
 
     Raises:
         UserError: If the sampler or a proxy is unknown, no recipe is feasible, the storage cannot
@@ -134,6 +137,8 @@ def run_search(
     SAMPLERS.check([sampler], "search.sampler")
     task.batches()
     study = SearchStudy(space, task.scoring, trials, sampler, place)
+    study.settle()
+    on_told()
     if study.expected:
         from zoo_search.cluster.hosts import borrowed
         from zoo_search.reassembly.tuning import run_trials
@@ -146,22 +151,31 @@ def run_search(
         have = cluster.connect()
         count = have.workers(workers, study.expected)
         with progress("scoring candidates", study.expected) as bar, borrowed(hosts) as own:
+            scored = 0
 
             def told(outcome: Outcome) -> None:
+                nonlocal scored
+                scored += 1
                 bar.advance(note=outcome.reason)
+                total = scored + study.under_way + study.expected  # less, where some were known
+                bar.resize(total, total)
                 on_told()
 
             run_trials(study, task, own, count, have.gpus > 0, told)
     every = study.candidates()  # a journal may hold more reassemblies than are asked for
-    surplus = [c.id for c in every if c.kind == "reassembly"][trials:]
+    surplus = {c.id for c in [c for c in every if c.kind == "reassembly"][study.trials :]}
     candidates = [c for c in every if c.id not in surplus]
-    return SearchResult(candidates, _note(candidates, trials, study.resumed))
+    return SearchResult(candidates, _note(candidates, trials, study))
 
 
-def _note(candidates: Sequence[Candidate], trials: int, resumed: int) -> str:
+def _note(candidates: Sequence[Candidate], trials: int, study: SearchStudy) -> str:
     parts = []
-    if resumed:
-        parts.append(f"{resumed} candidates were in the study already")
+    if study.resumed:
+        parts.append(f"{study.resumed} candidates were in the study already")
+    if study.taken_over:
+        parts.append(f"{study.taken_over} had been scored by an earlier search")
+    if study.completed:
+        parts.append(f"{study.completed} had been scored by one, but for some of the proxies")
     scored = sum(c.kind == "reassembly" for c in candidates)
     if scored < trials:
         parts.append(f"the space holds {scored} reassemblies within the budget: all were scored")

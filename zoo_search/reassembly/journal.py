@@ -6,7 +6,6 @@ import json
 import logging
 import warnings
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,41 +26,79 @@ _LOCK_SECONDS = 10  # a lock that old was left by a process that was killed
 class StudyPlace:
     """Where a study is kept: in a journal file, at the URL of an Optuna storage, or in memory.
 
-    Searches of one ``made_from`` are the same. A study of another one is replaced in a journal; in
-    a storage it has another name, and stays.
+    Searches of one ``made_from`` are the same. The study of another one stays, under another name,
+    and what it scored is known to this one as far as it holds (:mod:`.known`).
+
+    Attributes:
+        path: Of the journal file.
+        made_from: Hash of everything that decides on the study.
+        url: Of an Optuna storage, which comes before a journal file.
+        name: Of the study in a storage that others may use, too.
+        scored_from: Hash of what decides on the scores of a recipe, whatever else was scored, as
+            far as proxies share it; empty: nothing is known of it, and no score is taken over.
+        proposed_from: Hash of what decides on which recipes are proposed, but for the budget and
+            the proxies; empty: likewise.
     """
 
     path: Path | None = None
     made_from: str = ""
     url: str | None = None
-    name: str = NAME  # of the study in a storage that others may use, too
+    name: str = NAME
+    scored_from: str = ""
+    proposed_from: str = ""
 
 
-def open_study(place: StudyPlace) -> optuna.Study:
-    """Open or make a two-objective study: the score up, GMACs down."""
+def open_studies(place: StudyPlace) -> tuple[optuna.Study, list[optuna.Study]]:
+    """Open or make a two-objective study: the score up, GMACs down; and the others of that place.
+
+    Those others are searches whose scores come from the same (``scored_from``), oldest first.
+
+    Raises:
+        UserError: If the storage cannot be opened.
+    """
     import optuna
 
-    path, made_from = place.path, place.made_from
     optuna.logging.set_verbosity(logging.WARNING)
-    opened = partial(optuna.create_study, directions=["maximize", "minimize"], load_if_exists=True)
+    storage: optuna.storages.BaseStorage
     if place.url is not None:
-        name = f"{place.name} {made_from[:12]}".strip()
-        study = opened(storage=url_storage(place.url), study_name=name)
-    elif path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _mend(path)
-        study = opened(storage=journal_storage(path), study_name=NAME)
-        if study.user_attrs.get("made_from", made_from) != made_from:
-            path.unlink()
-            study = opened(storage=journal_storage(path), study_name=NAME)
+        storage = url_storage(place.url)
+    elif place.path is not None:
+        place.path.parent.mkdir(parents=True, exist_ok=True)
+        _mend(place.path)
+        storage = journal_storage(place.path)
     else:
-        study = opened(study_name=NAME)
+        storage = optuna.storages.InMemoryStorage()
+    kept = {frozen.study_name: frozen.user_attrs for frozen in storage.get_all_studies()}
+    name = f"{place.name} {place.made_from[:12]}".strip()
+    # The first study of a journal has the plain name, under which versions before looked for it.
+    if (
+        place.url is None
+        and kept.get(NAME, {}).get("made_from", place.made_from) == place.made_from
+    ):
+        name = NAME
+    study = optuna.create_study(
+        storage=storage,
+        study_name=name,
+        directions=["maximize", "minimize"],
+        load_if_exists=True,
+    )
     if "made_from" not in study.user_attrs:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(["score", "GMACs"])
-        study.set_user_attr("made_from", made_from)
-    return study
+        for key in ("scored_from", "proposed_from", "made_from"):
+            study.set_user_attr(key, getattr(place, key))
+    others = [
+        optuna.load_study(study_name=other, storage=storage)
+        for other, attrs in kept.items()
+        if other != name and place.scored_from and attrs.get("scored_from") == place.scored_from
+    ]
+    return study, others
+
+
+def open_study(place: StudyPlace) -> optuna.Study:
+    """Open or make a study, as :func:`open_studies` does."""
+    return open_studies(place)[0]
 
 
 def journal_storage(path: Path) -> optuna.storages.BaseStorage:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from zoo_search.core.errors import UserError, first_line
+from zoo_search.core.identity import code_identity, fingerprint
 from zoo_search.core.imports import import_timm
 from zoo_search.hooks import Init
 from zoo_search.networks.assemble import assemble
@@ -23,7 +24,7 @@ from zoo_search.networks.parents import Parent
 from zoo_search.networks.recipe import Recipe
 from zoo_search.networks.target_images import Images
 from zoo_search.reassembly.candidates import Outcome
-from zoo_search.reassembly.proxies import Batches, Proxy, find_proxies, score, traits_of
+from zoo_search.reassembly.proxies import PROXIES, Batches, Proxy, find_proxies, score, traits_of
 
 if TYPE_CHECKING:
     import ray
@@ -54,6 +55,7 @@ class Scoring:
 
         ``images`` are how many a score looks at, or ``"all"`` different ones; ``batches`` and
         ``batch_size`` are None where none are drawn, ``precision`` where nothing is passed forward.
+        A proxy of the user's own has the hash of its ``code``.
         """
         count = self.batches * self.batch_size
         counts: dict[str, int | str] = {"batches": count, "all": "all", "none": 0}
@@ -71,6 +73,8 @@ class Scoring:
                 "seed": self.seed,
                 "precision": traits.precision,
             }
+            if name not in PROXIES.ours:
+                found[name]["code"] = fingerprint([code_identity(proxy)])
         return found
 
 
@@ -125,8 +129,11 @@ class Scorer:
         self.batches = task.batches(TensorCache(_CACHE_BYTES))
         self.fitter = task.fitter()
 
-    def __call__(self, recipe: Recipe) -> Outcome:
-        """Score one recipe. An error or a score that is not finite is a reason, not a score."""
+    def __call__(self, recipe: Recipe, proxies: Sequence[str] | None = None) -> Outcome:
+        """Score one recipe by all proxies, or by some of them.
+
+        An error or a score that is not finite is a reason, not a score.
+        """
         started = time.perf_counter()
         scores, reasons = {}, []
         try:
@@ -135,6 +142,8 @@ class Scorer:
             reason = f"assembly: {first_line(error)}"
             return Outcome({}, reason, time.perf_counter() - started)
         for name, proxy in self.task.scoring.proxies.items():
+            if proxies is not None and name not in proxies:
+                continue
             try:
                 scores[name] = score(net, proxy, self.batches)
             except (RuntimeError, ValueError, NotImplementedError) as error:
@@ -158,9 +167,9 @@ class HostedScorer:
         torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
         self._scorer = Scorer(ray.get(task[0]), "cuda" if torch.cuda.is_available() else "cpu")
 
-    def __call__(self, recipe: str) -> tuple[float, str]:
+    def __call__(self, recipe: str, proxies: Sequence[str]) -> tuple[float, str]:
         """Return the first score, or 0 where there is none, and the outcome."""
-        outcome = self._scorer(Recipe.from_any(json.loads(recipe)))
+        outcome = self._scorer(Recipe.from_any(json.loads(recipe)), proxies)
         return next(iter(outcome.scores.values()), 0.0), json.dumps(vars(outcome))
 
 

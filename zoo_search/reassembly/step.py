@@ -74,8 +74,10 @@ def run(
         console.print(f"  {damaged} fitted stitches are damaged: removed, and fitted anew")
     task = ScoringTask(dict(Parents(zoo)), images, labels, num_classes, scoring, keeper)
     made_from = _made_from(partitions, zoo, subset, job)
+    scored_from = _scored_from(zoo, subset, job, len(labels))
+    proposed_from = _proposed_from(partitions, job, scored_from)
     with _local_journal(store) as (journal, keep):
-        place = StudyPlace(journal, made_from, config.storage, job.name)
+        place = StudyPlace(journal, made_from, config.storage, job.name, scored_from, proposed_from)
         found = run_search(
             space, task, config.trials, config.sampler, place,
             workers=config.workers, hosts=hosts, on_told=keep,
@@ -145,17 +147,13 @@ def _local_journal(store: RunStore) -> Iterator[tuple[Path, Callable[[], None]]]
 def _made_from(
     partitions: Partition | Sequence[Partition], zoo: Zoo, subset: Subset, job: JobConfig
 ) -> str:
-    """Return the hash of everything that decides on the scores."""
-    given = partitions if isinstance(partitions, Sequence) else [partitions]
+    """Return the hash of everything that decides on the study."""
     search = job.search.identity(without=("trials",))
     return fingerprint(
         [
             _STUDY_FORMAT,
             {name: model.identity for name, model in zoo.items()},
-            *(
-                [[b.model, b.start, b.stop, b.stage, b.set] for b in (*p.blocks, *p.shifts)]
-                for p in given
-            ),
+            *_blocks(partitions),
             [subset.fingerprint, job.seed],
             search,
             hooks_identity(job.init, "candidate"),
@@ -163,6 +161,38 @@ def _made_from(
             *own_code(job.search),
         ]
     )
+
+
+def _scored_from(zoo: Zoo, subset: Subset, job: JobConfig, images: int) -> str:
+    """Return the hash of what the scores of a recipe depend on, beside what is a proxy's own.
+
+    ``images`` are how many of the subset a proxy may look at.
+    """
+    return fingerprint(
+        [
+            _STUDY_FORMAT,
+            {name: model.identity for name, model in zoo.items()},
+            [subset.fingerprint, images, job.search.fit_images, job.seed],
+            hooks_identity(job.init, "candidate"),
+        ]
+    )
+
+
+def _proposed_from(
+    partitions: Partition | Sequence[Partition], job: JobConfig, scored_from: str
+) -> str:
+    """Return the hash of what decides on the proposals, but for the budget and the proxies."""
+    search = job.search
+    own = SAMPLERS.identity([search.sampler], "search.sampler")
+    chosen = [search.sampler, search.prefixes, search.head]
+    return fingerprint([scored_from, *_blocks(partitions), chosen, own])
+
+
+def _blocks(partitions: Partition | Sequence[Partition]) -> list[list[list[object]]]:
+    given = partitions if isinstance(partitions, Sequence) else [partitions]
+    return [
+        [[b.model, b.start, b.stop, b.stage, b.set] for b in (*p.blocks, *p.shifts)] for p in given
+    ]
 
 
 def own_code(search: SearchConfig) -> list[object]:

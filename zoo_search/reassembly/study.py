@@ -6,8 +6,9 @@ Imports Optuna at the top, so only what runs a search imports this module.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
+from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -21,7 +22,8 @@ from zoo_search.reassembly.candidates import (
     encode,
     recipe_in,
 )
-from zoo_search.reassembly.journal import StudyPlace, open_study
+from zoo_search.reassembly.journal import StudyPlace, open_studies
+from zoo_search.reassembly.known import Known, budget_of
 from zoo_search.reassembly.samplers import SAMPLERS
 from zoo_search.reassembly.samplers.categories import choices_of
 from zoo_search.reassembly.samplers.spread import SpreadSampler
@@ -36,6 +38,7 @@ class Asked:
     recipe: Recipe
     kind: Kind
     number: int  # how many recipes were asked for before
+    proxies: tuple[str, ...]  # whose scores are wanted
 
 
 class SearchStudy:
@@ -45,6 +48,18 @@ class SearchStudy:
     no half of one. What was being scored then is noted in the study beforehand, and asked for
     again by whoever goes on. The study maximises the first proxy; the zoo models within the budget,
     and their first blocks where recipes may end early, come before the ``trials`` reassemblies.
+
+    A recipe whose scores are known from an earlier search at the same place is told at once, and
+    not asked for; one of which some are known is asked for the others (:class:`.known.Known`).
+
+    Attributes:
+        space: What recipes there are.
+        proxy: The one that ranks.
+        resumed: How many candidates the study held when it was opened.
+        taken_over: How many had all their scores from earlier searches, since then.
+        completed: How many had some.
+        trials: How many reassemblies there are to be; more than were asked for where an earlier
+            search knows more of them than count (:meth:`.known.Known.begin`).
 
     Raises:
         UserError: If no recipe is feasible, or a name or the storage is wrong.
@@ -70,8 +85,9 @@ class SearchStudy:
             if isinstance(space, Space)
             else SpreadSampler(make, space, wanted, scoring.seed)
         )
-        self._study = open_study(place)
+        self._study, earlier = open_studies(place)
         self._study.set_user_attr("proxies", list(scoring.proxies))
+        self._known = Known(earlier, self._conditions, place.proposed_from)
         self._taken: dict[str, Recipe] = {}
         done = sorted(self._told(), key=lambda trial: trial.number)
         for trial in done:
@@ -79,46 +95,97 @@ class SearchStudy:
             self._taken[recipe.key] = recipe
             score = trial.values[0] if trial.values else None
             self._sampler.tell(recipe, score, space.cost(recipe))
-        asked = [recipe_in(r) for r in self._study.user_attrs.get("asked", [])]
-        first = {r.key: r for r in (*singles, *asked) if r.key not in self._taken}
-        self._first = list(first.values())
+        begun = self._begin(trials, scoring.seed) if not done else self._begun
+        self.trials = trials + int(begun["on_top"])
+        first = (*singles, *self._recipes("asked"), *map(recipe_in, begun["recipes"]))
+        self._first = list({r.key: r for r in first if r.key not in self._taken}.values())
+        # What need not be noted each time, for it is known without.
+        self._recalled = {*self._kinds, *(recipe_in(r).key for r in begun["recipes"])}
         self._numbers: int = max((t.user_attrs["number"] for t in done), default=-1) + 1
-        self._left: int = trials - sum(t.user_attrs["kind"] == "reassembly" for t in done)
+        self._left: int = self.trials - sum(t.user_attrs["kind"] == "reassembly" for t in done)
         self._pending: dict[str, Recipe] = {}
-        self.resumed = len(done)
+        self._ahead: Asked | None = None
+        self._over = False
+        self.resumed, self.taken_over, self.completed = len(done), 0, 0
 
     @property
     def expected(self) -> int:
         """How many more recipes will be asked for, at most."""
-        return sum(r.key in self._kinds for r in self._first) + max(self._left, 0)
+        if self._over:
+            return 0
+        ahead = self._ahead is not None
+        return ahead + sum(r.key in self._kinds for r in self._first) + max(self._left, 0)
+
+    @property
+    def under_way(self) -> int:
+        """How many were asked for that were not told yet."""
+        return len(self._pending) - (self._ahead is not None)
+
+    def settle(self) -> None:
+        """Tell what is known, up to the first recipe that has to be scored."""
+        self._ahead = self._ahead or self._unknown()
 
     def ask(self) -> Asked | None:
         """Return the next recipe to score, or None if there is none left."""
-        recipe = self._next()
-        if recipe is None:
-            return None
-        kind = self._kinds.get(recipe.key, "reassembly")
-        self._left -= kind == "reassembly"
-        self._taken[recipe.key] = recipe
-        self._pending[recipe.key] = recipe
-        self._note()
-        self._numbers += 1
-        return Asked(recipe, kind, self._numbers - 1)
+        asked, self._ahead = self._ahead or self._unknown(), None
+        return asked
 
     def tell(self, asked: Asked, outcome: Outcome) -> None:
         """Record what came of a recipe."""
-        failed = bool(outcome.reason) or self.proxy not in outcome.scores
-        score = None if failed else outcome.scores[self.proxy]
-        self._study.add_trial(self._trial(asked, outcome, score))
+        known = self._known.of(asked.recipe)
+        scores = {**known.scores, **outcome.scores}
+        self._record(asked, replace(outcome, scores=scores))
+        self.completed += bool(known.scores)
         self._pending.pop(asked.recipe.key, None)
         if not self._pending and not self.expected:
             self._note()
-        self._sampler.tell(asked.recipe, score, self.space.cost(asked.recipe))
 
     def candidates(self) -> list[Candidate]:
         """Return what was scored so far, numbered in the order of asking."""
         trials = sorted(self._told(), key=lambda t: (t.user_attrs["number"], t.number))
         return [_candidate(trial, i) for i, trial in enumerate(trials)]
+
+    def _begin(self, trials: int, seed: int) -> dict[str, Any]:
+        """Note what the study begins with, from searches of its kind under other budgets."""
+        self._study.set_user_attr("budget", budget_of(self.space.budget))
+        begin = self._known.begin(self.space, trials, seed, self._kinds)
+        if begin.recipes:
+            recipes = [recipe.to_dict() for recipe in begin.recipes]
+            self._study.set_user_attr("begun", {"recipes": recipes, "on_top": begin.on_top})
+        return self._begun
+
+    @property
+    def _begun(self) -> dict[str, Any]:
+        begun: dict[str, Any] = self._study.user_attrs.get("begun", {"recipes": [], "on_top": 0})
+        return begun
+
+    def _recipes(self, attribute: str) -> list[Recipe]:
+        return [recipe_in(recipe) for recipe in self._study.user_attrs.get(attribute, [])]
+
+    def _unknown(self) -> Asked | None:
+        """Return the next recipe of which a score is wanted, and tell those that are known."""
+        while (recipe := self._next()) is not None:
+            kind = self._kinds.get(recipe.key, "reassembly")
+            self._left -= kind == "reassembly"
+            self._taken[recipe.key] = recipe
+            known = self._known.of(recipe)
+            missing = tuple(name for name in self._conditions if name not in known.scores)
+            asked = Asked(recipe, kind, self._numbers, missing)
+            self._numbers += 1
+            if missing:
+                self._pending[recipe.key] = recipe
+                self._note()
+                return asked
+            self._record(asked, known)
+            self.taken_over += 1
+        self._over = True
+        return None
+
+    def _record(self, asked: Asked, outcome: Outcome) -> None:
+        failed = bool(outcome.reason) or self.proxy not in outcome.scores
+        score = None if failed else outcome.scores[self.proxy]
+        self._study.add_trial(self._trial(asked, outcome, score))
+        self._sampler.tell(asked.recipe, score, self.space.cost(asked.recipe))
 
     def _next(self) -> Recipe | None:
         """Return a zoo model, what a killed process had asked for, or what the sampler proposes."""
@@ -129,7 +196,8 @@ class SearchStudy:
 
     def _note(self) -> None:
         """Keep what would have to be asked for again if this process were killed."""
-        waiting = [*self._pending.values(), *self._first]
+        later = (recipe for recipe in self._first if recipe.key not in self._recalled)
+        waiting = [*self._pending.values(), *later]
         self._study.set_user_attr("asked", [recipe.to_dict() for recipe in waiting])
 
     def _told(self) -> list[FrozenTrial]:

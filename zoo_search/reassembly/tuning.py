@@ -55,7 +55,7 @@ class _Scores:
         return asked
 
     def arguments(self, asked: Asked) -> Sequence[object]:
-        return [json.dumps(asked.recipe.to_dict())]
+        return [json.dumps(asked.recipe.to_dict()), asked.proxies]
 
     def tell(self, asked: Asked, answer: str | None) -> None:
         if answer is None:

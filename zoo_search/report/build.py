@@ -14,14 +14,15 @@ from zoo_search.config import read_job
 from zoo_search.core.redaction import redacted
 from zoo_search.core.store import RunStore
 from zoo_search.data.checks.told import TOLD
+from zoo_search.finetune.answers import Answers, answers_of
 from zoo_search.finetune.entries import Raced, Result, Role, Winners, best, best_first
-from zoo_search.finetune.trained import right_of
 from zoo_search.plots import run, winners
 from zoo_search.plots.style import PALETTE
 from zoo_search.report.comparison import Estimate, estimate
 from zoo_search.report.ranking import ranking
 from zoo_search.report.summary import ROLES
 from zoo_search.report.verdict import verdict
+from zoo_search.training.metrics import METRICS, Metric, per_class
 
 if TYPE_CHECKING:
     from zoo_search.similarities.table import SimilarityTable
@@ -56,7 +57,8 @@ def _facts(store: RunStore) -> dict[str, object]:
     table = SimilarityTable.load(store.path("similarity.parquet"))
     partitions = load_partitions(store.path("partition.json"))
     nodes = {name: len(model.cuts) - 1 for name, model in table.models.items()}
-    results, right = best_first(told.results), right_of(store, told.results)
+    results, answers = best_first(told.results), answers_of(store, told.results)
+    right = answers.right
     intervals = {name: estimate(each.astype(np.float64)) for name, each in right.items()}
     colours = _colours(nodes, results)
     names = {result.recipe.key: result.name for result in results}
@@ -65,24 +67,30 @@ def _facts(store: RunStore) -> dict[str, object]:
         "candidates": run.candidate_picture(ranked.scored, ranked.proxy, names),
         "curves": run.curve_picture(told.results),
         "accuracies": winners.accuracy_picture(_points(results, intervals)),
-        **({"race": winners.race_picture(_ways(told.race))} if told.race else {}),
+        **({"race": _race(told)} if told.race else {}),
         "networks": winners.networks_picture(_drawn(results, table), colours),
     }
     return {
         "job": job,
         "job_yaml": redacted(store.read_text("job.yaml")),
-        "verdict": verdict(results, right, told.test_images, told.given_up),
+        "verdict": verdict(
+            results, right, told.test_images, told.given_up, metric=told.metric, answers=answers
+        ),
+        "metric": METRICS[told.metric],
         "lines": [
             {
                 "result": result,
                 "role": ROLES[result.role],
                 "score": result.scores.get(ranked.proxy),
                 "interval": intervals.get(result.name),
+                "balanced": _score(answers, result, "balanced_accuracy"),
+                "macro_f1": _score(answers, result, "macro_f1"),
                 "after": {p: result.accuracy_after(p) for p in result.protocols},
                 "seconds": sum(r.seconds for t in result.told for r in t.protocols.values()),
             }
             for result in results
         ],
+        "classes": _classes(results, answers, told.classes),
         "roles": ROLES,
         "colours": colours,
         "winners": told,
@@ -102,6 +110,26 @@ def _facts(store: RunStore) -> dict[str, object]:
         "folder": redacted(store.url),
         "pictures": {name: _as_url(svg) for name, svg in pictures.items()},
     }
+
+
+def _score(answers: Answers, result: Result, metric: Metric) -> float | None:
+    """Return a metric of a network on the test images; None without its predictions."""
+    return answers.score(result.name, metric) if result.name in answers.said else None
+
+
+def _classes(
+    results: Sequence[Result], answers: Answers, classes: Sequence[str]
+) -> list[dict[str, object]]:
+    """Return how the best network of each role recognises each class, of all its trainings."""
+    found: list[dict[str, object]] = []
+    for result in filter(None, (best(results, role) for role in ROLES)):
+        if result.name not in answers.said:
+            continue
+        each = per_class(answers.confusion(result.name, len(classes)))
+        counts = each.count // len(answers.said[result.name])
+        rows = zip(classes, each.precision, each.recall, each.f1, counts, strict=True)
+        found.append({"result": result, "rows": list(rows)})
+    return found
 
 
 def _as_url(svg: bytes) -> str:
@@ -130,13 +158,17 @@ def _points(results: Sequence[Result], intervals: Mapping[str, Estimate]) -> lis
     return points
 
 
+def _race(told: Winners) -> bytes:
+    return winners.race_picture(_ways(told.race), METRICS[told.metric])
+
+
 def _ways(raced: Sequence[Raced]) -> list[winners.Way]:
     """Return how networks did in the race, with the schedule's own values."""
     found = []
     for one in raced:
         seen = [point for point in one.seen if not point.tuned]
         if seen:
-            epochs, accuracies = [p.epochs for p in seen], [p.validation_accuracy for p in seen]
+            epochs, accuracies = [p.epochs for p in seen], [p.score for p in seen]
             found.append(winners.Way(one.name, one.role, ROLES[one.role], epochs, accuracies))
     return found
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from zoo_search.config import read_job
 from zoo_search.core.store import RunStore
 from zoo_search.core.tables import Table, number, text
+from zoo_search.finetune.answers import Answers, answers_of
 from zoo_search.finetune.entries import GivenUp, Result, Role, Winners, best_first
-from zoo_search.finetune.trained import right_of
 from zoo_search.report.verdict import verdict
+from zoo_search.training.metrics import METRICS, Metric
 
 ROLES: dict[Role, str] = {
     "reassembly": "reassembly",
@@ -19,6 +20,8 @@ ROLES: dict[Role, str] = {
     "variant": "changed winner",
 }
 """What each role in ``winners.json`` is called."""
+_BESIDE: tuple[Metric, ...] = ("balanced_accuracy", "macro_f1")
+"""Metrics of the test images that are told beside the accuracy."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,13 @@ def summary(store: RunStore) -> Summary:
     """Read ``winners.json`` into the closing table of a run."""
     job, winners = read_job(store), Winners.read(store)
     results = best_first(winners.results)
-    right = right_of(store, winners.results)
-    told = verdict(results, right, winners.test_images, winners.given_up)
+    answers, metric = answers_of(store, winners.results), winners.metric
+    told = verdict(
+        results, answers.right, winners.test_images, winners.given_up,
+        metric=metric, answers=answers,
+    )  # fmt: skip
     protocols = dict.fromkeys(name for result in winners.results for name in result.protocols)
+    by_other = winners.validation_images and metric != "accuracy"
     columns = (
         text("name", "network"),
         text("role", "what it is"),
@@ -54,9 +61,12 @@ def summary(store: RunStore) -> Summary:
         number("macs_m", "MACs (M)"),
         number("trainings", "trainings"),
         *([number("validation_percent", "validation %")] if winners.validation_images else []),
+        *([number("chosen_by_percent", f"validation {METRICS[metric]} %")] if by_other else []),
         *(number(f"{name}_percent", f"{name.upper()} test %") for name in protocols),
+        *(number(f"{name}_percent", f"test {METRICS[name]} %") for name in _BESIDE if answers.said),
     )
-    rows = [*map(_row, results), *map(_row_without_end, winners.given_up)]
+    rows = [_row(result, answers, metric) for result in results]
+    rows += [*map(_row_without_end, winners.given_up)]
     folder = next(result.folder for result in results if result.name == told.winner)
     return Summary(
         Table(f"{job.name}: winners and baselines", columns, rows),
@@ -75,7 +85,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
-def _row(result: Result) -> dict[str, object]:
+def _row(result: Result, answers: Answers, metric: Metric) -> dict[str, object]:
     blocks = (f"{b.model} {b.start}-{b.stop}" for b in result.recipe.blocks)
     return {
         "name": result.name,
@@ -87,9 +97,19 @@ def _row(result: Result) -> dict[str, object]:
         "macs_m": f"{result.macs / 1e6:.1f}",
         "trainings": len(result.told),
         **({"validation_percent": _percent(result.validation[0])} if result.validation else {}),
+        **(
+            {"chosen_by_percent": _percent(result.judged[0])}
+            if result.judged and metric != "accuracy"
+            else {}
+        ),
         **{
             f"{protocol}_percent": _percent(found)
             for protocol in result.protocols
             if (found := result.accuracy_after(protocol)) is not None
+        },
+        **{
+            f"{name}_percent": _percent(answers.score(result.name, name))
+            for name in _BESIDE
+            if result.name in answers.said
         },
     }

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from zoo_search.core.errors import some
 from zoo_search.finetune.entries import GivenUp, Result, Role, best
-from zoo_search.report.comparison import Estimate, Right, difference
+from zoo_search.report.comparison import Estimate, Right, difference, estimate
+from zoo_search.training.metrics import METRICS, Metric
+
+if TYPE_CHECKING:
+    from zoo_search.finetune.answers import Answers
 
 _BASELINES: dict[Role, str] = {
     "single": "the best single model within the same budget",
@@ -48,14 +52,22 @@ def verdict(
     right: Mapping[str, Right],
     test_images: int,
     given_up: Sequence[GivenUp] = (),
+    *,
+    metric: Metric = "accuracy",
+    answers: Answers | None = None,
 ) -> Verdict:
-    """Compare the best reassembly with the baselines, by test accuracy after the last protocol.
+    """Compare the best reassembly with the baselines, on the test images after the last protocol.
+
+    They are compared by the metric that validation chose by: the sentence names it where it is not
+    the accuracy, "so many of the test images right".
 
     Args:
         results: Of the run.
         right: For each network, by name, which test images each training got right.
         test_images: How many there are.
         given_up: Networks whose training came to no end. A baseline among them is not beaten.
+        metric: That validation chose by.
+        answers: What networks said of the test images; for other metrics than accuracy.
 
     Raises:
         ValueError: If no entry of ``winners.json`` is a reassembly.
@@ -65,8 +77,10 @@ def verdict(
         raise ValueError("winners.json holds no reassembly")
     said: list[str] = []
     against: dict[Role, Outcome] = {}
-    ours = f"Of {test_images:,} test images the best reassembly, {winner.name}, gets "
-    ours += f"{winner.accuracy:.1%} right"
+    by: _Accuracy | _OtherMetric = _Accuracy(right)
+    if metric != "accuracy" and answers is not None:
+        by = _OtherMetric(metric, answers)
+    ours = by.start(winner, test_images)
     for role, what in _BASELINES.items():
         other, missing = best(results, role), _names(given_up, role)
         if other is None:
@@ -76,27 +90,82 @@ def verdict(
         if missing:
             what += f" that came to an end ({_listed(missing)} did not)"
         name = f"{other.name} ({_size(other)})" if role == "plain" else other.name
-        theirs = f"{what}, {name}, {other.accuracy:.1%}"
+        theirs = f"{what}, {name}, {by.value(other):.1%}"
         start = f"{ours} and {theirs}" if not said else f"{theirs[0].upper()}{theirs[1:]}"
-        gap = _difference(right, winner, other)
+        gap = _difference(by, winner, other)
         if gap is not None and not (missing and gap.outcome == "ahead"):
             against[role] = gap.outcome
-        said.append(f"{start}: {_outcome(gap, winner, other, *_OUTCOMES[role], bool(missing))}.")
+        words = _OUTCOMES[role]
+        said.append(f"{start}: {_outcome(gap, by, winner, other, *words, bool(missing))}.")
     if not said or not said[0].startswith(ours):
         said.insert(0, f"{ours}.")
-    said += [_changed(r, results, right) for r in results if r.role == "variant"]
+    said += [_changed(r, results, by) for r in results if r.role == "variant"]
     others = [*_names(given_up, "reassembly"), *_names(given_up, "variant")]
     if others:
         said.append(f"Besides, {_no_end(others)}.")
     return Verdict(" ".join(said), winner.name, against)
 
 
+@dataclass(frozen=True)
+class _Accuracy:
+    """Compares networks by the share of test images that get their label."""
+
+    right: Mapping[str, Right]
+
+    def start(self, winner: Result, images: int) -> str:
+        return (
+            f"Of {images:,} test images the best reassembly, {winner.name}, gets "
+            f"{winner.accuracy:.1%} right"
+        )
+
+    def value(self, result: Result) -> float:
+        return result.accuracy
+
+    def gap(self, ours: Result, theirs: Result) -> Estimate | None:
+        if ours.name not in self.right or theirs.name not in self.right:
+            return None
+        first, second = self.right[ours.name], self.right[theirs.name]
+        if first.shape[1] != second.shape[1]:
+            return None
+        both = min(len(first), len(second))  # the first seeds of both are the same
+        return difference(first[:both], second[:both])
+
+
+@dataclass(frozen=True)
+class _OtherMetric:
+    """Compares networks by a metric of what each of their trainings said."""
+
+    metric: Metric
+    answers: Answers
+
+    def start(self, winner: Result, images: int) -> str:
+        name = METRICS[self.metric]
+        return (
+            f"Chosen by {name} on the validation images, the best reassembly, {winner.name}, "
+            f"reaches a {name} of {self.value(winner):.1%} on {images:,} test images"
+        )
+
+    def value(self, result: Result) -> float:
+        return self.answers.score(result.name, self.metric)
+
+    def gap(self, ours: Result, theirs: Result) -> Estimate | None:
+        if not len(self.answers.labels):
+            return None
+        return estimate(self.answers.differences(self.metric, ours.name, theirs.name))
+
+
 def _outcome(
-    gap: Estimate | None, ours: Result, theirs: Result, wins: str, loses: str, missing: bool
+    gap: Estimate | None,
+    by: _Accuracy | _OtherMetric,
+    ours: Result,
+    theirs: Result,
+    wins: str,
+    loses: str,
+    missing: bool,
 ) -> str:
     """Say what a difference shows, and how sure that is."""
     if gap is None:
-        points = 100 * (ours.accuracy - theirs.accuracy)
+        points = 100 * (by.value(ours) - by.value(theirs))
         return f"{points:+.1f} points, and nothing to tell how sure that is"
     word = {"ahead": wins, "behind": loses, "level": "too close to call"}[gap.outcome]
     if missing and gap.outcome == "ahead":
@@ -118,30 +187,26 @@ def _points(share: float) -> str:
     return f"{100 * share:+.2f}" if told[1:] == "0.0" and share else told
 
 
-def _changed(variant: Result, results: Sequence[Result], right: Mapping[str, Right]) -> str:
+def _changed(variant: Result, results: Sequence[Result], by: _Accuracy | _OtherMetric) -> str:
     """Say what a changed winner gained over the network that it started from."""
     before = next((r for r in results if r.name == variant.of), None)
     if before is None:
         return (
             f"{variant.name} ({_size(variant)}), {variant.of} changed, reaches "
-            f"{variant.accuracy:.1%}; there is no {variant.of} to compare it with."
+            f"{by.value(variant):.1%}; there is no {variant.of} to compare it with."
         )
-    gap = _difference(right, variant, before)
+    gap = _difference(by, variant, before)
     sure = "" if gap is None else f" ({_interval(gap)})"
     return (
         f"Changed into {variant.name} ({_size(variant)}), {variant.of} goes from "
-        f"{before.accuracy:.1%} to {variant.accuracy:.1%}{sure}."
+        f"{by.value(before):.1%} to {by.value(variant):.1%}{sure}."
     )
 
 
-def _difference(right: Mapping[str, Right], ours: Result, theirs: Result) -> Estimate | None:
-    if ours.name not in right or theirs.name not in right:
+def _difference(by: _Accuracy | _OtherMetric, ours: Result, theirs: Result) -> Estimate | None:
+    if bool(ours.retrained) != bool(theirs.retrained):
         return None
-    first, second = right[ours.name], right[theirs.name]
-    if first.shape[1] != second.shape[1] or bool(ours.retrained) != bool(theirs.retrained):
-        return None
-    both = min(len(first), len(second))  # the first seeds of both are the same
-    return difference(first[:both], second[:both])
+    return by.gap(ours, theirs)
 
 
 def _size(result: Result) -> str:

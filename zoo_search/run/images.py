@@ -27,6 +27,7 @@ def check_images(run: Run, steps: Sequence[str]) -> None:
     """
     # Not before: a mistake in the run file needs no torch.
     from zoo_search.finetune.images.places import folds_of
+    from zoo_search.finetune.weighting import check_names
     from zoo_search.similarities.api import chunks
 
     if "reassemble" in steps:
@@ -34,6 +35,8 @@ def check_images(run: Run, steps: Sequence[str]) -> None:
         _check_batch(run)
     if "finetune" in steps:
         _check_test(run)
+        if not isinstance(run.job.finetune.class_weights, str):
+            check_names(run.job.finetune.class_weights, run.dataset.classes)
         folds_of(run.dataset, run.job.seed, run.job.finetune.validation, run.job.finetune.seeds)
     config = run.job.similarity
     if "similarity" in steps and config.table is None:

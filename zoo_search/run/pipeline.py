@@ -5,19 +5,17 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from zoo_search.config import JobSource
+from zoo_search.config.section import as_spelled
 from zoo_search.core.errors import require
 from zoo_search.core.identity import fingerprint
 from zoo_search.core.progress import working
 from zoo_search.run.directory import alone, claim, sweep, writable
 from zoo_search.run.images import check_images, tell_of_images
+from zoo_search.run.reach import check_reach
 from zoo_search.run.run import Run, check_names
 from zoo_search.run.steps import STEPS
-
-if TYPE_CHECKING:
-    from zoo_search.reassembly.ranking import RankedModel
 
 
 def run(
@@ -59,6 +57,7 @@ def run(
             with working("images: listing"):
                 check_names(opened.job)
                 check_images(opened, steps)
+            check_reach(opened, steps)
             if "reassemble" in steps:
                 tell_of_images(opened)
             with working("zoo: loading"):
@@ -81,8 +80,8 @@ def _keep_job(run: Run) -> None:
 def _ensure(run: Run, name: str, start: float, say: Callable[[str], None]) -> None:
     """Make a step that was begun at ``start``, or say that it is up to date."""
     step = STEPS[name]
-    made_from = fingerprint({"step": name, "version": step.version, "from": step.inputs(run)})
-    if run.store.is_current(name, made_from):
+    made_from = _made_from(run, name)
+    if run.store.is_current(name, made_from) or _was_current(run, name):
         say(f"{name}: up to date, skipped")
         return
     say(f"{name} …")
@@ -96,15 +95,12 @@ def _ensure(run: Run, name: str, start: float, say: Callable[[str], None]) -> No
     say(f"{name}: made in {seconds:.1f} s ({', '.join(shown)})")
 
 
-def rank_zoo(
-    job: JobSource, proxy: str, *, address: str | None = None, seed: int | None = None
-) -> list[RankedModel]:
-    """Return the zoo models by a training-free score on the training images, best first."""
-    opened = Run.open(job, None, address, seed)
-    from zoo_search.reassembly import rank  # not before: a mistake in the run file needs no torch
+def _made_from(run: Run, name: str) -> str:
+    step = STEPS[name]
+    return fingerprint({"step": name, "version": step.version, "from": step.inputs(run)})
 
-    check_names(opened.job)
-    check_images(opened, ["reassemble"])
-    opened.prepare()
-    train = opened.dataset.select("train", seed=opened.job.seed)
-    return rank(opened.zoo, train, len(opened.dataset.classes), proxy, opened.job)
+
+def _was_current(run: Run, name: str) -> bool:
+    """Say whether a step is up to date that a version made whose identities held spelled paths."""
+    with as_spelled():
+        return run.store.is_current(name, _made_from(run, name))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -59,13 +59,28 @@ class Run:
         cluster.set_timeout(config.timeout)
         return cls(config, RunStore(directory or f"runs/{config.name}"), address)
 
+    @property
+    def joins(self) -> bool:
+        """Whether an address names a cluster that is there already."""
+        return (self.address or os.environ.get("RAY_ADDRESS") or "local") != "local"
+
     def connect(self) -> None:
-        """Start or join Ray, once, when a step has work for it."""
+        """Start or join Ray, once, when a step has work for it.
+
+        Raises:
+            UserError: If no cluster answers, or the run directory is in the memory of this process.
+        """
+        if self.store.url.startswith("memory://"):
+            raise UserError(
+                f"The run directory {self.store.url} lies in the memory of this process, where "
+                "Ray's workers cannot write, and ends with it. Give a path, or a URI of object "
+                "storage, with --dir."
+            )
         cluster.connect(self.address)
 
     def connect_if_named(self) -> None:
         """Join Ray where an address is given; for a step that may be over before Ray starts."""
-        if self.address or os.environ.get("RAY_ADDRESS"):
+        if self.joins:
             self.connect()
 
     @cached_property
@@ -109,11 +124,12 @@ class Run:
         Raises:
             UserError: If the job names what is not there, or a network that cannot be built.
         """
-        from zoo_search.finetune.preflight import check_networks
+        from zoo_search.finetune.preflight import check_networks, check_steps
         from zoo_search.zoo import pretrain, untrained
 
         check_names(self.job)
         _ = self.given_table
+        check_steps(self.job.finetune)
         check_networks(self.job)
         if untrained(self.job):
             self.connect()
@@ -170,14 +186,14 @@ class Run:
             )
         return read_given(place, self.job.zoo)
 
-    @cached_property
+    @property
     def zoo_identity(self) -> dict[str, object]:
         """What the models are: specification, weights and size of each."""
         return {
             name: {
                 "spec": model.spec.identity(),
                 "weights": model.weights_hash,
-                "transform": asdict(model.transform),
+                "transform": model.transform.to_dict(),
             }
             for name, model in self.zoo.items()
         }

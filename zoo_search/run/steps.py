@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo_search import cluster
 from zoo_search.config import HookRole, Hooks
+from zoo_search.config.paths import ResolvedPath
+from zoo_search.config.section import is_spelled
 from zoo_search.core.progress import console
 from zoo_search.run.run import Run
 
@@ -162,6 +165,24 @@ def _own_code(run: Run) -> list[object]:
     return own_code(run.job.search)
 
 
+def _plain_weights(run: Run) -> list[object]:
+    """Return the hashes of files that plain models come from, of which the configuration says none.
+
+    Those of the zoo are hashed as tensors (:attr:`Run.zoo_identity`).
+    """
+    from zoo_search.core.files import sha256_of
+
+    if is_spelled():
+        return []
+    places = {
+        name: Path(entry.weights)
+        for name, entry in run.job.finetune.plain.items()
+        if isinstance(entry.weights, ResolvedPath)
+    }
+    hashes = {name: sha256_of(place) for name, place in places.items() if place.is_file()}
+    return [hashes] if hashes else []
+
+
 def _results(run: Run, *steps: str) -> list[str]:
     return [run.store.result_of(step) for step in steps]
 
@@ -200,6 +221,7 @@ STEPS: dict[str, Step] = {
             _tuning_hooks(run),
             run.job.seed,
             *([] if run.hours is None else [{"hours": run.hours}]),
+            *_plain_weights(run),
         ],
         _make_winners,
         forget=_forget_trainings,

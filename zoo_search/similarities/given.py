@@ -70,7 +70,7 @@ def read_given(place: str, names: Collection[str]) -> GivenTable:
     """Read a table that must hold the models of these names.
 
     Args:
-        place: A path, relative to the working directory, or an fsspec URI.
+        place: A path or an fsspec URI.
         names: Of the zoo's models.
 
     Raises:
@@ -81,8 +81,7 @@ def read_given(place: str, names: Collection[str]) -> GivenTable:
     except OSError as error:
         raise UserError(
             f"similarity.table: there is no table that can be read at {place} ({error}). Give the "
-            "path or URI of a similarity.parquet; a relative path counts from the directory the "
-            "command runs in."
+            f"path or URI of a similarity.parquet. {files.RELATIVE}"
         ) from None
     table = SimilarityTable.from_bytes(data, f"similarity.table: {place}")
     found = GivenTable(place, table, hashlib.sha256(data).hexdigest())

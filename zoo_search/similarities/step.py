@@ -125,9 +125,7 @@ def compute(
             complete()
     table.metadata |= {"dataset": subset.fingerprint, "seed": seed}
     if source is not None:
-        table.metadata["source"] = redacted_values(
-            source.model_dump(mode="json", exclude_defaults=True)
-        )
+        table.metadata["source"] = redacted_values(source.as_given())
     store.write_bytes(ARTIFACT, table.to_bytes())
     gram_folder.clean(store, zoo, len(batches))
     return Made(table, dict(forwards), products)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from zoo_search.training.images import ImageSource
 from zoo_search.training.machine import HERE, Machine, channels_last, device_of, is_out_of_memory
+from zoo_search.training.metrics import Metric, confusion, score
 from zoo_search.training.order import Ints
 
 if TYPE_CHECKING:
@@ -31,17 +32,30 @@ class Predictions:
         labels: int64 ``[N]``; -1 for what is no image, which counts nowhere.
         predicted: Class of the highest logit, int64 ``[N]``; -1 for what is no image.
         losses: Cross-entropy of each image in nats, float64 ``[N]``; 0 for what is no image.
+        metric: What chooses between predictions.
     """
 
     labels: Ints
     predicted: Ints
     losses: npt.NDArray[np.float64]
+    metric: Metric = "accuracy"
 
     @property
     def right(self) -> npt.NDArray[np.bool_]:
         """Which of the images got their label, ``[images]``."""
         there = self.labels >= 0
         return np.equal(self.predicted, self.labels)[there]
+
+    @property
+    def answers(self) -> tuple[Ints, Ints]:
+        """Labels and predicted classes of the images, ``[images]`` each."""
+        there = self.labels >= 0
+        return self.labels[there], self.predicted[there]
+
+    @property
+    def score(self) -> float | None:
+        """The metric that chooses, in [0, 1], where that is not the accuracy."""
+        return None if self.metric == "accuracy" else score(self.metric, confusion(*self.answers))
 
     @property
     def accuracy(self) -> float:

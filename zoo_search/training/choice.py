@@ -16,22 +16,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from zoo_search.training.metrics import Floats, Ints, differences
 from zoo_search.training.schedules import Protocol
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from zoo_search.training.accuracy import Predictions
 
 _ERRORS = 2.0
 _FEW = 4
 """Images on which two sets of weights have to differ before anything is clear."""
+_ROUNDING = 1e-12
 
 Right = npt.NDArray[np.bool_]
 """Which validation images got their label, ``[N]``."""
@@ -46,23 +50,48 @@ class Kept:
         epoch: Of that protocol; 0: the start.
         validation_accuracy: Share of the validation images that got their label.
         validation_loss: Mean cross-entropy in nats.
+        validation_score: What chose instead of the accuracy
+            (:data:`~zoo_search.training.metrics.METRICS`); None: the accuracy did.
     """
 
     protocol: Protocol
     epoch: int
     validation_accuracy: float
     validation_loss: float
+    validation_score: float | None = None
+
+    @property
+    def score(self) -> float:
+        """What chooses: the higher, the better."""
+        return chooses(self.validation_accuracy, self.validation_score)
 
 
-def clearly_worse(right: Right, best: Right) -> bool:
+def chooses(accuracy: float, score: float | None) -> float:
+    """Return what chooses: the score, or the accuracy where there is none."""
+    return accuracy if score is None else score
+
+
+def as_written(value: DataclassInstance) -> dict[str, Any]:
+    """Return a record as files hold it: without ``validation_score`` where the accuracy chose."""
+    return asdict(
+        value,
+        dict_factory=lambda pairs: {
+            name: each for name, each in pairs if not (name == "validation_score" and each is None)
+        },
+    )
+
+
+def clearly_worse(right: Right, best: Right, behind: Floats | None = None) -> bool:
     """Say whether an accuracy is below the best by more than two standard errors.
 
     The error is that of the mean of the paired differences (1, 0 or -1 an image). Where they differ
-    on fewer than four images, nothing is clear.
+    on fewer than four images, nothing is clear. Of another metric than accuracy, ``behind`` is what
+    each image has in the difference
+    (:func:`~zoo_search.training.metrics.differences`).
     """
-    difference = best.astype(np.float64) - right
+    difference = best.astype(np.float64) - right if behind is None else behind
     count = len(difference)
-    if np.count_nonzero(difference) < _FEW:
+    if np.count_nonzero(best != right) < _FEW:
         return False
     error = difference.std(ddof=1) / math.sqrt(count)
     # Some images more that are wrong may be as much to rounding, and that is not clear.
@@ -76,17 +105,28 @@ class Choice:
         self.kept: Kept | None = None
         """None until something was offered."""
         self._best: Right | None = None
+        self._said: Ints | None = None  # classes, where another metric than accuracy chooses
         self._weights: Mapping[str, Tensor] = {}
 
     def offer(self, net: nn.Module, found: Predictions, protocol: Protocol, epoch: int) -> None:
         """Keep a copy of the weights, on the CPU, unless they are clearly worse than the best."""
-        right = found.right
-        if self._best is not None and clearly_worse(right, self._best):
+        right, behind = found.right, self._behind(found)
+        if self._best is not None and clearly_worse(right, self._best, behind):
             return
-        if self._best is None or right.mean() >= self._best.mean():
+        if behind is None or behind.mean() <= _ROUNDING:
             self._best = right
-        self.kept = Kept(protocol, epoch, found.accuracy, found.loss)
+            self._said = None if found.metric == "accuracy" else found.answers[1]
+        self.kept = Kept(protocol, epoch, found.accuracy, found.loss, found.score)
         self._weights = {k: v.detach().cpu().clone() for k, v in net.state_dict().items()}
+
+    def _behind(self, found: Predictions) -> Floats | None:
+        """Return what each image has in the distance to the best; None where there is no best."""
+        if self._best is None:
+            return None
+        if self._said is None:
+            return self._best.astype(np.float64) - found.right
+        labels, said = found.answers
+        return differences(found.metric, labels, self._said, said)
 
     def put_into(self, net: nn.Module) -> None:
         """Give a network the weights that are kept, if there are any."""
@@ -98,12 +138,14 @@ class Choice:
         if self._best is None:
             return {}
         weights = {f"weights.{name}": value for name, value in self._weights.items()}
-        return {"best": torch.from_numpy(self._best), **weights}
+        said = {} if self._said is None else {"said": torch.from_numpy(self._said)}
+        return {"best": torch.from_numpy(self._best), **said, **weights}
 
     def resume(self, kept: Kept | None, tensors: Mapping[str, Tensor]) -> None:
         """Go on from where another choice was."""
         if kept is not None:
             self.kept, self._best = kept, tensors["best"].numpy()
+            self._said = tensors["said"].numpy() if "said" in tensors else None
             self._weights = {
                 name.removeprefix("weights."): value
                 for name, value in tensors.items()

@@ -29,6 +29,7 @@ class Epoch:
         validation_accuracy: Share of the validation images that got their label, where there are
             any.
         validation_loss: Mean cross-entropy on them in nats.
+        validation_score: What chooses, where that is not the accuracy.
     """
 
     epoch: int
@@ -40,6 +41,7 @@ class Epoch:
     device_memory: int = 0
     validation_accuracy: float | None = None
     validation_loss: float | None = None
+    validation_score: float | None = None
 
 
 @dataclass(frozen=True)

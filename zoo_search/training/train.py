@@ -60,6 +60,7 @@ def train(
     resume: Snapshot | None = None,
     on_epoch: Callable[[Epoch, Callable[[], Snapshot]], None] = lambda point, snapshot: None,
     on_step: Callable[[float, Callable[[], Snapshot]], None] = lambda share, snapshot: None,
+    class_weights: Tensor | None = None,
     cure: str = "Lower finetune.lr",
 ) -> TrainResult:
     """Train ``net`` in place by one protocol of DeRy section 4, and leave it in eval mode.
@@ -88,6 +89,9 @@ def train(
         on_epoch: Called after each epoch with its record and a function that makes a snapshot.
         on_step: Called after each step with the share of all epochs that is done and such a
             function.
+        class_weights: Float32 ``[num_classes]``: what the cross-entropy multiplies the probability
+            of a class by (``weight`` of torch's ``cross_entropy``). The loss of a step stays a mean
+            over its images.
         cure: What to do if the training diverges, for the message.
 
     Raises:
@@ -98,15 +102,21 @@ def train(
     """
     rates = None if resume is None else resume.tensors["rates"]
     run = _Training(
-        net, images, num_classes, transform, schedule, protocol, seed, machine, cure, rates
-    )
+        net, images, num_classes, transform, schedule, protocol, seed, machine, class_weights,
+        cure, rates,
+    )  # fmt: skip
     curve, begun = run.start(resume)
     total = schedule.epochs(protocol)
     for number in range(len(curve) + 1, total + 1):
         point = run.epoch(number, tuple(curve), begun, on_step)
         if judge is not None:
             seen = judge(run.averaged(), number)
-            point = replace(point, validation_accuracy=seen.accuracy, validation_loss=seen.loss)
+            point = replace(
+                point,
+                validation_accuracy=seen.accuracy,
+                validation_loss=seen.loss,
+                validation_score=seen.score,
+            )
         curve.append(point)
         begun = Begun()
         on_epoch(point, lambda done=tuple(curve): Snapshot(done, run.tensors()))  # type: ignore[misc]
@@ -128,6 +138,7 @@ class _Training:
         protocol: Protocol,
         seed: int,
         machine: Machine,
+        class_weights: Tensor | None,
         cure: str,
         rates: Tensor | None,
     ) -> None:
@@ -135,6 +146,7 @@ class _Training:
         self.machine, self.parts, self.cure = machine, machine.parts, cure
         self.made = 0  # steps of the protocol
         self.device = device_of(net)
+        self.weights = None if class_weights is None else class_weights.to(self.device)
         self.augment = Augmentation(num_classes, transform, schedule, protocol)
         steps = steps_of(np.arange(len(images)), schedule.batch_size, even=self.augment.pairs)
         if not steps:
@@ -327,7 +339,7 @@ class _Training:
             with held:
                 with self.machine.autocast(self.device):
                     logits = self.module(x).float()
-                loss = F.cross_entropy(logits, y, reduction="sum")
+                loss = F.cross_entropy(logits, y, weight=self.weights, reduction="sum")
                 # DDP takes the mean over the workers, a step's loss is the mean over its images.
                 (loss * (workers / size)).backward()  # type: ignore[no-untyped-call]
             sums[0] += loss.detach()

@@ -10,7 +10,7 @@ import contextlib
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -19,6 +19,7 @@ from zoo_search.core.errors import require
 from zoo_search.core.files import cache_folder
 from zoo_search.core.identity import fingerprint
 from zoo_search.core.imports import PREFIX
+from zoo_search.core.progress import working
 from zoo_search.core.store import RunStore
 from zoo_search.core.version import __version__
 from zoo_search.zoo.listing import ModelDetail
@@ -55,8 +56,9 @@ def details(job: JobSource) -> list[ModelDetail]:
     from zoo_search.zoo.listing import inspect_model
     from zoo_search.zoo.load import load_zoo
 
-    zoo = load_zoo(config)
-    found = [inspect_model(model) for model in zoo.values()]
+    with working("zoo: loading"):
+        zoo = load_zoo(config)
+        found = [inspect_model(model) for model in zoo.values()]
     if _can_be_kept(zoo, config):
         files = {str(m.file): _stamp(m.file) for m in zoo.values() if m.file is not None}
         with contextlib.suppress(OSError):  # no room, or nobody may write there: it goes without
@@ -78,9 +80,11 @@ def detail(job: JobSource, name: str) -> ModelDetail:
 def _key(config: JobConfig) -> str:
     """Return the hash of all that is known of a zoo before anything of it is opened."""
     every = config.identity(unhashed=True)  # without options that came later and are not used
-    said = {
+    said: dict[str, Any] = {
         key: every[key] for key in config.model_dump(include={"zoo", "input_size", "seed", "init"})
     }
+    for name, entry in config.zoo.items():  # identities do not say where the weights lie
+        said["zoo"][name]["weights"] = entry.weights
     versions = [version("timm"), version("torch"), __version__]
     return fingerprint([_FORMAT, versions, list(config.zoo), str(Path.cwd()), said])
 

@@ -6,6 +6,7 @@ A file that lies in the cache is taken without asking the network; give ``sha256
 
 from __future__ import annotations
 
+import functools
 import os
 import ssl
 import urllib.error
@@ -56,6 +57,28 @@ def timm_weights(arch: str, where: str) -> WeightsFile:
     return WeightsFile(path, words, license=cfg.get("license"))
 
 
+def timm_weights_problem(arch: str) -> str | None:
+    """Return why the weights behind :func:`timm_weights` cannot be had now; None if they can.
+
+    They are in the local cache, or their hub answers; nothing is fetched.
+    """
+    from huggingface_hub import constants
+
+    cfg = pretrained_cfg_of(arch)
+    if repo := cfg.get("hf_hub_id"):
+        name = cfg.get("hf_hub_filename")
+        if _cached(repo, (name,) if name else _FILES) is not None:
+            return None
+        if constants.HF_HUB_OFFLINE:
+            return "HF_HUB_OFFLINE is set"
+        return _answers(os.environ.get("HF_ENDPOINT", constants.ENDPOINT).rstrip("/"))
+    if url := cfg.get("url"):
+        if _place_of(url).is_file():
+            return None
+        return _answers(f"{urlparse(url).scheme}://{urlparse(url).netloc}")
+    return "timm has none"
+
+
 def hf_weights(repo: str, where: str) -> WeightsFile:
     """Return the weights file of a repository ``ORG/NAME[@REVISION]`` of the Hugging Face hub.
 
@@ -86,13 +109,10 @@ def _config_of(repo: str, where: str) -> dict[str, object]:
 
 def _from_hf(repo: str, names: Sequence[str], where: str) -> Path:
     """Return the first of the files that the repository has, from the cache if it is there."""
-    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub import constants
 
-    repo_id, _, revision = repo.partition("@")
-    for name in names:
-        cached = try_to_load_from_cache(repo_id, name, revision=revision or None)
-        if isinstance(cached, str):
-            return Path(cached)
+    if (cached := _cached(repo, names)) is not None:
+        return cached
     endpoint = os.environ.get("HF_ENDPOINT", constants.ENDPOINT).rstrip("/")
     hub = f"the Hugging Face hub ({endpoint})"
     cure = (
@@ -110,6 +130,18 @@ def _from_hf(repo: str, names: Sequence[str], where: str) -> Path:
         if path is not None:
             return path
     raise UserError(f"{where}: '{repo}' on {hub} has none of the files {', '.join(names)}.")
+
+
+def _cached(repo: str, names: Sequence[str]) -> Path | None:
+    """Return the first of the files that lies in the hub's local cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    repo_id, _, revision = repo.partition("@")
+    for name in names:
+        found = try_to_load_from_cache(repo_id, name, revision=revision or None)
+        if isinstance(found, str):
+            return Path(found)
+    return None
 
 
 def _download(repo: str, name: str, endpoint: str, who: str, cure: str) -> Path | None:
@@ -139,8 +171,7 @@ def _from_url(url: str, where: str) -> Path:
     """Return the file of a web address, from torch.hub's cache if it is there."""
     import torch
 
-    name = Path(urlparse(url).path).name
-    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    path = _place_of(url)
     if path.is_file():
         return path
     problem = _unreachable(f"{urlparse(url).scheme}://{urlparse(url).netloc}")
@@ -154,8 +185,22 @@ def _from_url(url: str, where: str) -> Path:
     raise UserError(
         f"{where}: {url} is not in the local cache {path.parent}, and cannot be fetched "
         f"({problem}). Connect to the network; or fetch it on a machine with network and write "
-        f"the path of {name} as {where}."
+        f"the path of {path.name} as {where}."
     )
+
+
+def _place_of(url: str) -> Path:
+    """Return where torch.hub caches the file of a web address."""
+    import torch
+
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
+
+
+@functools.cache
+def _answers(address: str) -> str | None:
+    """Return why a host does not answer, asked once in a process; None if it does."""
+    problem = _unreachable(address)
+    return None if problem is None else f"no answer from {address}: {problem}"
 
 
 def _unreachable(address: str) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
@@ -93,7 +93,7 @@ def load_model(
     parents = [donors[donor] for r in reports if r.changed for donor in r.donors]
     licenses = {parent.license for parent in parents}
     source = WeightsFile(Path(), words, license=licenses.pop() if len(licenses) == 1 else None)
-    facts = asdict(parents[-1].transform) if parents else {}
+    facts = parents[-1].transform.to_dict() if parents else {}
     loaded = Loaded(module, dict(entry.kwargs), ())
     model = _told(loaded, entry, name, _transform(entry, config, facts), source, place)
     return replace(model, init=reports)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -50,7 +50,7 @@ class ZooModel:
         The weights alone do not say it: the number of attention heads changes no tensor's shape.
         """
         return fingerprint(
-            [self.spec.arch, self.spec.kwargs, self.weights_hash, asdict(self.transform)]
+            [self.spec.arch, self.spec.kwargs, self.weights_hash, self.transform.to_dict()]
         )
 
     @cached_property

@@ -198,7 +198,7 @@ def _train(
         "kwargs": plan.entry.kwargs,
         "dataset": plan.dataset,
         "classes": list(plan.classes),
-        "transform": asdict(transform),
+        "transform": transform.to_dict(),
         "settings": asdict(schedule),
         "train_images": len(train_set),
         "test_images": len(test),

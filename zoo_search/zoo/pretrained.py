@@ -126,7 +126,7 @@ def plan_for(name: str, config: JobConfig) -> PretrainPlan:
         "format": _FORMAT,
         "arch": entry.arch,
         "kwargs": entry.kwargs,
-        "transform": asdict(transform),
+        "transform": transform.to_dict(),
         "data": data.fingerprint,
         "settings": [SEED, *map(asdict, FROM_SCRATCH)],
     }

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from zoo_search.config import ZooEntry
+from zoo_search.config.paths import as_given
 from zoo_search.core.errors import UserError, first_line
-from zoo_search.core.files import file_system
+from zoo_search.core.files import expanded, file_system
 from zoo_search.zoo import hub
 from zoo_search.zoo.hub import WeightsFile
 
@@ -42,14 +43,20 @@ def resolve(entry: ZooEntry, place: str) -> Iterator[WeightsFile]:
         with tempfile.TemporaryDirectory(prefix="zoo-search-") as folder:
             yield WeightsFile(_fetch(weights, Path(folder), where), weights)
     else:
-        path = Path(weights).expanduser()
+        path, words = Path(expanded(weights)), as_given(weights)
         if not path.is_file():
             raise UserError(
-                f"{where}: there is no file '{weights}' (seen from {Path.cwd()}). Allowed: timm, "
+                f"{where}: there is no file '{words}' (at {path.absolute()}). Allowed: timm, "
                 "hf-hub:ORG/NAME, package:NAME/FILE, pretrained_on:DATASET, own, null, or the path "
                 f"or URI of a file that ends in {', '.join(SUFFIXES[:4])}."
             )
-        yield WeightsFile(path, weights)
+        yield WeightsFile(path, words)
+
+
+def is_installed(weights: str) -> bool:
+    """Say whether weights of the form ``package:NAME/FILE`` are there; imports no package."""
+    package, _, inside = weights.removeprefix("package:").partition("/")
+    return any((root / inside).is_file() for root in _package_roots(package))
 
 
 def _in_package(reference: str, where: str) -> WeightsFile:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -17,6 +18,7 @@ from zoo_search.finetune.race.halving import (
     rungs,
     state_of,
 )
+from zoo_search.finetune.race.records import Record
 
 
 @pytest.mark.parametrize(
@@ -133,3 +135,16 @@ def test_the_work_of_a_bracket_is_known_before(counts: dict[str, int]) -> None:
     before = {stop: max(s for s in (0, *stops) if s < stop) for stop in stops}
     epochs = sum(leg.until - before[leg.until] for leg in made)
     assert epochs_needed(Counter(counts), stops, 3) == (epochs, len(made))
+
+
+def test_records_are_ranked_by_the_metric_that_chose() -> None:
+    """By accuracy the first network would go on, by the score the second does."""
+    field = runners(single=2)
+    records = {"single0": Record(0.9, 0.2, 1.0, 0.3), "single1": Record(0.6, 0.4, 1.0, 0.5)}
+    for by_score in (True, False):
+        known = {
+            Leg(key, 4): (record if by_score else replace(record, validation_score=None)).judged
+            for key, record in records.items()
+        }
+        (leg,) = state_of(field, (4, 8), 1, known).open
+        assert leg == Leg("single1" if by_score else "single0", 8)

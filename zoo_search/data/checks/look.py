@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from PIL import Image
 from zoo_search.core.identity import ranks
 from zoo_search.data import splits
 from zoo_search.data.base import VisionDataset
-from zoo_search.data.decode import DecodeError, Pixels, Raw, stored_values, to_rgb
+from zoo_search.data.decode import DecodeError, Pixels, Raw, kind_of, stored_values, to_rgb
 from zoo_search.data.loading import quiet_pil
 from zoo_search.data.sources.listing import Unreadable, limits_of
 from zoo_search.data.splits import SPLITS
@@ -45,6 +46,9 @@ class Look:
             none.
         near: Position of a held-out image, to that of one in an earlier split that looks the same;
             among the images looked at.
+        sides: Width and height as they are stored, upright, ``int64`` [N, 2].
+        kinds: How many are of each kind (:func:`zoo_search.data.decode.kind_of`).
+        bad: Images that could not be decoded, and why; they are none of the N.
     """
 
     at: npt.NDArray[np.int64]
@@ -53,6 +57,9 @@ class Look:
     mean: Floats
     stored: tuple[float, float] | None
     near: dict[int, int]
+    sides: npt.NDArray[np.int64]
+    kinds: dict[str, int]
+    bad: dict[str, str]
 
 
 def look(dataset: VisionDataset) -> Look:
@@ -66,16 +73,23 @@ def look(dataset: VisionDataset) -> Look:
     ids = dataset.index["id"].take(chosen).to_pylist()
     small: dict[str, Pixels] = {}
     stored: list[tuple[float, float]] = []
+    sides: dict[str, tuple[int, int]] = {}
+    kinds: list[str] = []
+    bad: dict[str, str] = {}
     limits = limits_of(dataset.reader)
 
     def work(group: list[str]) -> None:
         for name, raw in dataset.reader.read(group):
             if isinstance(raw, Unreadable):
+                bad[name] = raw.reason
                 continue
             try:
                 image = to_rgb(raw, *limits).convert("L")
-            except DecodeError:
+            except DecodeError as error:
+                bad[name] = str(error)
                 continue
+            sides[name] = image.size
+            kinds.append(kind_of(raw, limits[0]))
             small[name] = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX))
             stored.extend(_stored(raw, limits[0]))
 
@@ -94,6 +108,9 @@ def look(dataset: VisionDataset) -> Look:
         mean=flat.mean(axis=1),
         stored=(min(a for a, _ in stored), max(b for _, b in stored)) if stored else None,
         near=_near(flat, split, at) if len(chosen) == len(dataset) else {},
+        sides=np.asarray([sides[ids[i]] for i in good], np.int64).reshape(-1, 2),
+        kinds=dict(sorted(Counter(kinds).items())),
+        bad=dict(sorted(bad.items())),
     )
 
 

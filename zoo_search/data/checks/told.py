@@ -37,8 +37,8 @@ class Told:
     notes: tuple[str, ...]
 
 
-def tell(dataset: VisionDataset) -> Told:
-    """Count the images of a data set, and look at some of them."""
+def tell(dataset: VisionDataset, seen: Look | None = None) -> Told:
+    """Count the images of a data set, and look at some of them, unless they were ``seen``."""
     labels = dataset.index["label"].to_numpy()
     split = np.asarray(dataset.index["split"].to_pylist(), dtype=object)
     counts: dict[str, tuple[int, ...]] = {
@@ -48,7 +48,7 @@ def tell(dataset: VisionDataset) -> Told:
     }
     ids: list[str] = dataset.index["id"].to_pylist()
     same = twins(dataset.reader, ids, split.tolist(), dataset.sizes)
-    seen = look(dataset)
+    seen = look(dataset) if seen is None else seen
     notes = [
         *_uneven(dataset, counts),
         *_in_two(ids, split.tolist(), same),

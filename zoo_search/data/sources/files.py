@@ -10,7 +10,6 @@ import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import IO, TYPE_CHECKING, NamedTuple
 
@@ -19,7 +18,7 @@ from fsspec.implementations.local import LocalFileSystem
 from zoo_search.config import DatasetConfig
 from zoo_search.core.byte_names import escaped, restored
 from zoo_search.core.errors import UserError
-from zoo_search.core.files import file_system
+from zoo_search.core.files import RELATIVE, expanded, file_system
 from zoo_search.data.sources.listing import Unreadable
 from zoo_search.data.sources.walking import files_below, folders_in
 
@@ -67,7 +66,11 @@ def open_tree(config: DatasetConfig) -> FileTree:
             "a local path or a URI such as s3://bucket/images."
         )
     local = "://" not in path
-    fs, root = file_system(Path(path).expanduser() if local else path, "dataset.path:")
+    if local:
+        path = expanded(path)
+        if not os.path.exists(path):  # noqa: PTH110  # Path's raises for names that are too long
+            path = restored(path)  # as a run file has the bytes of a path that is no UTF-8
+    fs, root = file_system(path, "dataset.path:")
     root = root.rstrip("/") or "/"
     try:
         there = fs.exists(root)
@@ -79,7 +82,7 @@ def open_tree(config: DatasetConfig) -> FileTree:
     if not there:
         raise UserError(
             f"dataset.path: there is nothing at {path}. Give the folder or file that holds the "
-            "images; a relative path counts from the directory the command runs in."
+            f"images. {RELATIVE}"
         )
     return FileTree(fs, root)
 

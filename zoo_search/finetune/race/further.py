@@ -86,7 +86,7 @@ def guess(
     table = [[scores.get(key, {}).get(p, np.nan) for p in proxies] for key in recipes]
     told = np.array(table, dtype=np.float64).reshape(len(recipes), len(proxies))
     measured = [
-        Measured(place, epochs, point.validation_accuracy, point.validation_loss)
+        Measured(place, epochs, point.score, point.validation_loss)
         for (place, epochs), point in sorted(points.items(), key=lambda item: item[0])
     ]
     end = max(epochs for _, epochs in points)

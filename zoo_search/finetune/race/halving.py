@@ -21,7 +21,8 @@ class Judged:
     """How a network does on the validation images; the smaller, the better.
 
     Attributes:
-        wrong: Share of them that did not get their label.
+        wrong: Share of them that did not get their label; of another metric that chooses, what it
+            lacks of 1.
         loss: Mean cross-entropy in nats.
     """
 

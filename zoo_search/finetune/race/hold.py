@@ -21,6 +21,7 @@ from zoo_search.finetune.race.study import Course, Race, Racer
 from zoo_search.finetune.starts import Start, Starts
 from zoo_search.finetune.tasks import TrainingTask, Values
 from zoo_search.finetune.trained import folder_of
+from zoo_search.training.metrics import METRICS, Metric
 
 if TYPE_CHECKING:
     from zoo_search.config import FinetuneConfig, JobConfig
@@ -106,7 +107,7 @@ def hold_race(
 
     def tell(racers: Sequence[Racer]) -> None:
         entries = [known[racer.name].entry for racer in racers]
-        console.print(f"  {why_taken(entries, job.search.proxies[0])}")
+        console.print(f"  {why_taken(entries, job.search.proxies[0], config.metric)}")
 
     def retry(racer: Racer, values: Values) -> TrainingTask:
         network, first = known[racer.name].network, starts.seeds[0]
@@ -208,7 +209,7 @@ def _with_finalists(ahead: Sequence[Start], starts: Starts, count: int) -> list[
     return [whole.get(id(start), start) for start in ahead]
 
 
-def why_taken(entries: Sequence[Entry], proxy: str) -> str:
+def why_taken(entries: Sequence[Entry], proxy: str, metric: Metric = "accuracy") -> str:
     """Return what is said of the networks of a further bracket when they begin."""
     guessed = [(entry.name, entry.expected) for entry in entries if entry.expected is not None]
     why = []
@@ -217,9 +218,10 @@ def why_taken(entries: Sequence[Entry], proxy: str) -> str:
     if guessed:
         name, best = max(guessed, key=lambda one: one[1].validation_accuracy)
         mean = fmean(expected.validation_accuracy for _, expected in guessed)
+        what = "of the validation images" if metric == "accuracy" else METRICS[metric]
         why.append(
-            f"{len(guessed)} taken by what the race has shown: expected {100 * mean:.1f} % of the "
-            f"validation images on average, {100 * best.validation_accuracy:.1f} ± "
+            f"{len(guessed)} taken by what the race has shown: expected {100 * mean:.1f} % "
+            f"{what} on average, {100 * best.validation_accuracy:.1f} ± "
             f"{100 * best.deviation:.1f} % of {name}"
         )
     return f"another {len(entries)} reassemblies race, {', '.join(why)}"
@@ -229,7 +231,13 @@ def _told(racer: Racer, race: Race, known: Mapping[str, Start], bracket: int) ->
     entry = known[racer.name].entry
     tries = [one for one in race.tries if one.racer.name == racer.name and one.values is not None]
     seen = [
-        Seen(leg.until, record.validation_accuracy, record.validation_loss, values)
+        Seen(
+            leg.until,
+            record.validation_accuracy,
+            record.validation_loss,
+            values,
+            record.validation_score,
+        )
         for task, values in [(racer.task, {}), *((t.task, vars(t.values)) for t in tries)]
         for leg, record in sorted(race.records.items(), key=lambda item: item[0].until)
         if leg.key == task.key

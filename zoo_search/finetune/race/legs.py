@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict
 
 import ray
 import torch
@@ -17,12 +16,12 @@ from zoo_search.finetune.race.halving import Leg
 from zoo_search.finetune.race.records import Record, write_record
 from zoo_search.finetune.tasks import TrainingTask
 from zoo_search.finetune.trained import Failure, is_finished, protocols_of
-from zoo_search.training.choice import Kept
+from zoo_search.training.choice import Kept, as_written
 from zoo_search.training.machine import ALONE
 
 
 class LegTrainer:
-    """The role of a host; it answers with the accuracy on the validation images and a record.
+    """The role of a host; it answers with what chooses on the validation images, and a record.
 
     The record lies in the run directory before it is told, so that nothing is lost with the driver.
     """
@@ -46,8 +45,8 @@ class LegTrainer:
             answer = Failure(str(error), diverged=False)
         except Exception as error:
             answer = Failure(f"{type(error).__name__}: {first_line(error)}", diverged=False)
-        accuracy = 0.0 if isinstance(answer, Failure) else answer.validation_accuracy
-        return accuracy, json.dumps(asdict(answer))
+        score = 0.0 if isinstance(answer, Failure) else answer.score
+        return score, json.dumps(as_written(answer))
 
 
 def train_leg(
@@ -65,6 +64,6 @@ def train_leg(
         return kept
     assert kept is not None, "a race is judged by validation images"
     seconds = round(time.monotonic() - begun, 3)
-    record = Record(kept.validation_accuracy, kept.validation_loss, seconds)
+    record = Record(kept.validation_accuracy, kept.validation_loss, seconds, kept.validation_score)
     write_record(store, Leg(task.key, until), record)
     return record

@@ -22,6 +22,7 @@ from zoo_search.finetune.race.halving import Leg
 from zoo_search.finetune.race.legs import LegTrainer
 from zoo_search.finetune.race.study import Race
 from zoo_search.finetune.tasks import TrainingTask
+from zoo_search.training.metrics import METRICS
 
 
 def run_race(
@@ -89,9 +90,8 @@ class _Legs:
     def note(self, leg: Leg) -> None:
         """Show that a leg has come to its end."""
         task, record = self._race.task(leg), self._race.records.get(leg)
-        found = (
-            f"{record.validation_accuracy:.1%} of the validation images" if record else "given up"
-        )
+        what = "of the validation images" if task.metric == "accuracy" else METRICS[task.metric]
+        found = f"{record.score:.1%} {what}" if record else "given up"
         note = f"{task.name}, {leg.until} of {task.epochs} epochs: {found}"
         self._bar.advance(1, note=note, work=self._race.work(leg), name=task.name)
 

@@ -26,9 +26,10 @@ _RANDOM = 8
 def propose(tried: Sequence[tuple[Values, float]], count: int, seed: int) -> list[Values]:
     """Return so many values to try at once, by those that were tried and how much each gained.
 
-    A gain is how much higher the accuracy is than with the schedule's own values. Proposals follow
-    from the arguments alone. All networks of a race teach one model: what is learned is how far
-    from the schedule's values the best ones lie, which few trainings of one network could not say.
+    A gain is how much higher the metric that chooses is than with the schedule's own values.
+    Proposals follow from the arguments alone. All networks of a race teach one model: what is
+    learned is how far from the schedule's values the best ones lie, which few trainings of one
+    network could not say.
     """
     own = sum(values.rate == 1.0 for values, _ in tried)  # teach nothing of other values
     optuna.logging.set_verbosity(optuna.logging.WARNING)

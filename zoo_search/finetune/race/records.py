@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from zoo_search.core.store import RunStore
 from zoo_search.finetune.race.halving import Judged, Leg
 from zoo_search.finetune.trained import TASK, room_for
+from zoo_search.training.choice import as_written, chooses
 
 FOLDER = "race"
 
@@ -21,16 +22,23 @@ class Record:
             far; likewise the loss.
         validation_loss: In nats.
         seconds: That it took.
+        validation_score: What chooses, where that is not the accuracy.
     """
 
     validation_accuracy: float
     validation_loss: float
     seconds: float
+    validation_score: float | None = None
+
+    @property
+    def score(self) -> float:
+        """What chooses."""
+        return chooses(self.validation_accuracy, self.validation_score)
 
     @property
     def judged(self) -> Judged:
         """How the network does."""
-        return Judged(1 - self.validation_accuracy, self.validation_loss)
+        return Judged(1 - self.score, self.validation_loss)
 
 
 def _name(leg: Leg) -> str:
@@ -44,7 +52,7 @@ def write_record(store: RunStore, leg: Leg, record: Record) -> None:
         UserError: If there is no room for it.
     """
     with room_for("a result of the race", store):
-        store.keep(_name(leg), asdict(record))
+        store.keep(_name(leg), as_written(record))
 
 
 def read_record(store: RunStore, leg: Leg) -> Record | None:

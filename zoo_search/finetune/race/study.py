@@ -311,7 +311,7 @@ class Race:
         return any(read_record(self._store, leg) is not None for leg in legs)
 
     def _gains(self) -> list[tuple[Values, float]]:
-        """Return what was tried, and how much higher the accuracy was than with own values."""
+        """Return what was tried, and how much better the network did than with own values."""
         end = self._stops[-1]
         found = []
         for one in self.tries:

@@ -47,7 +47,7 @@ class Measured:
     Attributes:
         recipe: Its row in the features.
         epochs: That lay behind it.
-        accuracy: Share of the validation images that got their label.
+        accuracy: Share of the validation images that got their label; or another metric in [0, 1].
         loss: Mean cross-entropy in nats.
     """
 

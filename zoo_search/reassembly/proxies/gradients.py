@@ -29,7 +29,11 @@ from zoo_search.reassembly.proxies.registry import proxy_traits
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
-@proxy_traits("all parameters")
+@proxy_traits(
+    "all parameters",
+    meaning="How strongly a first step of training would pull at the weights: the sum of the norms "
+    "of their gradients, through a random head. It has no fixed scale, and grows with the network.",
+)
 def grad_norm(net: ReassembledNet, batches: Batches) -> float:
     """Return the sum over parameters of the Euclidean norm of the gradient of the cross-entropy.
 
@@ -39,7 +43,11 @@ def grad_norm(net: ReassembledNet, batches: Batches) -> float:
     return _per_parameter(net, batches, lambda _, grad: float(grad.norm()))
 
 
-@proxy_traits("all parameters")
+@proxy_traits(
+    "all parameters",
+    meaning="How much the loss depends on the weights: the sum of weight times gradient, through a "
+    "random head (SNIP). It has no fixed scale, and grows with the network.",
+)
 def snip(net: ReassembledNet, batches: Batches) -> float:
     """Return SNIP's ``Σ |θ ∂L/∂θ|`` over all parameters (Lee et al., ICLR 2019, Eq. 5).
 
@@ -48,7 +56,11 @@ def snip(net: ReassembledNet, batches: Batches) -> float:
     return _per_parameter(net, batches, _saliency)
 
 
-@proxy_traits("outputs of Conv1d, Conv2d, Conv3d, Linear")
+@proxy_traits(
+    "outputs of Conv1d, Conv2d, Conv3d, Linear",
+    meaning="How much the loss depends on what the layers give, through a random head (Fisher "
+    "information). It has no fixed scale, and grows with the network.",
+)
 def fisher(net: ReassembledNet, batches: Batches) -> float:
     """Return the Fisher information of activations (Theis et al. 2018, Eq. 6), summed over layers.
 

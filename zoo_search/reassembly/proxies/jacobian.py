@@ -12,7 +12,12 @@ from zoo_search.reassembly.proxies.registry import proxy_traits
 _K = 1e-5
 
 
-@proxy_traits("gradient of the sum of the logits by the image")
+@proxy_traits(
+    "gradient of the sum of the logits by the image",
+    meaning="How differently a network responds to small changes of different images, through a "
+    "random head (Jacobian covariance). It looks at no label; at most about minus the number of "
+    "images of a batch, and nearer to it is better.",
+)
 def jacov(net: ReassembledNet, batches: Batches) -> float:
     """Return ``-Σ (log(λ + k) + 1/(λ + k))``, k = 1e-5, the mean over the batches.
 

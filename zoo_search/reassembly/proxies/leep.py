@@ -12,7 +12,13 @@ from zoo_search.reassembly.proxies.readout import source_logits
 from zoo_search.reassembly.proxies.registry import proxy_traits
 
 
-@proxy_traits("logits of the head of the last block's model", images="all")
+@proxy_traits(
+    "logits of the head of the last block's model",
+    images="all",
+    meaning="How well the classes that a model was trained on foretell yours, as the mean log of "
+    "the probability of the right one (LEEP): 0 is perfect, and e to this power is the probability "
+    "that the right class typically gets.",
+)
 def leep(net: ReassembledNet, batches: Batches) -> float:
     """Return LEEP (Nguyen et al., ICML 2020, Eq. 2) over all different images; at most 0.
 

@@ -18,7 +18,13 @@ _TOLERANCE = 1e-8  # of log(α/β); the evidence is flat there, so its own error
 _RANGE = 1e12
 
 
-@proxy_traits("features at the last cut, pooled", images="all")
+@proxy_traits(
+    "features at the last cut, pooled",
+    images="all",
+    meaning="How well a linear model of the frozen features explains the classes, as the log of "
+    "its evidence for an image (LogME). It has no fixed scale, and may be below or above 0: only "
+    "the differences between models on the same images count.",
+)
 def logme(net: ReassembledNet, batches: Batches) -> float:
     """Return LogME (You et al., ICML 2021, Algorithm 1) on pooled features of all images.
 

@@ -37,7 +37,10 @@ Draws = tuple[tuple[int, int], ...]  # number of a batch, number of the attempt
 
 
 @proxy_traits(
-    "signs of the inputs of ReLU, ReLU6, LeakyReLU, PReLU, ELU, GELU, SiLU, Hardswish, Mish"
+    "signs of the inputs of ReLU, ReLU6, LeakyReLU, PReLU, ELU, GELU, SiLU, Hardswish, Mish",
+    meaning="How differently the units of a network respond to different images, as the log of a "
+    "determinant (NASWOT). It looks at no label and grows with the number of units, so that it "
+    "says nothing of accuracy, and compares networks of like size best.",
 )
 def naswot(net: ReassembledNet, batches: Batches) -> float:
     """Return the NASWOT score of a network.

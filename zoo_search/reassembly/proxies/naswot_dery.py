@@ -53,6 +53,9 @@ _TIMM = frozenset(  # by name, so that nothing is imported for a network that ha
     "signs of the outputs of ReLU, LeakyReLU, PReLU, ELU, SELU, GELU, Hardswish, Mish, Linear, "
     "Dropout, attention of ViT and Swin",
     version=2,
+    meaning="How differently the units of a network respond to different images, as the log of a "
+    "determinant, over the layers that DeRy's own code looks at. It looks at no label and grows "
+    "with the number of units, so that it says nothing of accuracy.",
 )
 def naswot_dery(net: ReassembledNet, batches: Batches) -> float:
     """Return NASWOT over the hook set of DeRy's own code, the mean over the batches.

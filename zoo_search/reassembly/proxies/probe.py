@@ -12,7 +12,13 @@ from zoo_search.reassembly.proxies.readout import pooled_features
 from zoo_search.reassembly.proxies.registry import proxy_traits
 
 
-@proxy_traits("features at the last cut, pooled", images="all")
+@proxy_traits(
+    "features at the last cut, pooled",
+    images="all",
+    meaning="How much of the classes a linear head on the frozen features foretells on images that "
+    "it was not fitted to (R²): 1 is all of it, 0 no more than how frequent the classes are. It is "
+    "no accuracy.",
+)
 @torch.no_grad()
 def probe(net: ReassembledNet, batches: Batches) -> float:
     """Return the held-out R² of ridge regression of one-hot labels on pooled features.

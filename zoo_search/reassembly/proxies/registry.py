@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -96,13 +97,25 @@ class ProxyTraits:
     images: Seen = "batches"  # drawn by seed, all different ones of the target, or none
     precision: str | None = "fp32"  # of its forward pass; None where it has none
     version: int = 1  # of its definition: scores of another version are not taken over
+    meaning: str = ""  # what its number says, in a sentence or two for people
 
 
 def proxy_traits(
-    hooks: str, *, images: Seen = "batches", precision: str | None = "fp32", version: int = 1
+    hooks: str,
+    *,
+    images: Seen = "batches",
+    precision: str | None = "fp32",
+    version: int = 1,
+    meaning: str = "",
 ) -> Callable[[P], P]:
-    """Say what a proxy looks at (:class:`ProxyTraits`); a decorator."""
-    return with_traits(ProxyTraits(hooks, images, precision, version))
+    """Say what a proxy looks at, and what its number means (:class:`ProxyTraits`); a decorator."""
+    return with_traits(ProxyTraits(hooks, images, precision, version, meaning))
+
+
+def meaning_of(name: str, proxy: Proxy) -> str:
+    """Return what a proxy's number means, in words: its own, else how its docstring begins."""
+    said = traits_of(proxy).meaning or (inspect.getdoc(proxy) or "").partition("\n\n")[0]
+    return " ".join(said.split()) or f"'{name}' does not say what its number means; more is better."
 
 
 def traits_of(proxy: Proxy) -> ProxyTraits:

@@ -39,6 +39,8 @@ _BATCH_NORMS = frozenset({F.batch_norm, torch.batch_norm})
     images="none",
     precision="fp64",
     version=2,
+    meaning="How much can flow from the image to the classes over all weights, as a logarithm "
+    "(SynFlow). It looks at no image at all, and grows with depth and width.",
 )
 def synflow(net: ReassembledNet, batches: Batches) -> float:
     """Return the logarithm of SynFlow's ``Σ |θ ∂R/∂θ|`` (Tanaka et al., Eq. 2).

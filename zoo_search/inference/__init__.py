@@ -1,0 +1,1 @@
+"""What exported networks say of images: predictions, and how good they are."""
