@@ -6,11 +6,13 @@ python benchmarks/error_messages.py --report docs/errors.md
 from __future__ import annotations
 
 import argparse
+import datetime
 import os
 import re
 import subprocess
 import sys
 import tempfile
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -186,7 +188,33 @@ def commands(folder: Path) -> dict[str, list[str]]:
     )
     torch.save(timm.create_model("resnet10t", num_classes=7).state_dict(), folder / "seven.pth")
     torch.save({**state, "bn1.weight": state["bn1.weight"] * torch.nan}, folder / "nan.pth")
+    half = {name: x.half() if x.is_floating_point() else x for name, x in state.items()}
+    torch.save({"model": half, "model_ema": state}, folder / "half.pth")
+    beside = {
+        "args": argparse.Namespace(lr=0.1, out=Path("runs")),
+        "best": np.float64(0.9),
+        "when": datetime.datetime(2024, 1, 2),
+        "order": OrderedDict(a=np.arange(3)),
+    }
+    torch.save({"state_dict": state, **beside}, folder / "harmless.pth")
+    (folder / "nets.py").write_text(
+        "import timm, torch\n\ndef build():\n    torch.manual_seed(0)\n"
+        "    return timm.create_model('resnet10t')\n"
+    )
     draw = np.random.default_rng(0)
+    for name, count in (("cat", 4), ("dog", 4), ("caf\udce9", 90)):
+        for split in ("train", "val", "test"):
+            place = folder / "three" / split / name
+            place.mkdir(parents=True)
+            for index in range(count):
+                noise = draw.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+                Image.fromarray(noise).save(place / f"{index}.png")
+    (folder / "linked").mkdir()
+    for name in ("cat", "dog"):
+        (folder / "linked" / name).symlink_to(f"../three/train/{name}")
+    (folder / "jobs").mkdir()
+    moved = BASE | {"zoo": {"net": {"arch": "resnet10t", "weights": "half.pth"}}}
+    (folder / "jobs" / "moved.yaml").write_text(yaml.safe_dump(moved), encoding="utf-8")
     for name in ("cat", "dog"):
         (folder / "deep" / name).mkdir(parents=True)
         for split in ("Training", "Testing"):
@@ -215,9 +243,20 @@ def commands(folder: Path) -> dict[str, list[str]]:
         ),
         "a checkpoint of Lightning": zoo("lightning", weights="lightning.ckpt"),
         "a checkpoint with classes of its own": zoo("seven", weights="seven.pth"),
+        "half precision, and averaged weights beside it": zoo("half", weights="half.pth"),
+        "the averaged ones": zoo("averaged", weights="half.pth", state="ema"),
+        "harmless things beside the weights": zoo("harmless", weights="harmless.pth"),
+        "a factory that brings its own weights": zoo(
+            "own", arch="module:nets:build", weights="own"
+        ),
+        "a path from the working directory": ["zoo", "list", "jobs/moved.yaml"],
         "weights that are not numbers": zoo("nan", weights="nan.pth"),
         "a network for grey images": zoo("grey", weights=weights, kwargs={"in_chans": 1}),
         "images of 12 bits": ["init", "deep", "--out", "deep.yaml"],
+        "three splits, a name that is no UTF-8, classes of very different size": [
+            "init", "three", "--out", "three.yaml",
+        ],
+        "classes that are links": ["init", "linked", "--out", "linked.yaml"],
         "the same images in two splits": ["init", "scans", "--out", "scans.yaml"],
         "a value on the command line that does not fit": [
             "run", "scans.yaml", "--set", "partition.k=none",

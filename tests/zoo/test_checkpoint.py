@@ -155,7 +155,7 @@ GADGETS = {
     "eval": _Calls(eval, "1"),
     "getattr": _Calls(getattr, 1, "real"),
     "__import__": _Calls(__import__, "os"),
-    "functools.partial": _Calls(functools.partial, print),
+    "functools.partial": _Calls(functools.partial, len),
     "io.open": _Calls(open, "x", "w"),
     "numpy.load": _Calls(np.load, "x"),
     "torch.serialization.load": _Calls(torch.load, "x"),
