@@ -25,7 +25,8 @@ from safetensors.torch import save_file
 
 from zoo_search.core.errors import UserError
 from zoo_search.core.store import RunStore
-from zoo_search.run.directory import LOCK_SETTLE, MARK, OWNER, alone, claim
+from zoo_search.core.version import MARK
+from zoo_search.run.directory import LOCK_SETTLE, OWNER, alone, claim
 from zoo_search.run.pipeline import run
 
 

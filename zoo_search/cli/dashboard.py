@@ -12,6 +12,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from zoo_search.config import read_job
 from zoo_search.core.errors import UserError
 from zoo_search.core.store import RunStore
+from zoo_search.core.version import check_format
 
 _HOST = "127.0.0.1"
 _READING = ("GET", "HEAD")
@@ -34,10 +35,11 @@ def serve(
         writable: Whether notes, studies and trials can be changed and deleted on the page.
 
     Raises:
-        UserError: If the run holds no study, its storage is not given or cannot be opened, or
+        UserError: If the run is of a later format, or holds no study, its storage is not given or cannot be opened, or
             optuna-dashboard is not installed, or the port is in use.
     """
     store = RunStore(directory)
+    check_format(store)
     if storage_url is None and not store.exists("study.journal"):
         raise UserError(_no_study(store))
     try:

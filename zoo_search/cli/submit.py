@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shlex
 import tempfile
 from pathlib import Path
@@ -77,18 +78,26 @@ def submit(
                 f"{upload}. Look at the cluster (zoo-search doctor --address HOST:PORT), then give "
                 "the same command again."
             ) from None
-    print(f"submitted as {name}")
+    print(shown(f"submitted as {name}"))
     print(shown(f"results  {results}"), flush=True)
 
     async def follow() -> None:
         async for lines in client.tail_job_logs(name):
-            print(lines.rstrip("\n"))
+            print(_words(lines))
 
     asyncio.run(follow())
     status = client.get_job_status(name)
-    print(f"{name}: {status}")
+    print(shown(f"{name}: {status}"))
     print(shown(f"results  {results}"))
     raise typer.Exit(0 if status == JobStatus.SUCCEEDED else 1)
+
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def _words(lines: str) -> str:
+    """Return lines of a job's log as they are printed: plain, whatever its server sends."""
+    return shown(_COLOUR.sub("", lines).replace("\r\n", "\n").replace("\r", "\n")).rstrip("\n")
 
 
 def _is_here(client: JobSubmissionClient) -> bool:

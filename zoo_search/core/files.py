@@ -201,6 +201,19 @@ def is_file(place: Place) -> bool:
         return False
 
 
+def _name_of(path: str) -> str:
+    """Return what the copy of something at a URI is called: as it is there, if it can be.
+
+    A name of no file (``..``) would lead out of the copy's folder; a query may hold keys, which
+    messages would tell with the name.
+    """
+    name = path.partition("?")[0].partition("#")[0].rstrip("/").rpartition("/")[2]
+    return "files" if name in ("", ".", "..") or len(os.fsencode(name)) > _LONGEST else name
+
+
+_LONGEST = 200  # bytes of a name; file systems take 255
+
+
 @contextlib.contextmanager
 def fetched(place: Place, names: Collection[str] | None = None) -> Iterator[Path]:
     """Give a local path of a file, or of a folder with its files of these names: copies of a URI's.
@@ -215,7 +228,7 @@ def fetched(place: Place, names: Collection[str] | None = None) -> Iterator[Path
         yield Path(root)
         return
     with tempfile.TemporaryDirectory(prefix="zoo-search-") as folder:
-        copy = Path(folder) / (root.rstrip("/").rpartition("/")[2] or "files")
+        copy = Path(folder) / _name_of(root)
         try:
             pairs = [(f"{root.rstrip('/')}/{name}", copy / name) for name in names or ()]
             for source, target in pairs if names is not None else [(root, copy)]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,7 @@ class Preprocess:
             an exported network, whose data set had one (``dataset.value_range``).
 
     Raises:
-        ValueError: If black is not below white.
+        ValueError: If black is not below white, or mean and deviation normalise nothing.
     """
 
     size: tuple[int, int]
@@ -47,6 +48,9 @@ class Preprocess:
     def __post_init__(self) -> None:
         if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
             raise ValueError("value_range should be the value of black and a larger one of white")
+
+        if not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std) <= 0:
+            raise ValueError("mean and std should be finite, and std above 0")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields; ``value_range`` only where there is one: earlier versions had none."""

@@ -9,6 +9,7 @@ from zoo_search.core.errors import UserError, require
 Size = tuple[int, int]
 """Height and width in pixels."""
 
+_LARGEST = 8192  # pixels of the shorter side; a strip may be 16 times as long before the crop
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 
 
@@ -34,10 +35,12 @@ class View:
     def __post_init__(self) -> None:
         missing = f"There is no interpolation '{self.interpolation}'."
         require(self.interpolation, INTERPOLATIONS, missing)
-        if min(self.size) < 1 or not 0 < self.crop_pct <= 1:
+        makes_sense = min(self.size) >= 1 and 0 < self.crop_pct <= 1
+        if not makes_sense or max(self.size) / self.crop_pct > _LARGEST:
             raise UserError(
                 f"Images cannot be brought to size {self.size} with crop_pct {self.crop_pct}: "
-                "height and width must be at least 1, crop_pct above 0 and at most 1."
+                "height and width must be at least 1, crop_pct above 0 and at most 1, and size / "
+                f"crop_pct at most {_LARGEST}."
             )
 
     @property

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NotRequired
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict  # the one that pydantic reads on Python 3.11
 
 from zoo_search.core.errors import UserError
@@ -47,12 +48,16 @@ class Metadata(TypedDict, total=False):
     command: str
 
 
+Shape = Annotated[Sequence[int], Field(min_length=3, max_length=3)]
+"""Channels, height and width of an image."""
+
+
 class ParentFacts(TypedDict):
     """What builds a parent's architecture again, and where its weights came from."""
 
     arch: str
     kwargs: dict[str, Any]
-    input_size: Sequence[int]
+    input_size: Shape
     family: str
     license: str | None
     weights: str
@@ -79,7 +84,7 @@ class FolderConfig(TypedDict):
     format: int
     zoo_search: str
     recipe: Mapping[str, Any]
-    input_size: Sequence[int]
+    input_size: Shape
     classes: Sequence[str]
     preprocess: Mapping[str, Any]
     parents: Mapping[str, ParentFacts]
@@ -105,6 +110,8 @@ def read_config(folder: Path) -> FolderConfig:
         config: FolderConfig = read_json((folder / CONFIG).read_text(encoding="utf-8"))
         if not isinstance(config, dict):
             raise ValueError("it holds no mapping")
+        # No number that is none, and no half of a sign, which nothing that is written could hold.
+        json.dumps(config, allow_nan=False, ensure_ascii=False).encode()
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"{folder} is no exported network: its {CONFIG} cannot be read ({error}). Give a "

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from zoo_search.core.errors import UserError
 from zoo_search.core.files import Place, file_system, is_file, is_local, joined, made_at
-from zoo_search.core.store import MANIFEST
+from zoo_search.core.store import MANIFEST, RunStore
+from zoo_search.core.version import check_format
 from zoo_search.export.folder import load
 from zoo_search.networks.network import ReassembledNet
 
@@ -37,13 +38,13 @@ def export_all(
         trust: Whether the folder may name code (:func:`zoo_search.load`).
 
     Raises:
-        UserError: If nothing is asked for, the folder is none, or a package is missing; without
-            ``trust``, if the folder names code.
+        UserError: If nothing is asked for, the folder is none or that of a run of a later format,
+            or a package is missing; without ``trust``, if the folder names code.
     """
     if not (onnx or torch_export):
         raise UserError("Nothing to export to. Give --onnx, --torch or both.")
-    net = load(folder, trust=trust)
     place = _place_for(folder) if out is None else os.fspath(out)
+    net = load(folder, trust=trust)
     written: list[Path | str] = []
     for wanted, name, write in (
         (onnx, "model.onnx", export_onnx),
@@ -63,6 +64,7 @@ def _place_for(folder: Place) -> str:
     above, _, number = place.rstrip("/").rpartition("/")
     run, _, winners = above.rpartition("/")
     if winners == "winners" and is_file(joined(run, MANIFEST)):
+        check_format(RunStore(run))
         return joined(run, "exports", number)
     return place
 

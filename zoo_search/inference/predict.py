@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ENDINGS = (".csv", ".parquet")
+_FORMULA = ("=", "+", "-", "@", "\t")  # how a cell begins that a spreadsheet computes
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +84,8 @@ class Predicted:
     def save(self, place: Place) -> None:
         """Write a table to a path or URI that ends in ``.csv`` or ``.parquet``.
 
+        In CSV a name that a spreadsheet would take for a formula has a ``'`` in front.
+
         Raises:
             UserError: If it ends in something else, or cannot be written.
         """
@@ -99,8 +102,8 @@ class Predicted:
     def _csv(self) -> bytes:
         text = io.StringIO()
         lines = csv.writer(text, lineterminator="\n")
-        lines.writerow(self.columns)
-        lines.writerows(self._lines())
+        for line in (self.columns, *self._lines()):
+            lines.writerow([_cell(value) for value in line])
         return text.getvalue().encode()
 
     def _parquet(self) -> bytes:
@@ -109,6 +112,14 @@ class Predicted:
         data = io.BytesIO()
         pq.write_table(self.table(), data)
         return data.getvalue()
+
+
+def _cell(value: object) -> object:
+    """Return a value of a CSV file: a name that a spreadsheet would compute has a ' in front."""
+    if not isinstance(value, str):
+        return value
+    word = value.replace("\r", "\\r")  # csv quotes none, and readers begin a row behind it
+    return f"'{word}" if word.startswith(_FORMULA) else word
 
 
 def check_out(place: Place) -> None:

@@ -11,6 +11,7 @@ from zoo_search.core.errors import UserError, first_line
 from zoo_search.core.files import Place, fetched
 from zoo_search.core.progress import working
 from zoo_search.core.store import RunStore
+from zoo_search.core.version import check_format
 from zoo_search.export.config import CONFIG, RECIPE, STATE, preprocess_of, read_config
 from zoo_search.export.folder import load
 from zoo_search.finetune.entries import WINNERS, Winners, best
@@ -72,6 +73,7 @@ def open_winner(place: Place, *, trust: bool = False) -> Winner:
             "runs/digits/winners/0, or a directory such as runs/digits."
         )
     if not is_folder:
+        check_format(store)
         path = f"{path.rstrip('/')}/{_best_of(store)}"
     with working(f"loading {path}"), fetched(path, (CONFIG, RECIPE, STATE)) as folder:
         try:

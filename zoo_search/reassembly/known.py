@@ -8,10 +8,15 @@ budget, sampler, number of trials or list of proxies scores only what no search 
 from __future__ import annotations
 
 import json
+import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter
+
+from zoo_search.core.errors import Note, UserError, first_line
 from zoo_search.costs.budget import Budget
 from zoo_search.networks.recipe import Recipe
 from zoo_search.reassembly.candidates import Outcome, recipe_in
@@ -24,6 +29,11 @@ Conditions = Mapping[str, Mapping[str, Any]]
 """What has to be equal for two scores to be compared, by proxy, as plain JSON."""
 
 
+DAMAGE = (KeyError, TypeError, ValueError, AttributeError, RecursionError)
+"""What comes of attributes of a study that no search has written."""
+_BUDGET = TypeAdapter(Budget)
+
+
 @dataclass(frozen=True)
 class Begin:
     """The recipes that a search begins with, and how many of them come on top of its trials."""
@@ -34,6 +44,8 @@ class Begin:
 
 class Known:
     """Scores of earlier searches, by recipe, as far as they hold under ``conditions``.
+
+    Of a study with attributes that no search has written nothing is taken over, and that is said.
 
     Args:
         studies: Of searches whose images, stitches and models are the same, oldest first.
@@ -52,10 +64,20 @@ class Known:
             attrs = study.user_attrs
             alike = bool(proposed_from) and attrs.get("proposed_from") == proposed_from
             # One that was led by another score would have gone elsewhere.
-            goes_on = alike and first in attrs.get("proxies", [])[:1] and "budget" in attrs
-            if goes_on:
-                self._budgets.append(budget_in(attrs["budget"]))
-            for recipe, outcome in _told(study, conditions):
+            try:
+                goes_on = alike and first in attrs.get("proxies", [])[:1] and "budget" in attrs
+                budgets = [budget_in(attrs["budget"])] if goes_on else []
+                told = list(_told(study, conditions))
+            except (*DAMAGE, UserError) as error:
+                warnings.warn(
+                    f"the study '{study.study_name}' holds what no search has written "
+                    f"({type(error).__name__}: {first_line(error)}): nothing of it is taken over",
+                    Note,
+                    stacklevel=2,
+                )
+                continue
+            self._budgets += budgets
+            for recipe, outcome in told:
                 before = self._outcomes.get(recipe.key, Outcome())
                 scores = {**before.scores, **outcome.scores}
                 self._outcomes[recipe.key] = Outcome(scores, "", outcome.seconds, outcome.init)
@@ -91,7 +113,11 @@ class Known:
 
 
 def _told(study: optuna.Study, conditions: Conditions) -> Iterator[tuple[Recipe, Outcome]]:
-    """Yield the recipes of a study with those of their scores that hold under ``conditions``."""
+    """Yield the recipes of a study with those of their scores that hold under ``conditions``.
+
+    Raises:
+        Exception: One of :data:`DAMAGE`, if it is none of ours.
+    """
     for trial in study.get_trials(deepcopy=False):
         attrs = trial.user_attrs
         if "recipe" not in attrs:
@@ -100,9 +126,11 @@ def _told(study: optuna.Study, conditions: Conditions) -> Iterator[tuple[Recipe,
         scores = {
             proxy: given[proxy]
             for proxy, now in conditions.items()
-            if proxy in given and then.get(proxy) == now
+            if proxy in given and then.get(proxy) == now and math.isfinite(given[proxy])
         }
         recipe = recipe_in(json.loads(attrs["recipe"]))
+        if not math.isfinite(attrs["seconds"]) or not isinstance(attrs["init"], list):
+            raise ValueError("seconds and reports of hooks of a trial are none")
         yield recipe, Outcome(scores, "", attrs["seconds"], attrs["init"])
 
 
@@ -115,9 +143,14 @@ def _reaches(budget: Budget, space: Feasible, recipe: Recipe) -> bool:
 
 
 def budget_in(data: Mapping[str, Any]) -> Budget:
-    """Read a budget back from what :func:`budget_of` gave."""
+    """Read a budget back from what :func:`budget_of` gave.
+
+    Raises:
+        Exception: One of :data:`DAMAGE`, if it is none.
+    """
     licenses = data["licenses"]
-    return Budget(**{**data, "licenses": None if licenses is None else tuple(licenses)})
+    told = Budget(**{**data, "licenses": None if licenses is None else tuple(licenses)})
+    return _BUDGET.validate_python(asdict(told))
 
 
 def budget_of(budget: Budget) -> dict[str, Any]:

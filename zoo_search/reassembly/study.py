@@ -12,6 +12,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from zoo_search.core.errors import UserError, first_line
 from zoo_search.networks.recipe import Recipe
 from zoo_search.reassembly.candidates import (
     Candidate,
@@ -23,7 +24,7 @@ from zoo_search.reassembly.candidates import (
     recipe_in,
 )
 from zoo_search.reassembly.journal import StudyPlace, open_studies
-from zoo_search.reassembly.known import Known, budget_of
+from zoo_search.reassembly.known import DAMAGE, Known, budget_of
 from zoo_search.reassembly.samplers import SAMPLERS
 from zoo_search.reassembly.samplers.categories import choices_of
 from zoo_search.reassembly.samplers.spread import SpreadSampler
@@ -76,7 +77,7 @@ class SearchStudy:
         self.space = space
         self.proxy = next(iter(scoring.proxies))
         self._conditions = scoring.conditions()
-        singles = (*space.zoo, *space.prefixes)
+        self._singles = (*space.zoo, *space.prefixes)
         self._kinds: dict[str, Kind] = {recipe.key: "part" for recipe in space.prefixes}
         self._kinds |= {recipe.key: "zoo" for recipe in space.zoo}
         make, wanted = SAMPLERS.get(sampler, "search.sampler"), trials + len(self._kinds)
@@ -89,24 +90,19 @@ class SearchStudy:
         self._study.set_user_attr("proxies", list(scoring.proxies))
         self._known = Known(earlier, self._conditions, place.proposed_from)
         self._taken: dict[str, Recipe] = {}
-        done = sorted(self._told(), key=lambda trial: trial.number)
-        for trial in done:
-            recipe = _candidate(trial).recipe
-            self._taken[recipe.key] = recipe
-            score = trial.values[0] if trial.values else None
-            self._sampler.tell(recipe, score, space.cost(recipe))
-        begun = self._begin(trials, scoring.seed) if not done else self._begun
-        self.trials = trials + int(begun["on_top"])
-        first = (*singles, *self._recipes("asked"), *map(recipe_in, begun["recipes"]))
-        self._first = list({r.key: r for r in first if r.key not in self._taken}.values())
-        # What need not be noted each time, for it is known without.
-        self._recalled = {*self._kinds, *(recipe_in(r).key for r in begun["recipes"])}
-        self._numbers: int = max((t.user_attrs["number"] for t in done), default=-1) + 1
-        self._left: int = self.trials - sum(t.user_attrs["kind"] == "reassembly" for t in done)
+        try:
+            done = self._go_on(trials, scoring.seed)
+        except DAMAGE as error:
+            where = "its storage" if place.path is None else str(place.path)
+            raise UserError(
+                f"The study '{self._study.study_name}' in {where} holds what no search has written "
+                f"({type(error).__name__}: {first_line(error)}). Remove the study there, then run "
+                "the same command again."
+            ) from None
         self._pending: dict[str, Recipe] = {}
         self._ahead: Asked | None = None
         self._over = False
-        self.resumed, self.taken_over, self.completed = len(done), 0, 0
+        self.resumed, self.taken_over, self.completed = done, 0, 0
 
     @property
     def expected(self) -> int:
@@ -144,6 +140,28 @@ class SearchStudy:
         """Return what was scored so far, numbered in the order of asking."""
         trials = sorted(self._told(), key=lambda t: (t.user_attrs["number"], t.number))
         return [_candidate(trial, i) for i, trial in enumerate(trials)]
+
+    def _go_on(self, trials: int, seed: int) -> int:
+        """Take up what the study holds; return how many candidates that are.
+
+        Raises:
+            Exception: One of :data:`DAMAGE`, if anything in it is not what a search writes.
+        """
+        done = sorted(self._told(), key=lambda trial: trial.number)
+        for trial in done:
+            recipe = _candidate(trial).recipe
+            self._taken[recipe.key] = recipe
+            score = trial.values[0] if trial.values else None
+            self._sampler.tell(recipe, score, self.space.cost(recipe))
+        begun = self._begin(trials, seed) if not done else self._begun
+        self.trials = trials + int(begun["on_top"])
+        first = (*self._singles, *self._recipes("asked"), *map(recipe_in, begun["recipes"]))
+        self._first = list({r.key: r for r in first if r.key not in self._taken}.values())
+        # What need not be noted each time, for it is known without.
+        self._recalled = {*self._kinds, *(recipe_in(r).key for r in begun["recipes"])}
+        self._numbers: int = max((t.user_attrs["number"] for t in done), default=-1) + 1
+        self._left: int = self.trials - sum(t.user_attrs["kind"] == "reassembly" for t in done)
+        return len(done)
 
     def _begin(self, trials: int, seed: int) -> dict[str, Any]:
         """Note what the study begins with, from searches of its kind under other budgets."""

@@ -22,13 +22,10 @@ import psutil
 from zoo_search.core.errors import UserError, some
 from zoo_search.core.files import ASIDE, is_full, is_refused
 from zoo_search.core.store import MANIFEST, RunStore
-from zoo_search.core.version import __version__
+from zoo_search.core.version import FORMAT, MARK, __version__, check_format
 
-MARK = "zoo-search.json"
-"""Says that a directory is a run's, of which format, and which version made it."""
 OWNER = "lock.json"
 """Says which process works in a run directory: host, process, since when."""
-_FORMAT = 1
 _BEAT = 30.0  # seconds between signs of life on object storage
 _SILENT = 300.0  # seconds without one, after which a process there counts as dead
 LOCK_SETTLE = 1.0  # seconds after which what two processes wrote at once is one of both
@@ -47,7 +44,7 @@ def claim(store: RunStore) -> None:
         _check_kinds(Path(store.path("")))
     names = [name for name in store.list("") if not name.startswith(".")]
     if MARK in names:
-        _check(store)
+        check_format(store)
         return
     if MANIFEST in names:
         store.manifest()  # of a run by a version that wrote no mark
@@ -64,7 +61,7 @@ def claim(store: RunStore) -> None:
 
 def _mark(store: RunStore) -> None:
     """Write the mark, on a disk once alone: the lock is on this very file."""
-    said = {"format": _FORMAT, "made_by": __version__}
+    said = {"format": FORMAT, "made_by": __version__}
     if not store.is_local:
         store.write_json(MARK, said)
         return
@@ -80,7 +77,7 @@ def _mark(store: RunStore) -> None:
                 aside.replace(place)
     finally:
         aside.unlink(missing_ok=True)
-    _check(store)
+    check_format(store)
 
 
 def _check_kinds(root: Path) -> None:
@@ -161,24 +158,6 @@ def writable(store: RunStore) -> Iterator[None]:
 
 
 _OTHER_KINDS = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
-
-
-def _check(store: RunStore) -> None:
-    try:
-        said = store.read_json(MARK)
-        known = said["format"] <= _FORMAT
-        made_by = str(said["made_by"])
-    except (ValueError, KeyError, TypeError):
-        raise UserError(
-            f"{store.path(MARK)} is damaged: it should say the format of the run directory. Copy "
-            "the directory again, or remove this one file if the run is yours."
-        ) from None
-    if not known:
-        raise UserError(
-            f"The run directory {store.url} was written by zoo-search {made_by}, in a later format "
-            f"than this version ({__version__}) knows. Use that version, or give another directory "
-            "with --dir."
-        )
 
 
 @contextlib.contextmanager

@@ -17,8 +17,8 @@ from zoo_search.config import JobConfig
 from zoo_search.core.errors import UserError
 from zoo_search.core.files import gb
 from zoo_search.core.imports import PREFIX
+from zoo_search.core.version import MARK
 from zoo_search.data.sources.walking import files_below
-from zoo_search.run.directory import MARK
 
 _LIMIT = 100 * 2**20  # bytes that Ray's job server takes, where Ray does not say
 _LARGEST = 5

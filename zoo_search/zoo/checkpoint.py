@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeGuard
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo_search.core.errors import UserError, some
+from zoo_search.core.files import gb
 from zoo_search.zoo.pickles import load_torch
 
 States = Mapping[str, Mapping[str, Tensor]]
@@ -19,6 +21,8 @@ States = Mapping[str, Mapping[str, Tensor]]
 _COUNTER = "num_batches_tracked"
 _ROLES = frozenset({"weight", "bias", "running_mean", "running_var", _COUNTER})
 _DEEPEST = 8  # mappings inside each other
+_MOST = 1_000_000  # entries of all mappings, counted once for each way that leads to them
+_REPEATED = 2**24  # bytes of a tensor that may be more than those that are stored of it
 
 
 def read_checkpoint(path: Path, where: str) -> dict[str, dict[str, Tensor]]:
@@ -27,7 +31,8 @@ def read_checkpoint(path: Path, where: str) -> dict[str, dict[str, Tensor]]:
     They stand by the keys that lead to them, joined by dots: ``""`` is the file's own mapping.
 
     Raises:
-        UserError: If the file would run code when unpickled, or holds no tensors by name.
+        UserError: If the file would run code when unpickled, or holds no tensors by name; if it
+            would take far more memory than it stores.
     """
     if path.suffix == ".safetensors":
         import safetensors
@@ -40,16 +45,26 @@ def read_checkpoint(path: Path, where: str) -> dict[str, dict[str, Tensor]]:
     else:
         loaded = load_torch(path, where)
     states: dict[str, dict[str, Tensor]] = {}
-    inside: list[tuple[tuple[str, ...], object]] = [((), loaded)]
+    inside: deque[tuple[tuple[str, ...], object]] = deque([((), loaded)])
+    entries = 0
     while inside:  # breadth first: what lies on top comes first
-        keys, seen = inside.pop(0)
-        if not isinstance(seen, Mapping) or len(keys) > _DEEPEST:
+        keys, seen = inside.popleft()
+        if not isinstance(seen, dict) or len(keys) > _DEEPEST:
             continue
-        tensors = {str(key): value for key, value in seen.items() if _is_dense(value)}
+        entries += len(seen)
+        if entries > _MOST:  # a mapping in many places, which holds another in many places, …
+            raise UserError(
+                f"{where}: {path.name} holds mappings inside each other with more than {_MOST:,} "
+                "entries in all. Save its state dict alone: torch.save(model.state_dict(), …)."
+            )
+        # A pickle may give objects attributes: of an ordered mapping one that hides its method
+        # `items`, of a tensor likewise. Neither is asked.
+        items = [(str(key), value) for key, value in dict.items(seen)]
+        tensors = {key: _plain(value, key, path, where) for key, value in items if _is_dense(value)}
         tensors.pop("n_averaged", None)  # torch.optim.swa_utils.AveragedModel
         if tensors:
             states[".".join(keys)] = tensors
-        inside += [((*keys, str(key)), v) for key, v in seen.items() if isinstance(v, Mapping)]
+        inside += [((*keys, key), value) for key, value in items if isinstance(value, dict)]
     if not states:
         keys_of = ", ".join(map(str, list(loaded)[:8])) if isinstance(loaded, Mapping) else ""
         raise UserError(
@@ -61,8 +76,28 @@ def read_checkpoint(path: Path, where: str) -> dict[str, dict[str, Tensor]]:
 
 
 def _is_dense(value: object) -> TypeGuard[Tensor]:
-    """Say whether a value is a tensor of one shape, not a nested one."""
-    return isinstance(value, Tensor) and not value.is_nested
+    """Say whether a value is a tensor of one shape, with values: no nested, sparse or meta one."""
+    return (
+        isinstance(value, Tensor)
+        and not value.is_nested
+        and value.layout == torch.strided
+        and not value.is_meta
+    )
+
+
+def _plain(value: Tensor, key: str, path: Path, where: str) -> Tensor:
+    """Return a tensor without what a file has put beside its values.
+
+    Raises:
+        UserError: If it repeats few stored values, so that it would take gigabytes of memory.
+    """
+    size = value.numel() * value.element_size()
+    if size > max(_REPEATED, value.untyped_storage().nbytes()):
+        raise UserError(
+            f"{where}: {path.name} stores {gb(value.untyped_storage().nbytes())} of '{key}', which "
+            f"are repeated to {gb(size)}. Weights are stored whole: save tensor.contiguous()."
+        )
+    return Tensor.detach(value)
 
 
 def is_counter(key: str) -> bool:

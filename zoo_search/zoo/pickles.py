@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 
 from zoo_search.core.errors import UserError, first_line
+from zoo_search.core.files import gb
 
 
 class Aside:
@@ -79,12 +81,31 @@ _SAFE: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
 ]
 
 
+_UNPACKED = 2**26  # bytes that an archive may take beyond four times its own
+
+
+def _check_archive(path: Path, where: str) -> None:
+    """Refuse an archive that takes far more memory than bytes of the file; torch packs nothing."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return  # an old format, or none: the reader says it
+    if size > 4 * path.stat().st_size + _UNPACKED:
+        raise UserError(
+            f"{where}: {path.name} has {gb(path.stat().st_size)} and would unpack to {gb(size)}. "
+            "torch.save compresses nothing: save the weights again by it."
+        )
+
+
 def load_torch(path: Path, where: str) -> object:
     """Return what a torch checkpoint holds: tensors, plain containers and plain values.
 
     Raises:
-        UserError: If it asks for anything else, which might run code; names it. If it is none.
+        UserError: If it asks for anything else, which might run code; names it. If it is none, or
+            an archive that unpacks to many times its size.
     """
+    _check_archive(path, where)
     try:
         with torch.serialization.safe_globals(_SAFE):
             return torch.load(path, map_location="cpu", weights_only=True)
