@@ -13,6 +13,7 @@ import timm
 import torch
 from reassembly.study_by_hand import go_on, outcome, read, study_of
 
+from zoo_search.core.errors import UserError
 from zoo_search.costs import Budget, CostTable
 from zoo_search.linegraph import trace
 from zoo_search.networks import Recipe
@@ -49,6 +50,20 @@ def test_a_study_that_was_killed_ends_as_if_it_had_not_been(space, tmp_path: Pat
     assert last.candidates() == whole.candidates()
     states = {t.state for t in read(path).get_trials()}
     assert states == {optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.FAIL}
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"recipe": 5}, {"recipe": "[" * 10**5}, {"number": "x"}, {"init": 1}, {"kind": None}]
+)
+def test_a_trial_that_no_search_wrote_is_said(space, tmp_path: Path, wrong: dict[str, object]):
+    path = tmp_path / "study.journal"
+    study = study_of(space, 10, "random", path)
+    go_on(study, 2)
+    kept = read(path).get_trials()[-1]
+    attrs = {name: v for name, v in {**kept.user_attrs, **wrong}.items() if v is not None}
+    study._study.add_trial(optuna.create_trial(values=[1.0, 1.0], user_attrs=attrs))
+    with pytest.raises(UserError, match=r"study\.journal holds what no search has written"):
+        study_of(space, 10, "random", path)
 
 
 def test_what_several_workers_were_scoring_is_asked_for_again(space, tmp_path: Path):

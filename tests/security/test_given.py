@@ -168,7 +168,7 @@ def test_a_packed_checkpoint_is_not_unpacked(tmp_path: Path) -> None:
     ):
         for name in whole.namelist():
             packed.writestr(name, whole.read(name))
-    with pytest.raises(UserError, match="would unpack to 0.1 GB"):
+    with pytest.raises(UserError, match=r"would unpack to 0\.1 GB"):
         read_checkpoint(tmp_path / "p.pth", "here")
 
 

@@ -35,8 +35,8 @@ def serve(
         writable: Whether notes, studies and trials can be changed and deleted on the page.
 
     Raises:
-        UserError: If the run is of a later format, or holds no study, its storage is not given or cannot be opened, or
-            optuna-dashboard is not installed, or the port is in use.
+        UserError: If the run is of a later format, or holds no study, its storage is not given or
+            cannot be opened, or optuna-dashboard is not installed, or the port is in use.
     """
     store = RunStore(directory)
     check_format(store)
