@@ -23,7 +23,7 @@ from PIL import Image
 import zoo_search as zs
 from zoo_search.cli.submit import _words
 from zoo_search.core.errors import Note, UserError
-from zoo_search.core.files import fetched
+from zoo_search.core.files import fetched, name_of_copy
 from zoo_search.core.version import MARK
 from zoo_search.costs.budget import Budget
 from zoo_search.export import save_folder
@@ -108,6 +108,19 @@ def test_no_name_in_a_csv_file_is_a_formula(sign: str, tmp_path: Path) -> None:
     assert found.table()["class"].to_pylist() == [name]
 
 
+@pytest.mark.parametrize("path", ["~nobody/images", "x" * 5000, "hf:" + "x" * 5000])
+def test_paths_that_lead_nowhere_are_said(path: str, made: Path, command: Command) -> None:
+    assert command("evaluate", made / "0", "--data", path).refused()
+    assert command("init", path).refused("is not there")
+
+
+@pytest.mark.parametrize("path", ["~\0", "a\0b", "~nobody/w.pth", "x" * 5000])
+def test_paths_of_a_run_file_that_lead_nowhere_are_said(path: str) -> None:
+    entry = {"arch": "lcnet_050", "weights": path}
+    with pytest.raises(UserError, match="there is no file"):
+        load_zoo({"name": "x", "zoo": {"a": entry}, "dataset": "digits"})
+
+
 class Made:
     """Is unpickled as the call of a function, a state and entries."""
 
@@ -172,7 +185,7 @@ def test_a_packed_checkpoint_is_not_unpacked(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "p.pth", "here")
 
 
-@pytest.mark.parametrize("name", ["..", ".", "x" * 300, "w?sig=SECRET", "w#SECRET"])
+@pytest.mark.parametrize("name", ["..", ".", "x" * 300, "w?sig=/SECRET", "w#/SECRET"])
 def test_copies_of_an_address_lie_in_a_folder_of_their_own(name: str) -> None:
     root = f"/attack/{name}"
     fs = fsspec.filesystem("memory")
@@ -182,6 +195,11 @@ def test_copies_of_an_address_lie_in_a_folder_of_their_own(name: str) -> None:
         assert copy.resolve().parent.parent == own
         assert "SECRET" not in copy.name
     fs.store.clear()
+
+
+def test_the_copy_of_weights_is_called_as_they_are() -> None:
+    assert name_of_copy("https://host/w.pth?sig=A/SECRET#x/y") == "w.pth"
+    assert name_of_copy("zip://w.pth::https://host/a.zip?sig=A/SECRET") == "a.zip"
 
 
 def test_a_run_directory_of_a_later_format_is_not_read(

@@ -126,7 +126,10 @@ def write(place: Place, data: bytes) -> None:
 
 def expanded(path: str) -> str:
     """Return a local path with the home of its user in place of a leading ``~`` or ``~USER``."""
-    return os.path.expanduser(path)  # noqa: PTH111  # Path's raises where there is no such user
+    try:
+        return os.path.expanduser(path)  # noqa: PTH111  # Path's raises where there is no such user
+    except ValueError:  # a name that holds the sign of value 0, as YAML may
+        return path
 
 
 def file_system(place: Place, what: str = "The file") -> tuple[AbstractFileSystem, str]:
@@ -201,7 +204,7 @@ def is_file(place: Place) -> bool:
         return False
 
 
-def _name_of(path: str) -> str:
+def name_of_copy(path: str) -> str:
     """Return what the copy of something at a URI is called: as it is there, if it can be.
 
     A name of no file (``..``) would lead out of the copy's folder; a query may hold keys, which
@@ -228,7 +231,7 @@ def fetched(place: Place, names: Collection[str] | None = None) -> Iterator[Path
         yield Path(root)
         return
     with tempfile.TemporaryDirectory(prefix="zoo-search-") as folder:
-        copy = Path(folder) / _name_of(root)
+        copy = Path(folder) / name_of_copy(root)
         try:
             pairs = [(f"{root.rstrip('/')}/{name}", copy / name) for name in names or ()]
             for source, target in pairs if names is not None else [(root, copy)]:

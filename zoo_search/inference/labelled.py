@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from zoo_search.config import DatasetConfig, load_job
 from zoo_search.core.errors import UserError, nearest, require
-from zoo_search.core.files import is_local
+from zoo_search.core.files import expanded, is_local
 from zoo_search.core.progress import working
 from zoo_search.data.opening import list_images, open_dataset
 from zoo_search.data.sources import SOURCES
@@ -119,7 +118,7 @@ def _section(data: Data, changes: Sequence[str]) -> tuple[DatasetConfig, int | N
         )
     if _is_name(word):
         return DatasetConfig(name=word), None
-    if is_local(word) and not Path(word).expanduser().exists():
+    if is_local(word) and not os.path.exists(expanded(word)):  # noqa: PTH110  # likewise
         names = [name for name in SOURCES if name not in _OF_PATHS]
         raise UserError(
             f"--data {word}: there is nothing at this path, and no data set has this name."
@@ -134,7 +133,7 @@ def _is_name(word: str) -> bool:
     if word in _OF_PATHS or "://" in word:
         return False
     if ":" in word:  # hf:NAME, module:package.mod:function
-        return not Path(word).exists()
+        return not os.path.exists(word)  # noqa: PTH110  # Path's raises for names that are too long
     return word in SOURCES
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from zoo_search.config import ZooEntry
 from zoo_search.config.paths import as_given
 from zoo_search.core.errors import UserError, first_line
-from zoo_search.core.files import expanded, file_system
+from zoo_search.core.files import expanded, file_system, is_file, name_of_copy
 from zoo_search.zoo import hub
 from zoo_search.zoo.hub import WeightsFile
 
@@ -44,7 +44,7 @@ def resolve(entry: ZooEntry, place: str) -> Iterator[WeightsFile]:
             yield WeightsFile(_fetch(weights, Path(folder), where), weights)
     else:
         path, words = Path(expanded(weights)), as_given(weights)
-        if not path.is_file():
+        if not is_file(weights):
             raise UserError(
                 f"{where}: there is no file '{words}' (at {path.absolute()}). Allowed: timm, "
                 "hf-hub:ORG/NAME, package:NAME/FILE, pretrained_on:DATASET, own, null, or the path "
@@ -109,7 +109,7 @@ def _package_license(package: str) -> str | None:
 
 def _fetch(uri: str, folder: Path, where: str) -> Path:
     """Copy a file from an fsspec URI into ``folder``."""
-    target = folder / uri.rpartition("/")[2].partition("?")[0]
+    target = folder / name_of_copy(uri)
     try:
         fs, path = file_system(uri, f"{where}:")  # some connect at once
         fs.get_file(path, str(target))

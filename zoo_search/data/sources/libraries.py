@@ -13,6 +13,7 @@ import numpy as np
 
 from zoo_search.config import DatasetConfig, SplitsConfig
 from zoo_search.core.errors import UserError, first_line, nearest, some
+from zoo_search.core.files import expanded
 from zoo_search.core.json_text import read_json
 from zoo_search.core.parquet import check_arrow_stream, refuse_extensions
 from zoo_search.data.decode import Raw
@@ -245,7 +246,7 @@ def hf(config: DatasetConfig) -> Listing:
 
     caches = datasets.config.HF_DATASETS_CACHE, HF_HUB_CACHE
     places = [config.path] if config.path else list(map(str, caches))
-    folders = [Path(place).expanduser().resolve() for place in places]
+    folders = [Path(expanded(place)).resolve() for place in places]
     return _listing(parts, targets, classes, content, image, folders, splits=config.splits)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from zoo_search.config import DatasetConfig
 from zoo_search.core.byte_names import escaped
 from zoo_search.core.errors import UserError
-from zoo_search.core.files import file_system
+from zoo_search.core.files import expanded, file_system
 from zoo_search.core.progress import working
 from zoo_search.core.yaml_text import read_yaml
 from zoo_search.data import VisionDataset, open_dataset
@@ -100,7 +100,7 @@ def look_up_folder(folder: str, splits: str | None, seed: int, near: Path) -> Fo
 
 
 def _check_folder(folder: str) -> None:
-    fs, place = file_system(Path(folder).expanduser() if "://" not in folder else folder, "FOLDER:")
+    fs, place = file_system(expanded(folder) if "://" not in folder else folder, "FOLDER:")
     if fs.isdir(place):
         return
     found = "is a file, and no folder" if fs.exists(place) else "is not there"
@@ -135,8 +135,8 @@ def path_in_file(folder: str, near: Path) -> str:
     """
     if "://" in folder:
         return folder
-    path = Path(folder).expanduser()
-    if near.expanduser().resolve().parent != Path.cwd().resolve():
+    path = Path(expanded(folder))
+    if Path(expanded(str(near))).resolve().parent != Path.cwd().resolve():
         path = path.resolve()
     text = str(path)
     return escaped(f"./{text}" if text.startswith("~") else text)
@@ -145,6 +145,6 @@ def path_in_file(folder: str, near: Path) -> str:
 def name_of(folder: str) -> str:
     """Return the name of a run for a folder: what of its own may stand in one."""
     last = folder.rstrip("/").rpartition("/")[2]
-    last = Path(folder).expanduser().resolve().name if last in ("", ".", "..", "~") else last
+    last = Path(expanded(folder)).resolve().name if last in ("", ".", "..", "~") else last
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip("-._")
     return name[:60] or "images"

@@ -44,11 +44,19 @@ def inline(value: object) -> str:
         [value],
         default_flow_style=True,
         default_style='"' if quoted else None,
-        allow_unicode=True,
+        allow_unicode=_is_printable(value),  # else escapes: of a line break in a list, too
         sort_keys=False,
         width=10**9,
     )
     return dumped.strip()[1:-1]
+
+
+def _is_printable(value: object) -> bool:
+    if isinstance(value, Mapping):
+        return all(_is_printable(each) for pair in value.items() for each in pair)
+    if isinstance(value, list | tuple):
+        return all(map(_is_printable, value))
+    return not isinstance(value, str) or value.isprintable()
 
 
 def entry(key: str, value: object, indent: int = 0) -> str:
