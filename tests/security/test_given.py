@@ -16,6 +16,7 @@ import numpy as np
 import optuna
 import pytest
 import torch
+import yaml
 from attacks import Command
 from optuna.trial import create_trial
 from PIL import Image
@@ -30,6 +31,7 @@ from zoo_search.export import save_folder
 from zoo_search.inference.predict import Predicted
 from zoo_search.networks import Recipe
 from zoo_search.reassembly.known import Known, budget_of
+from zoo_search.run.draft.text import entry
 from zoo_search.zoo import load_zoo
 from zoo_search.zoo.checkpoint import read_checkpoint, state_sha256
 
@@ -262,3 +264,9 @@ def test_nothing_is_taken_over_from_a_study_that_no_search_wrote(
     with pytest.warns(Note, match="no search has written"):
         known = Known([study], {"p": {}}, "h")
     assert not known.of(Recipe.from_any(RECIPE)).scores
+
+
+@pytest.mark.parametrize("name", ["a\nzoo: {}", "a\x85b: c", "\u2028- x", "a #b", "\x1b[2J", "é"])
+def test_a_drafted_value_is_read_back_as_it_was(name: str) -> None:
+    for value in (name, [name], {name: [name]}):
+        assert yaml.safe_load(entry(name, value)) == {name: value}
