@@ -43,6 +43,8 @@ def unpacked(upload: Upload, folder: Path) -> set[str]:
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place = tmp_path / "a project"
     put(place / "images/pets/train/cat/1.png")
+    put(place / "images/pets/.env", b"KEY=secret")
+    put(place / "images/pets/.git/config")
     put(place / "weights/m.pth", b"m" * 3_000_000)
     put(place / "jobs/beside.pth")
     put(place / "unrelated.bin")

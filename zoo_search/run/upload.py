@@ -138,7 +138,13 @@ def _files(place: Path) -> dict[Path, int]:
     if place.is_file():
         return {place: place.stat().st_size}
     found = {Path(path): size for path, size in files_below(str(place))}
-    return {path: size for path, size in found.items() if path.is_file()}
+    # Hidden ones (.env, .git) are no images, and may be secrets.
+    seen = {p: size for p, size in found.items() if not _is_hidden(p.relative_to(place))}
+    return {path: size for path, size in seen.items() if path.is_file()}
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _modules(config: JobConfig, folders: Sequence[Path]) -> dict[Path, dict[Path, int]]:
