@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -54,4 +55,6 @@ def main(sampler: str, workers: str, trials: str, journal: str) -> None:
 
 
 if __name__ == "__main__":
+    # A shell starts what it puts in the background with this signal ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     main(*sys.argv[1:])
