@@ -148,7 +148,7 @@ def cases(folder: Path) -> dict[str, Callable[[], object]]:
             f"resnet10t@{weights}", "resnet14t", weights
         ),
         "a variant of nothing": lambda: load_job(
-            BASE | {"finetune": {"variants": {"larger": {"of": "reassembly 9", "input_size": 96}}}}
+            BASE | {"finetune": {"variants": {"larger": {"of": "reassembly 99", "input_size": 96}}}}
         ),
         "no network": lambda: load({"arch": "resnet18", "weights": "timm"}),
         "no network, Hugging Face": lambda: load(
@@ -281,7 +281,7 @@ def say(folder: Path, arguments: list[str]) -> str:
     if "Traceback" in done.stderr:
         raise SystemExit(f"{arguments} ends in a stack trace:\n{done.stderr}")
     lines = [line for text in (done.stderr, done.stdout) for line in text.splitlines()]
-    progress = re.compile(r"  .*(, \d+ s\b|: \d+/\d+).*")
+    progress = re.compile(r"  .*([:,] \d+ s\b|: \d+/\d+).*")
     told = [line.rstrip() for line in lines if not progress.fullmatch(line)]
     return "\n".join(["```", f"$ zoo-search {' '.join(arguments)}", *told, "```"])
 

@@ -15,6 +15,7 @@ import fsspec
 import numpy as np
 import optuna
 import pytest
+import timm
 import torch
 import yaml
 from attacks import Command
@@ -145,13 +146,22 @@ def hidden(name: str) -> torch.Tensor:
         {"w": hidden("detach")},
         {"w": torch.nn.Parameter(hidden("cpu"))},
         Made(OrderedDict, (), {"items": 1}, None, iter([("w", torch.ones(2))])),
-        {"w": torch.ones(2), "m": torch.empty(2, device="meta"), "s": torch.ones(2).to_sparse()},
     ],
 )
 def test_a_checkpoint_hides_no_method(state: object, tmp_path: Path) -> None:
     torch.save(state, tmp_path / "w.pth")
     found = read_checkpoint(tmp_path / "w.pth", "here")[""]
     assert state_sha256(found) == state_sha256({"w": torch.ones(2)})
+
+
+def test_what_lies_beside_the_weights_may_be_anything(tmp_path: Path) -> None:
+    """Sparse tensors, and those without values, are told of only where a network needs them."""
+    state = timm.create_model("lcnet_050").state_dict()
+    odd = {"m": torch.empty(2, device="meta"), "s": torch.ones(2).to_sparse()}
+    torch.save({**state, **odd}, tmp_path / "w.pth")
+    entry = {"arch": "lcnet_050", "weights": str(tmp_path / "w.pth")}
+    zoo = load_zoo({"name": "a", "dataset": "digits", "zoo": {"m": entry}})
+    assert state_sha256(zoo["m"].module.state_dict()) == state_sha256(state)
 
 
 def nested(ways: int) -> Mapping[str, object]:

@@ -76,13 +76,11 @@ def read_checkpoint(path: Path, where: str) -> dict[str, dict[str, Tensor]]:
 
 
 def _is_dense(value: object) -> TypeGuard[Tensor]:
-    """Say whether a value is a tensor of one shape, with values: no nested, sparse or meta one."""
-    return (
-        isinstance(value, Tensor)
-        and not value.is_nested
-        and value.layout == torch.strided
-        and not value.is_meta
-    )
+    """Say whether a value is a tensor of one shape, not a nested one.
+
+    What is sparse, or has no values, is told where a network would need it.
+    """
+    return isinstance(value, Tensor) and not value.is_nested
 
 
 def _plain(value: Tensor, key: str, path: Path, where: str) -> Tensor:
@@ -91,6 +89,8 @@ def _plain(value: Tensor, key: str, path: Path, where: str) -> Tensor:
     Raises:
         UserError: If it repeats few stored values, so that it would take gigabytes of memory.
     """
+    if value.layout != torch.strided or value.is_meta:
+        return Tensor.detach(value)
     size = value.numel() * value.element_size()
     if size > max(_REPEATED, value.untyped_storage().nbytes()):
         raise UserError(
