@@ -68,3 +68,16 @@ def test_evaluate(made: Made, tmp_path: Path) -> None:
     assert sum(map(sum, facts["confusion"])) == 297
     with pytest.raises(UserError, match=r"--picture m\.svg: pictures are written as PNG"):
         call(*words, "--picture", "m.svg")
+
+
+def test_a_run_file_names_what_lies_beside_it(made: Made, tmp_path: Path) -> None:
+    (tmp_path / "beside_a_run_file.py").write_text(
+        "from zoo_search.data.sources.arrays import digits\n", encoding="utf-8"
+    )
+    job = tmp_path / "job.yaml"
+    dataset = {**JOB["dataset"], "name": "module:beside_a_run_file:digits"}
+    job.write_text(yaml.safe_dump({**JOB, "dataset": dataset}))
+    (tmp_path / "plain.yaml").write_text(yaml.safe_dump(JOB))
+    facts = json.loads(call("evaluate", made.folder, "--data", job, "--json"))
+    alone = json.loads(call("evaluate", made.folder, "--data", tmp_path / "plain.yaml", "--json"))
+    assert facts["confusion"] == alone["confusion"]

@@ -14,7 +14,7 @@ from zoo_search.networks import Recipe
 from zoo_search.reassembly import Candidate, Space
 from zoo_search.reassembly.candidates import Outcome
 from zoo_search.reassembly.journal import StudyPlace, journal_storage
-from zoo_search.reassembly.known import budget_in, budget_of
+from zoo_search.reassembly.known import budget_from_json, budget_to_json
 from zoo_search.reassembly.proxies import find_proxies
 from zoo_search.reassembly.samplers import SAMPLERS
 from zoo_search.reassembly.scoring import Scoring
@@ -259,4 +259,4 @@ def test_every_search_stays_in_the_journal_and_is_checked(searches: Searches):
 
 def test_budgets_come_back_from_json() -> None:
     for budget in (Budget(), Budget(1e6, 2e9, 3, 4, 5.5, 6e6, ("mit", "apache-2.0"))):
-        assert budget_in(budget_of(budget)) == budget
+        assert budget_from_json(budget_to_json(budget)) == budget

@@ -31,7 +31,7 @@ from zoo_search.costs.budget import Budget
 from zoo_search.export import save_folder
 from zoo_search.inference.predict import Predicted
 from zoo_search.networks import Recipe
-from zoo_search.reassembly.known import Known, budget_of
+from zoo_search.reassembly.known import Known, budget_to_json
 from zoo_search.run.draft.text import entry
 from zoo_search.zoo import load_zoo
 from zoo_search.zoo.checkpoint import read_checkpoint, state_sha256
@@ -240,7 +240,7 @@ def test_the_log_of_a_job_steers_no_terminal() -> None:
     assert _words(sent) == "(pid=1) a\nb\ns3://***@bucket \\x1b[2J\\x1b]0;title\\x07"
 
 
-BUDGET = budget_of(Budget())
+BUDGET = budget_to_json(Budget())
 RECIPE = {"blocks": [{"model": "a", "start": 0, "stop": 1}]}
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from zoo_search.cli.options import Change, say
+from zoo_search.cli.options import Change, is_run_file, say, share_modules_beside
 from zoo_search.core.redaction import shown
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The images of a run.")
@@ -40,13 +39,12 @@ def pack(
 
     The same command after a stop or a kill goes on from the shards that are whole.
     """
-    from zoo_search.cluster import share_modules
     from zoo_search.core.errors import some
     from zoo_search.data.pack import pack as write
     from zoo_search.data.pack import source_of
 
-    if source.endswith((".yaml", ".yml")):
-        share_modules(Path(source).absolute().parent)
+    if is_run_file(source):
+        share_modules_beside(source)
     done = write(
         source_of(source, name, change or ()), out, shard_mb=shard_mb, seed=seed, resize=resize
     )

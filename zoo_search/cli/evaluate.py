@@ -14,7 +14,9 @@ from zoo_search.cli.options import (
     Change,
     Device,
     Trust,
+    is_run_file,
     say_unreadable,
+    share_modules_beside,
     write_picture,
 )
 from zoo_search.cli.tables import show
@@ -58,6 +60,8 @@ def evaluate(
         raise UserError(
             f"--picture {picture}: pictures are written as PNG. Give a name that ends in .png."
         )
+    if is_run_file(data):
+        share_modules_beside(data)
     found = measure(
         winner, data, split=split, batch_size=batch_size, device=device,  # type: ignore[arg-type]
         known_only=known_only, trust=trust, changes=change or (),

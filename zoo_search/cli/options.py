@@ -63,11 +63,22 @@ class RunFile:
 
     def load(self) -> JobConfig:
         """Read and validate it; it can name modules beside it, and in the working directory."""
-        from zoo_search.cluster import share_modules
         from zoo_search.config import load_job
 
-        share_modules(self.job.absolute().parent)
+        share_modules_beside(self.job)
         return load_job(self.job, self.change or ())
+
+
+def share_modules_beside(file: str | Path) -> None:
+    """Let a run file name the modules that lie beside it."""
+    from zoo_search.cluster import share_modules
+
+    share_modules(Path(file).absolute().parent)
+
+
+def is_run_file(word: str) -> bool:
+    """Say whether a word that may also name other things is the path of a run file."""
+    return word.endswith((".yaml", ".yml"))
 
 
 def need_run_file(change: list[str] | None, cure: str) -> None:
@@ -88,7 +99,7 @@ def run_directory(run: str | None, directory: str | None, command: str) -> str:
     Raises:
         UserError: If none is given, or two are.
     """
-    is_file = run is not None and run.endswith((".yaml", ".yml"))
+    is_file = run is not None and is_run_file(run)
     if run is not None and (directory is None or not is_file):
         if directory is not None:
             raise UserError(

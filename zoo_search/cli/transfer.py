@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zoo_search.cli.options import AsJson, Change, Trust, need_run_file, write_picture
+from zoo_search.cli.options import (
+    AsJson,
+    Change,
+    Trust,
+    need_run_file,
+    share_modules_beside,
+    write_picture,
+)
 from zoo_search.cli.tables import show
 from zoo_search.core.errors import UserError
 from zoo_search.core.progress import working
@@ -43,14 +50,13 @@ def transfer(
     as_json: AsJson = False,
 ) -> None:
     """Weights for TARGET from SOURCE, a network of another architecture (DPIAT)."""
-    from zoo_search.cluster import share_modules
     from zoo_search.dpiat import copy_matched, match_layers
     from zoo_search.export.named import Words, write_weights
 
     if job is None:
         need_run_file(change, "Give it with --job, or leave --set out.")
     else:
-        share_modules(job.absolute().parent)
+        share_modules_beside(job)
     words = Words(job, change or (), trust=trust)
     _check_output("--out", out, ".safetensors", words, (source, target))
     if png is not None:

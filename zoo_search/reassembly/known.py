@@ -66,7 +66,7 @@ class Known:
             # One that was led by another score would have gone elsewhere.
             try:
                 goes_on = alike and first in attrs.get("proxies", [])[:1] and "budget" in attrs
-                budgets = [budget_in(attrs["budget"])] if goes_on else []
+                budgets = [budget_from_json(attrs["budget"])] if goes_on else []
                 told = list(_told(study, conditions))
             except (*DAMAGE, UserError) as error:
                 warnings.warn(
@@ -142,8 +142,8 @@ def _reaches(budget: Budget, space: Feasible, recipe: Recipe) -> bool:
     return licensed and budget.admits(space.cost(recipe))
 
 
-def budget_in(data: Mapping[str, Any]) -> Budget:
-    """Read a budget back from what :func:`budget_of` gave.
+def budget_from_json(data: Mapping[str, Any]) -> Budget:
+    """Read a budget back from what :func:`budget_to_json` gave.
 
     Raises:
         Exception: One of :data:`DAMAGE`, if it is none.
@@ -153,6 +153,6 @@ def budget_in(data: Mapping[str, Any]) -> Budget:
     return _BUDGET.validate_python(asdict(told))
 
 
-def budget_of(budget: Budget) -> dict[str, Any]:
+def budget_to_json(budget: Budget) -> dict[str, Any]:
     """Return a budget as plain JSON."""
     return asdict(budget)

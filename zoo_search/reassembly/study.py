@@ -24,7 +24,7 @@ from zoo_search.reassembly.candidates import (
     recipe_in,
 )
 from zoo_search.reassembly.journal import StudyPlace, open_studies
-from zoo_search.reassembly.known import DAMAGE, Known, budget_of
+from zoo_search.reassembly.known import DAMAGE, Known, budget_to_json
 from zoo_search.reassembly.samplers import SAMPLERS
 from zoo_search.reassembly.samplers.categories import choices_of
 from zoo_search.reassembly.samplers.spread import SpreadSampler
@@ -165,7 +165,7 @@ class SearchStudy:
 
     def _begin(self, trials: int, seed: int) -> dict[str, Any]:
         """Note what the study begins with, from searches of its kind under other budgets."""
-        self._study.set_user_attr("budget", budget_of(self.space.budget))
+        self._study.set_user_attr("budget", budget_to_json(self.space.budget))
         begin = self._known.begin(self.space, trials, seed, self._kinds)
         if begin.recipes:
             recipes = [recipe.to_dict() for recipe in begin.recipes]
