@@ -68,11 +68,27 @@ def test_the_latest_weights_that_are_not_clearly_worse_than_the_best_are_kept() 
     assert choice.kept == Kept("frozen", 5, 37 / 40, 1.0)
     choice.put_into(net)
     assert float(net.weight.detach()) == 5.0
-    # The next protocol has to come near the best of the one before.
-    choice.offer(weights(7.0), predictions([i >= 6 for i in range(40)]), "full", 1)
-    assert choice.kept.protocol == "frozen"
-    choice.offer(weights(8.0), predictions([True] * 40), "full", 2)
-    assert choice.kept == Kept("full", 2, 1.0, 1.0)
+    # The next protocol has to be as good as what the one before ended with: 37.
+    for epoch, (count, kept) in enumerate([(6, False), (4, False), (3, True), (0, True)], start=1):
+        choice.offer(weights(7.0), predictions([i >= count for i in range(40)]), "full", epoch)
+        assert (choice.kept == Kept("full", epoch, (40 - count) / 40, 1.0)) is kept
+    # Three below its own best are not clear, and as good as the protocol before; four are worse.
+    for epoch, (count, kept) in enumerate([(3, True), (4, False)], start=5):
+        choice.offer(weights(8.0), predictions([i >= count for i in range(40)]), "full", epoch)
+        assert (choice.kept.epoch == epoch) is kept
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_what_a_protocol_left_is_not_given_up_for_anything_worse(interrupted: bool) -> None:
+    """By one image of 40, whatever standard errors say; and after an interruption, too."""
+    choice = Choice()
+    for protocol, wrong in (("frozen", 3), ("full", 2)):
+        choice.offer(weights(1.0), predictions([i >= wrong for i in range(40)]), protocol, 1)
+    if interrupted:
+        kept, tensors, choice = choice.kept, choice.tensors(), Choice()
+        choice.resume(kept, tensors)
+    choice.offer(weights(2.0), predictions([i >= 4 for i in range(40)]), "full", 2)
+    assert choice.kept == Kept("full", 1, 38 / 40, 1.0)
 
 
 def test_a_choice_goes_on_where_another_was() -> None:

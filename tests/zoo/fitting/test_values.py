@@ -12,6 +12,7 @@ from torch import Tensor
 
 from zoo_search.core.errors import UserError
 from zoo_search.zoo import ZooModel
+from zoo_search.zoo.fitting.values import same_bits
 
 
 def _load(tmp_path: Path, change: Callable[[Tensor], Tensor], least: int = 0) -> ZooModel:
@@ -62,3 +63,40 @@ def test_statistics_that_are_not_finite(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "w.pth")
     with pytest.raises(UserError, match=r"layer1\.0\.bn1\.running_var \(32 of 32\)"):
         load_one(weights=str(tmp_path / "w.pth"))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "kind",
+    [
+        lambda t: t,
+        lambda t: t.T,
+        lambda t: t.to(torch.float8_e4m3fn),
+        lambda t: t.to(torch.float8_e5m2),
+        lambda t: t.to(torch.complex64).conj(),
+        lambda t: t.to(torch.int8),
+        lambda t: t > 0,
+        lambda t: t.sum(),
+        lambda t: t[:0],
+    ],
+)
+def test_tensors_that_share_memory_or_not_are_the_same_by_their_bits(
+    kind: Callable[[Tensor], Tensor],
+) -> None:
+    tensor = kind(torch.arange(-3.0, 3.0).reshape(2, 3))
+    assert same_bits(tensor, tensor.detach())
+    assert same_bits(tensor, tensor.clone())
+    if tensor.numel():
+        other = kind(torch.arange(-3.0, 3.0).reshape(2, 3) + 5 * torch.eye(2, 3))
+        assert not same_bits(tensor, other)
+
+
+def test_values_that_are_no_numbers_are_the_same_as_themselves() -> None:
+    assert same_bits(torch.full((2,), torch.nan), torch.full((2,), torch.nan))
+
+
+@pytest.mark.parametrize("kind", [Tensor.to_sparse, lambda t: t.to("meta")])
+def test_what_has_no_plain_values_is_the_same_by_shape(kind: Callable[[Tensor], Tensor]) -> None:
+    assert same_bits(kind(torch.eye(3)), kind(torch.eye(3)))
+    assert not same_bits(kind(torch.eye(3)), kind(torch.ones(2, 3)))
+    assert not same_bits(kind(torch.eye(3)), kind(torch.eye(3).half()))

@@ -13,11 +13,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from zoo_search.core.errors import UserError, nearest, some
 from zoo_search.zoo.checkpoint import States, is_counter
+from zoo_search.zoo.fitting.values import same_bits
 
 AVERAGED = "ema"
 """What a run file says for any averaged weights, instead of the place of one."""
@@ -244,10 +244,7 @@ def _part(name: str) -> str:
 
 
 def _equal(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
-    return a.keys() == b.keys() and all(
-        a[key] is b[key] or (a[key].dtype == b[key].dtype and torch.equal(a[key], b[key]))
-        for key in a
-    )
+    return a.keys() == b.keys() and all(same_bits(a[key], b[key]) for key in a)
 
 
 def _notes(chosen: Place, others: list[Place], asked: str | None) -> Iterable[str]:

@@ -135,6 +135,25 @@ def _same(a: Tensor, b: Tensor) -> bool:
     return torch.allclose(a.to(torch.float64), b.to(torch.float64), rtol=0, atol=0, equal_nan=True)
 
 
+def same_bits(a: Tensor, b: Tensor) -> bool:
+    """Say whether two tensors are the same, NaN included, whatever type they have.
+
+    What is sparse, quantised or without values counts as the same where type and shape are:
+    :func:`check_types` refuses it, whichever of the two is taken.
+    """
+    if a is b:
+        return True
+    if (a.dtype, a.layout, a.is_nested) != (b.dtype, b.layout, b.is_nested):
+        return False
+    if a.is_nested:
+        return True
+    if a.shape != b.shape or a.layout != torch.strided or a.is_quantized or a.is_meta or b.is_meta:
+        return a.shape == b.shape
+    # torch.equal lacks the 8-bit floats where the two share their memory.
+    own, other = (t.detach().resolve_conj().reshape(-1).view(torch.uint8) for t in (a, b))
+    return torch.equal(own, other)
+
+
 def _is_quantised(tensor: Tensor) -> bool:
     return tensor.is_quantized or (tensor.dtype not in FLOATS and not tensor.is_complex())
 
