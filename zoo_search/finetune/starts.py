@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from zoo_search.training.schedules import Protocol
     from zoo_search.zoo.models import Zoo
 
-_TRAINING = 9
+_TRAINING = 10
 """Version of how a network is started and trained: a task of another version is trained anew."""
 
 

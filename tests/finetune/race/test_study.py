@@ -17,7 +17,8 @@ from zoo_search.core.identity import fingerprint
 from zoo_search.core.store import RunStore
 from zoo_search.finetune.race.halving import Leg
 from zoo_search.finetune.race.records import Record, forget_others, write_record
-from zoo_search.finetune.race.study import Course, Race, Racer
+from zoo_search.finetune.race.rounds import Racer
+from zoo_search.finetune.race.study import Course, Race
 from zoo_search.finetune.tasks import TrainingTask, Values
 
 END = 4  # epochs of both protocols of make_task

@@ -17,7 +17,8 @@ from zoo_search.finetune.entries import COMPARED, Entry, GivenUp, Raced, Role, S
 from zoo_search.finetune.race.halving import Leg
 from zoo_search.finetune.race.on_hosts import run_race
 from zoo_search.finetune.race.records import FOLDER, forget_others
-from zoo_search.finetune.race.study import Course, Race, Racer
+from zoo_search.finetune.race.rounds import Racer
+from zoo_search.finetune.race.study import Course, Race
 from zoo_search.finetune.starts import Start, Starts
 from zoo_search.finetune.tasks import TrainingTask, Values
 from zoo_search.finetune.trained import folder_of

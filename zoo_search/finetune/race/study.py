@@ -1,9 +1,7 @@
 """The race of a run: its rounds, what is asked for next, and who is left in the end.
 
-A round is a bracket of :mod:`~zoo_search.finetune.race.halving`, or another try at learning rate
-and weight decay for each network that is ahead. What comes next follows from what is known and from
-the seed, and is asked for when all of the rounds before has been heard; only whether there is time
-for one more round, the clock says.
+What comes next follows from what is known and from the seed, and is asked for when all of the
+rounds before has been heard; only whether there is time for one more round, the clock says.
 """
 
 from __future__ import annotations
@@ -15,39 +13,11 @@ from dataclasses import dataclass
 
 from zoo_search.core.errors import UserError
 from zoo_search.core.store import RunStore
-from zoo_search.finetune.race.halving import (
-    Judged,
-    Known,
-    Leg,
-    Runner,
-    State,
-    epochs_needed,
-    in_order,
-    rungs,
-    state_of,
-)
+from zoo_search.finetune.race.halving import Judged, Leg, Runner, in_order, rungs
 from zoo_search.finetune.race.records import Record, read_record
+from zoo_search.finetune.race.rounds import Bracket, Racer, Try, Wave, own_work
 from zoo_search.finetune.tasks import TrainingTask, Values
 from zoo_search.finetune.trained import Failure
-
-
-@dataclass(frozen=True)
-class Racer:
-    """A network that takes part: who it is, and its training with the schedule's own values."""
-
-    name: str
-    kind: str
-    task: TrainingTask
-    stays: bool = False
-
-
-@dataclass(frozen=True)
-class Try:
-    """A training of a racer to the end."""
-
-    racer: Racer
-    task: TrainingTask
-    values: Values | None = None  # None: the schedule's own
 
 
 @dataclass(frozen=True)
@@ -96,7 +66,7 @@ class Race:
         self.failures: dict[str, Failure] = {}
         self._under_way: set[Leg] = set()
         self._looked_for: set[Leg] = set()  # in the run directory
-        self._rounds: list[_Bracket | _Wave] = []
+        self._rounds: list[Bracket | Wave] = []
         self.tries: list[Try] = []
         self.listeners: list[Callable[[Leg], None]] = []
         """Hear of each leg that has come to its end."""
@@ -118,7 +88,7 @@ class Race:
     @property
     def brackets(self) -> list[Sequence[Racer]]:
         """The networks that took part, bracket by bracket."""
-        return [each.racers for each in self._rounds if isinstance(each, _Bracket)]
+        return [each.racers for each in self._rounds if isinstance(each, Bracket)]
 
     @property
     def racers(self) -> list[Racer]:
@@ -202,7 +172,7 @@ class Race:
         return [
             Try(racer, racer.task)
             for each in self._rounds
-            if isinstance(each, _Bracket)
+            if isinstance(each, Bracket)
             for racer in each.those(each.state(self._known).stayed)
             if racer.kind == kind
         ]
@@ -241,7 +211,7 @@ class Race:
 
     def _begin(self, racers: Sequence[Racer]) -> None:
         self._tasks |= {racer.task.key: racer.task for racer in racers}
-        self._rounds.append(_Bracket(tuple(racers), self._stops, self._course.winners))
+        self._rounds.append(Bracket(tuple(racers), self._stops, self._course.winners))
 
     def _next_round(self) -> bool:
         """Begin another round, if there is to be one.
@@ -252,12 +222,12 @@ class Race:
         if self._exhausted:
             return False
         last = self._rounds[-1]
-        if isinstance(last, _Bracket):
+        if isinstance(last, Bracket):
             self.tries += [Try(racer, racer.task) for racer in last.ended(self._known)]
         begun = len(self._rounds) != self._course.rounds and (
             (len(self.brackets) < self._course.brackets and self._begin_more())
             or (self._waves + 1 < self._course.tries and self._begin_wave())
-            or (self._course.timed and isinstance(last, _Wave) and self._begin_more(if_time=True))
+            or (self._course.timed and isinstance(last, Wave) and self._begin_more(if_time=True))
             or (self._course.timed and self._begin_wave(if_time=True))
         )
         self._exhausted = not begun
@@ -271,7 +241,7 @@ class Race:
         if not self._more:
             return False
         if if_time:
-            bracket = _Bracket(tuple(self._more), self._stops, self._course.winners)
+            bracket = Bracket(tuple(self._more), self._stops, self._course.winners)
             first = [Leg(racer.task.key, self._stops[0]) for racer in self._more]
             longest = max(racer.task.macs * racer.task.epochs for racer in self._more)
             if not self._begun(first) and not self._time_for(bracket.size()[1], longest):
@@ -302,7 +272,7 @@ class Race:
         if if_time and not self._begun(legs) and not self._time_for(sum(work), max(work)):
             return False
         self._tasks |= {one.task.key: one.task for one in tries}
-        self._rounds.append(_Wave(tuple(tries), self._stops[-1]))
+        self._rounds.append(Wave(tuple(tries), self._stops[-1]))
         self.tries += tries
         self._waves += 1
         return True
@@ -334,60 +304,3 @@ class Race:
         spent = seconds - self._own_seconds
         needed = max(work / self.lanes, longest) + self._course.reserve / self.lanes
         return self._course.time_for(spent / self.lanes + needed * seconds / max(done, 1.0))
-
-
-@dataclass(frozen=True)
-class _Bracket:
-    """Many networks begin, some come to the end."""
-
-    racers: tuple[Racer, ...]
-    stops: tuple[int, ...]
-    winners: int
-
-    def state(self, known: Known) -> State:
-        runners = [Runner(r.task.key, r.kind, r.stays) for r in self.racers]
-        return state_of(runners, self.stops, self.winners, known)
-
-    def ended(self, known: Known) -> list[Racer]:
-        return self.those(self.state(known).ended)
-
-    def those(self, runners: Sequence[Runner]) -> list[Racer]:
-        there = {(runner.key, runner.kind) for runner in runners}
-        return [racer for racer in self.racers if (racer.task.key, racer.kind) in there]
-
-    def size(self) -> tuple[int, float]:
-        """Return how many legs it has, and about how much work, if nothing diverges."""
-        numbers = Counter(racer.kind for racer in self.racers)
-        epochs, legs = epochs_needed(numbers, self.stops, self.winners)
-        macs = sum(racer.task.macs for racer in self.racers) / len(self.racers)
-        return legs, macs * epochs
-
-    @property
-    def trainings(self) -> set[str]:
-        return {racer.task.key for racer in self.racers}
-
-
-@dataclass(frozen=True)
-class _Wave:
-    """Networks are trained to the end once more, each with other values."""
-
-    tries: tuple[Try, ...]
-    end: int
-
-    def state(self, known: Known) -> State:
-        legs = [Leg(one.task.key, self.end) for one in self.tries]
-        return State(tuple(leg for leg in legs if leg not in known))
-
-    def size(self) -> tuple[int, float]:
-        """Return how many legs it has, and how much work."""
-        return len(self.tries), float(sum(own_work(one.task) for one in self.tries))
-
-    @property
-    def trainings(self) -> set[str]:
-        return {one.task.key for one in self.tries}
-
-
-def own_work(task: TrainingTask) -> int:
-    """Return the work of a training that begins where another has come to, or at the start."""
-    begun = task.epochs_before(task.protocols[-1]) if task.like is not None else 0
-    return task.macs * (task.epochs - begun)
