@@ -266,6 +266,19 @@ def test_a_task_is_made_from_its_seed_and_its_images(setting: Setting, tmp_path:
     assert (task.key, task.name) == (keys[0], "reassembly 1")
 
 
+def test_hours_that_no_race_can_fill_are_told(
+    setting: Setting, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = job_of(setting, validation=0.0)
+    starts = Starts(setting.zoo, setting.dataset, job)
+    for hours, told in ((None, False), (2.0, True)):
+        outcome = hold.hold_race(
+            starts.first(ENTRIES), starts, job, RunStore(tmp_path), hours=hours
+        )
+        assert {start.entry.name for start in outcome.ahead} == {e.name for e in ENTRIES}
+        assert ("no race fills the 2 hours" in capsys.readouterr().err) is told
+
+
 def test_a_network_of_which_one_training_diverges_is_given_up(
     setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

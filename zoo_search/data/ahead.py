@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -20,6 +21,8 @@ _TOGETHER = 32  # images that a thread reads at once where any are cheap to read
 _MIXED = 1024  # images that are mixed where only those of a group are
 _HELD = 128 * 10**6  # bytes of images that are read and not taken yet, from which reading waits
 _THREADS = min(4, os.cpu_count() or 1)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def read_shuffled(
         left = [[name for name in group if name not in gone] for group in window]
         windows.append([group for group in left if group])
     work = functools.partial(_encode, reader, side)
-    found = _ahead(work, [group for window in windows for group in window])
+    found = ahead(work, [group for window in windows for group in window], _THREADS, _held)
     for window in windows:
         images = {image.id: image for _ in window for image in next(found)}
         for name in ranked([*images], seed):
@@ -96,22 +99,32 @@ def _encode(reader: Reader, side: int | None, ids: Sequence[str]) -> list[Encode
     return done
 
 
-def _ahead(
-    work: Callable[[list[str]], list[Encoded]], groups: Sequence[list[str]]
-) -> Iterator[list[Encoded]]:
-    """Yield what ``work`` gives for each group, in order, some of them ahead."""
-    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="pack")
-    waiting: deque[Future[list[Encoded]]] = deque()
+def ahead(
+    work: Callable[[list[str]], list[T]],
+    groups: Iterable[list[str]],
+    threads: int,
+    held: Callable[[Iterable[list[T]]], int] = lambda done: 0,
+) -> Iterator[list[T]]:
+    """Yield what ``work`` gives for each group, in order, some groups ahead on threads.
+
+    ``held`` says how many bytes results take that nobody has taken yet; from some on, reading waits
+    until they are taken.
+    """
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="ahead")
+    waiting: deque[Future[list[T]]] = deque()
     rest = deque(groups)
+
+    def done() -> Iterator[list[T]]:
+        return (f.result() for f in waiting if f.done() and f.exception() is None)
+
     try:
         while rest or waiting:
-            while rest and len(waiting) < 2 * _THREADS and _held(waiting) < _HELD:
+            while rest and len(waiting) < 2 * threads and held(done()) < _HELD:
                 waiting.append(pool.submit(work, rest.popleft()))
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _held(waiting: deque[Future[list[Encoded]]]) -> int:
-    done = [future for future in waiting if future.done() and future.exception() is None]
-    return sum(len(image.data) for future in done for image in future.result())
+def _held(done: Iterable[list[Encoded]]) -> int:
+    return sum(len(image.data) for images in done for image in images)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -16,6 +14,7 @@ from torch import Tensor, nn
 
 from zoo_search.core.errors import UserError, require
 from zoo_search.core.progress import progress
+from zoo_search.data.ahead import ahead
 from zoo_search.data.loading import decode_group, quiet_pil
 from zoo_search.data.sources.listing import Unreadable
 from zoo_search.training.machine import channels_last, is_out_of_memory
@@ -162,16 +161,10 @@ def _decoded(
     reader: Reader, ids: Sequence[str], view: View
 ) -> Iterator[tuple[str, Pixels | Unreadable]]:
     """Yield each image, decoded on threads that are some groups ahead."""
-    threads = min(_THREADS, os.cpu_count() or 1)
 
     def work(group: list[str]) -> list[tuple[str, Pixels | Unreadable]]:
         return list(decode_group(reader, group, view))
 
-    waiting: deque[Future[list[tuple[str, Pixels | Unreadable]]]] = deque()
-    with quiet_pil(), ThreadPoolExecutor(max_workers=threads) as pool:
-        for group in reader.groups(ids):
-            waiting.append(pool.submit(work, group))
-            if len(waiting) > threads:
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
+    with quiet_pil():
+        for images in ahead(work, reader.groups(ids), min(_THREADS, os.cpu_count() or 1)):
+            yield from images

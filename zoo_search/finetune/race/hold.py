@@ -87,6 +87,11 @@ def hold_race(
         ]
         if hosts is not None:
             hosts.close()  # their memory and their GPUs are for those of Ray Train
+        if hours is not None:
+            console.print(
+                f"  no race fills the {hours:g} hours: there are no validation images to judge it. "
+                "finetune.validation says how many of the training images are held out for that."
+            )
         return Outcome(_with_finalists(ahead, starts, finalists), (), ())
     known = {start.entry.name: start for start in began}
 
