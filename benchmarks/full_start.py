@@ -2,10 +2,11 @@
 
 For the networks of a finished run and for random recipes of its partition: the loss of the first
 tenth of FULL-TUNING over that of the last epoch of FROZEN-TUNING, and the accuracies on the test
-images, which choose nothing here.
+images, which choose nothing here. ``--png`` draws loss and accuracy of each epoch, both ways.
 
 make demo
 python benchmarks/full_start.py runs/digits --recipes 20 --seeds 0 1 2
+python benchmarks/full_start.py runs/digits --recipes 0 --seeds 0 --png docs/full_start.png
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import nn
 
 from zoo_search.config import JobConfig, read_job
 from zoo_search.core.store import RunStore
@@ -30,8 +33,9 @@ from zoo_search.networks.fitter import StitchFitter
 from zoo_search.networks.renewal import renew
 from zoo_search.networks.target_images import load_target
 from zoo_search.partitions.result import Partition
+from zoo_search.plots.style import FAINT, PALETTE, new_panels, render
 from zoo_search.reassembly.costing import open_space
-from zoo_search.training.accuracy import accuracy
+from zoo_search.training.accuracy import Predictions, predict
 from zoo_search.training.augment import Augmentation
 from zoo_search.training.images import InMemory
 from zoo_search.training.machine import HERE
@@ -68,14 +72,18 @@ def tuned(
     given: dict[str, Any] = {
         "num_classes": classes, "transform": transform, "schedule": schedule, "seed": seed,
     }  # fmt: skip
-    frozen = train(net, source, protocol="frozen", **given)
-    before, rows = accuracy(net, unseen, transform), []
+
+    def judge(one: nn.Module, number: int) -> Predictions:
+        return predict(one, unseen, transform)
+
+    frozen = train(net, source, protocol="frozen", judge=judge, **given)
+    before, rows = frozen.curve[-1].validation_accuracy, []
     for renewed in (True, False):
         one = copy.deepcopy(net)
         if renewed:
             augment = Augmentation(classes, transform, schedule, "full")
             renew(one, source, augment, HERE, seed)
-        full = train(one, source, protocol="full", **given)
+        full = train(one, source, protocol="full", judge=judge, **given)
         first = full.curve[: max(1, round(len(full.curve) / 10))]
         rows.append(
             {
@@ -84,7 +92,11 @@ def tuned(
                 "renewed": renewed,
                 "loss": statistics.mean(p.train_loss for p in first) / frozen.curve[-1].train_loss,
                 "frozen": before,
-                "full": accuracy(one, unseen, transform),
+                "full": full.curve[-1].validation_accuracy,
+                "curve": [
+                    [point.train_loss, point.validation_accuracy]
+                    for point in (*frozen.curve, *full.curve)
+                ],
             }
         )
     return rows
@@ -108,6 +120,26 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
     return found
 
 
+def picture(rows: Sequence[dict[str, Any]]) -> bytes:
+    """Draw the median of all networks and seeds, and what half of them lie in, by epoch, as PNG."""
+    figure, (loss, right) = new_panels(6.4, 5.0, 2)
+    for way, (renewed, name) in enumerate([(False, "as it was"), (True, "with renewal")]):
+        curves = np.array([row["curve"] for row in rows if row["renewed"] is renewed])
+        epochs = np.arange(1, curves.shape[1] + 1)
+        for axes, values in ((loss, curves[..., 0]), (right, 100 * curves[..., 1])):
+            low, median, high = np.percentile(values, [25, 50, 75], axis=0)
+            axes.plot(epochs, median, color=PALETTE[1 - way], label=name)
+            axes.fill_between(epochs, low, high, color=PALETTE[1 - way], alpha=0.2, linewidth=0)
+    for axes in (loss, right):
+        axes.axvline(len(epochs) / 2 + 0.5, color=FAINT)
+    loss.set_yscale("log")
+    loss.set_ylabel("training loss")
+    right.set_ylabel("test images right, %")
+    right.set_xlabel("epoch: FROZEN-TUNING, then FULL-TUNING")
+    loss.legend(frameon=False)
+    return render(figure, "png")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train all networks; write a line for each as it is known."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -116,6 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, help="where the rows go, as lines of JSON")
+    parser.add_argument("--png", type=Path, help="where a picture of the curves goes")
     args = parser.parse_args(arguments)
     torch.set_num_threads(args.threads)
     store = RunStore(args.run)
@@ -132,6 +165,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 if args.out:
                     args.out.write_text("".join(json.dumps(r) + "\n" for r in rows), "utf-8")
     print(json.dumps(summary(rows), indent=1))
+    if args.png:
+        args.png.write_bytes(picture(rows))
 
 
 if __name__ == "__main__":
