@@ -21,7 +21,7 @@ test: $(READY)
 	$(BIN)/python -m pytest $(SHARED) -o faulthandler_timeout=400
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow $(SHARED) --timeout=900
+	$(BIN)/python -m pytest -m "slow and not exhaustive" $(SHARED) --timeout=900
 
 test-cluster: $(READY)
 	$(BIN)/python -m pytest -m cluster --timeout=900
