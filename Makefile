@@ -7,27 +7,34 @@ UV     := 0.13.8
 BIN    := .venv/bin
 EXTRAS := demo,dashboard,export,hf,wandb,mlflow,dev
 READY  := .venv/.ready
+COMPILED := .venv/.compiled
+# What processes of the tests import, and those of Ray.
+IMPORTS := torch._dynamo torch.distributed torchvision timm ray.data ray.train.torch ray.tune \
+  ray.job_submission ray._private.log_monitor ray._private.runtime_env.agent.main \
+  ray.autoscaler._private.monitor ray.dashboard.agent ray.dashboard.dashboard optuna pandas \
+  pyarrow.dataset sklearn.datasets scipy.stats matplotlib.pyplot ortools.sat.python.cp_model \
+  fsspec safetensors.torch typer rich hypothesis pytest xdist zoo_search.cli.app
 # A second environment, with the lowest versions that pyproject.toml allows.
 LOWEST ?= .venv-lowest
 # A process a core; tests/conftest.py says which tests go together.
 SHARED := -n auto --dist loadscope --no-loadscope-reorder
 
-.PHONY: demo test test-slow test-cluster test-exhaustive test-lowest lint format clean
+.PHONY: demo test test-slow test-cluster test-exhaustive test-lowest lint format clean bytecode
 
-demo: $(READY)
+demo: bytecode
 	$(BIN)/zoo-search run jobs/digits.yaml
 
-test: $(READY)
+test: bytecode
 	$(BIN)/python -m pytest $(SHARED) -o faulthandler_timeout=400
 
-test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow $(SHARED) --timeout=900
+test-slow: bytecode
+	$(BIN)/python -m pytest -m "slow and not exhaustive" $(SHARED) --timeout=900
 
-test-cluster: $(READY)
+test-cluster: bytecode
 	$(BIN)/python -m pytest -m cluster --timeout=900
 
 # All cases of what CI samples: architectures at their own size, metrics, the compiler.
-test-exhaustive: $(READY)
+test-exhaustive: bytecode
 	$(BIN)/python -m pytest -m exhaustive $(SHARED) --timeout=900
 
 # What is promised of foreign files holds with the lowest versions of what reads them, too.
@@ -51,6 +58,16 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet "uv==$(UV)" && \
 	  $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[$(EXTRAS)]' || \
 	  $(BIN)/python -m pip install -c constraints.txt -e '.[$(EXTRAS)]'
+	touch $@
+
+# uv writes no bytecode, and where PYTHONDONTWRITEBYTECODE is set Python writes none, either: each
+# process then compiles all that it imports, which takes longer than to run it.
+bytecode: $(COMPILED)
+	$(BIN)/python -m compileall -q zoo_search
+
+$(COMPILED): $(READY)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -W ignore -c \
+	  'import importlib, sys; [importlib.import_module(name) for name in sys.argv[1:]]' $(IMPORTS)
 	touch $@
 
 $(LOWEST)/.ready: pyproject.toml | $(READY)

@@ -77,7 +77,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """
     from xdist.scheduler import LoadScopeScheduling
 
-    alone = config.option.markexpr in ("slow", "exhaustive")
+    alone = config.option.markexpr in ("slow", "slow and not exhaustive", "exhaustive")
 
     class Rooms(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:

@@ -45,16 +45,16 @@ def prepare() -> tuple[Space, ScoringTask]:
     return Space(partition, CostTable(zoo, 4), Budget()), task
 
 
-def main(sampler: str, workers: str, trials: str, journal: str) -> None:
-    """Search, with a Ray of its own."""
+def find(sampler: str, workers: int, trials: int, journal: Path) -> None:
+    """Search with the Ray that is connected."""
     space, task = prepare()
-    cluster.connect("local", num_cpus=2)
-    place = StudyPlace(Path(journal), "x")
-    found = run_search(space, task, int(trials), sampler, place, workers=int(workers))
+    found = run_search(space, task, trials, sampler, StudyPlace(journal, "x"), workers=workers)
     assert all(c.state == "complete" for c in found.candidates)
 
 
 if __name__ == "__main__":
     # A shell starts what it puts in the background with this signal ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    main(*sys.argv[1:])
+    sampler, workers, trials, journal, address = sys.argv[1:]
+    cluster.connect(address)
+    find(sampler, int(workers), int(trials), Path(journal))

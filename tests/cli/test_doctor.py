@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
 import pytest
 
 from zoo_search.cli import doctor
+from zoo_search.cli.app import app
 
 
 @pytest.mark.slow
-def test_the_doctor_examines_everything(private_home: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "zoo_search", "doctor", "--json"],
-        capture_output=True, text=True, timeout=600, check=False,
-    )  # fmt: skip
-    checks = {check["name"]: check for check in json.loads(done.stdout)}
+def test_the_doctor_examines_everything(
+    ray_cluster: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a Ray that is there; tests/cluster/test_temporary.py has it start one."""
+    code = app(["doctor", "--json"], standalone_mode=False)
+    checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)}
     assert {"python", "torch", "torch with torchvision", "memory", "disk", "ray cluster"} <= set(
         checks
     )
     assert checks["torch with torchvision"]["state"] == "ok"
     assert "match" in checks["torch with torchvision"]["found"]
-    assert done.returncode == (2 if any(c["state"] == "bad" for c in checks.values()) else 0)
+    assert code == (2 if any(c["state"] == "bad" for c in checks.values()) else 0)
 
 
 def test_what_is_missing_comes_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,7 +123,7 @@ from ray.cluster_utils import Cluster
 
 port, agent = map(int, sys.argv[1:])
 cluster = Cluster(initialize_head=True, head_node_args={
-    "num_cpus": 2, "include_dashboard": True, "dashboard_host": "127.0.0.1",
+    "num_cpus": 1, "include_dashboard": True, "dashboard_host": "127.0.0.1",
     "dashboard_port": port, "dashboard_agent_listen_port": agent,
 })
 print("up", flush=True)

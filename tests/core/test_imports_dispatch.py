@@ -43,8 +43,13 @@ with Names():
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("first", "already"), [("", "False"), ("import torch._dynamo", "True")])
+@pytest.mark.parametrize(
+    ("first", "already"),
+    [
+        pytest.param("", "False", marks=pytest.mark.slow),
+        pytest.param("import torch._dynamo", "True", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_modes_run_without_dynamo_and_with_it(first: str, already: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", CODE.format(first=first)],

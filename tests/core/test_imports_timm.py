@@ -32,9 +32,14 @@ print(align.roi_align(torch.ones(1, 1, 8, 8), boxes, (2, 2)).mean().item())
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("first", "already"), [("", "False"), ("import torchvision, torch._dynamo.utils", "True")]
+    ("first", "already"),
+    [
+        pytest.param("", "False", marks=pytest.mark.slow),
+        pytest.param(
+            "import torchvision, torch._dynamo.utils", "True", marks=pytest.mark.exhaustive
+        ),
+    ],
 )
 def test_timm_comes_without_dynamo_and_works(first: str, already: str) -> None:
     done = subprocess.run(

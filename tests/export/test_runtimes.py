@@ -15,8 +15,13 @@ from zoo_search.export.runtimes import export_all, export_onnx, export_torch
 from zoo_search.zoo import Zoo
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("recipe", [MIXED, TAPPED], ids=["mixed", "tapped"])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        pytest.param(MIXED, marks=pytest.mark.exhaustive, id="mixed"),
+        pytest.param(TAPPED, marks=pytest.mark.slow, id="tapped"),
+    ],
+)
 def test_onnx_gives_the_same_logits_at_any_batch_size(
     zoo: Zoo, recipe: Any, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any
 import pytest
 
 from zoo_search.core.store import RunStore
+from zoo_search.finetune import tuning
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from small_runs import SIZE, Done, Setting, halve, tune_small
+from small_runs import SIZE, Done, Setting, halve, train_here, tune_small
 
 
 @pytest.fixture(scope="session")
@@ -66,8 +68,25 @@ def job(entries: dict[str, dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-@pytest.fixture(scope="session")
-def done(job: dict[str, Any], ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Done:
-    """That run, through a real Ray Train."""
+@pytest.fixture(scope="session", params=[1, pytest.param(2, marks=pytest.mark.exhaustive)])
+def done(
+    request: pytest.FixtureRequest,
+    job: dict[str, Any],
+    ray_cluster: None,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Done:
+    """That run: the trainings of winners through a real Ray Train, and those of variants.
+
+    Each is a trainer of its own, which takes long to start, so that variants are trained in this
+    process where not every case is asked for.
+    """
     store = RunStore(tmp_path_factory.mktemp("run") / "run")
-    return Done(store, tune_small(job, store))
+    calls = itertools.count()
+    real = tuning.train_all
+
+    def train(*args: Any) -> Any:
+        return (real if next(calls) < request.param else train_here)(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tuning, "train_all", train)
+        return Done(store, tune_small(job, store))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,7 @@ def test_a_race_in_brackets_ends_alike_when_driver_and_hosts_are_killed(
     tmp_path: Path,
     ray_cluster: None,
     monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
     after: int,
 ) -> None:
     """The driver in the first bracket or in the second, then the hosts; no leg is run again.
@@ -112,14 +114,22 @@ def test_a_race_in_brackets_ends_alike_when_driver_and_hosts_are_killed(
     first.kill()
     first.wait()
     before = legs(store)
-    said = tmp_path / "said"
-    second = subprocess.Popen(command, stderr=said.open("w"))
-    while len(legs(store)) < len(before) + 1:
-        assert second.poll() is None, "it ended before a host could be killed"
-        time.sleep(0.05)
-    assert kill_hosts()
-    assert second.wait(timeout=600) == 0, said.read_text("utf-8")
-    told = " ".join(said.read_text("utf-8").split())
+    killed: list[int] = []
+    ended = threading.Event()
+
+    def kill() -> None:
+        while len(legs(store)) < len(before) + 1 and not ended.wait(0.05):
+            pass
+        killed.extend(kill_hosts())
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    capsys.readouterr()
+    hold_it(Setting.of(asked), store)
+    ended.set()
+    killer.join()
+    assert killed, "it ended before a host could be killed"
+    told = " ".join(capsys.readouterr().err.split())
     assert "another 2 reassemblies race, 1 taken by " in told
     assert "1 taken by what the race has shown: expected" in told
     assert all(legs(store)[name] == when for name, when in before.items())

@@ -55,10 +55,13 @@ def test_every_zoo_model_is_a_recipe_bit_for_bit(zoo, images, name, pieces):
     assert net.transform is zoo[name].transform
 
 
-@pytest.mark.slow
-def test_cost_is_what_the_built_network_counts(zoo):
+@pytest.mark.parametrize(
+    "number",
+    [pytest.param(15, marks=pytest.mark.slow), pytest.param(50, marks=pytest.mark.exhaustive)],
+)
+def test_cost_is_what_the_built_network_counts(zoo, number):
     table = CostTable(zoo, num_classes=11)
-    for recipe in random_recipes(zoo, 50):
+    for recipe in random_recipes(zoo, number):
         net = assemble(recipe, zoo, init="random", num_classes=11)
         cost = table.cost(recipe)
         assert (cost.params, cost.macs) == count(net, net.input_size), str(recipe)

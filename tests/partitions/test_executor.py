@@ -57,9 +57,10 @@ def test_no_way_to_share_restarts_out_changes_the_answer(ray_cluster, zoo_table,
 def test_one_two_and_four_hosts_give_the_bits_of_one_process(ray_cluster, zoo_table, same):
     problem, seeds = from_table(zoo_table(DEPTHS)), restart_seeds(5, 60)
     here = find_restarts(problem, "exact", seeds)
-    for workers in (1, 2, 4):
-        with OnHosts(problem, workers, worth=0.0) as executor:
-            same(find_restarts(problem, "exact", seeds, executor), here)
+    with Hosts() as hosts:
+        for workers in (1, 2, 4):
+            with OnHosts(problem, workers, hosts=hosts, worth=0.0) as executor:
+                same(find_restarts(problem, "exact", seeds, executor), here)
     with OnHosts(problem, worth=np.inf) as executor:
         same(find_restarts(problem, "exact", seeds, executor), here)
 

@@ -1,10 +1,8 @@
-"""SIGKILL to the driver of a search on Ray, in the middle; the same command goes on."""
+"""Ctrl-C and SIGKILL to the driver of a search on Ray, in the middle; the same search goes on."""
 
 from __future__ import annotations
 
 import json
-import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -13,28 +11,27 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import psutil
 import pytest
 import search_to_kill
-from search_to_kill import ARCHS, prepare
+from search_to_kill import ARCHS, find, prepare
 
 from zoo_search.networks import Recipe
 from zoo_search.reassembly.scoring import Scorer
 
 ZOO_MODELS = len(ARCHS)
+pytestmark = [pytest.mark.usefixtures("ray_cluster"), pytest.mark.timeout(1800)]
 
 
 def start(
     folder: Path, journal: Path, sampler: str, workers: int, trials: int
 ) -> subprocess.Popen[bytes]:
-    """Start the search with a HOME and a Ray of its own."""
-    home = folder / "home"
-    home.mkdir(exist_ok=True)
-    options = {"HOME": str(home), "RAY_AUTH_TOKEN": secrets.token_hex(16)}
+    """Start the search as a process of its own on the Ray of the tests."""
+    import ray
+
+    words = [sampler, str(workers), str(trials), str(journal)]
     return subprocess.Popen(
-        [sys.executable, search_to_kill.__file__, sampler, str(workers), str(trials), str(journal)],
-        env=os.environ | options, cwd=folder,
-        stdout=subprocess.DEVNULL, stderr=(folder / "stderr").open("ab"),
+        [sys.executable, search_to_kill.__file__, *words, ray.get_runtime_context().gcs_address],
+        cwd=folder, stdout=subprocess.DEVNULL, stderr=(folder / "stderr").open("ab"),
     )  # fmt: skip
 
 
@@ -58,87 +55,58 @@ def scored(journal: Path) -> list[dict[str, Any]]:
     ]
 
 
-def end(pids: list[int]) -> None:
-    """End processes by id: those that a killed driver left behind."""
-    left = []
-    for pid in pids:
-        try:
-            left.append(psutil.Process(pid))
-        except psutil.NoSuchProcess:
-            continue
-    _, alive = psutil.wait_procs(left, timeout=15)
-    for process in alive:
-        try:
-            process.kill()
-        except psutil.NoSuchProcess:
-            continue
-    psutil.wait_procs(alive, timeout=15)
-
-
-def kill_in_the_middle(
-    folder: Path,
-    journal: Path,
-    sampler: str,
-    workers: int,
-    trials: int,
-    how: signal.Signals = signal.SIGKILL,
-) -> int:
-    """End the driver when it has some of its candidates; return how many."""
-    driver = start(folder, journal, sampler, workers, trials)
+def end_in_the_middle(
+    driver: subprocess.Popen[bytes], folder: Path, journal: Path, count: int, how: signal.Signals
+) -> list[dict[str, Any]]:
+    """End the driver when there are so many candidates; return those that it leaves."""
     deadline = time.monotonic() + 600
     try:
-        while len(scored(journal)) < ZOO_MODELS + trials // 4:
+        while len(scored(journal)) < count:
             assert driver.poll() is None, (folder / "stderr").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.05)
     finally:
-        family = [p.pid for p in psutil.Process(driver.pid).children(recursive=True)]
         driver.send_signal(how)
         assert driver.wait(60) != 0
-        end(family)
-    return len(scored(journal))
+    return scored(journal)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_a_search_goes_on_after_its_driver_was_killed(tmp_path: Path) -> None:
+def test_a_search_goes_on_after_ctrl_c_and_after_its_driver_was_killed(tmp_path: Path) -> None:
     """What two workers had in hand is scored once, and as one process without Ray scores it."""
-    found = killed(tmp_path, "random", 2, trials=16)
+    journal, trials = tmp_path / "broken.journal", 24
+    first = start(tmp_path, journal, "random", 2, trials)
+    stopped = end_in_the_middle(first, tmp_path, journal, ZOO_MODELS + 2, signal.SIGINT)
+    # Else the step would count as made, with as few candidates as there were.
+    assert ZOO_MODELS + 2 <= len(stopped) < ZOO_MODELS + trials
+    assert (tmp_path / "stderr").read_text().rstrip().endswith("KeyboardInterrupt")
+    second = start(tmp_path, journal, "random", 2, trials)
+    kept = end_in_the_middle(second, tmp_path, journal, len(stopped) + 2, signal.SIGKILL)
+    assert len(stopped) + 2 <= len(kept) < ZOO_MODELS + trials
+    find("random", 2, trials, journal)
+    found = scored(journal)
+    assert found[: len(stopped)] == stopped
+    goes_on(found, kept, trials)
     _, task = prepare()
     score = Scorer(task)
     for trial in found:
         assert score(Recipe.from_any(trial["recipe"])).scores == {"probe": trial["score"]}
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_ctrl_c_is_no_end_of_a_search(tmp_path: Path) -> None:
-    """Else the step would count as made, with as few candidates as there were."""
-    journal = tmp_path / "stopped.journal"
-    found = kill_in_the_middle(tmp_path, journal, "random", 1, 40, signal.SIGINT)
-    assert found < ZOO_MODELS + 40
-    assert (tmp_path / "stderr").read_text().rstrip().endswith("KeyboardInterrupt")
-
-
 @pytest.mark.exhaustive
-@pytest.mark.timeout(1800)
 def test_one_worker_is_asked_in_the_same_order(tmp_path: Path) -> None:
-    calm = tmp_path / "calm.journal"
-    driver = start(tmp_path, calm, "cpsat", 1, 40)
-    assert driver.wait(600) == 0, (tmp_path / "stderr").read_text()
-    assert killed(tmp_path, "cpsat", 1, trials=40) == scored(calm)
+    calm, broken, trials = tmp_path / "calm.journal", tmp_path / "broken.journal", 40
+    find("cpsat", 1, trials, calm)
+    driver = start(tmp_path, broken, "cpsat", 1, trials)
+    kept = end_in_the_middle(driver, tmp_path, broken, ZOO_MODELS + 10, signal.SIGKILL)
+    find("cpsat", 1, trials, broken)
+    goes_on(scored(broken), kept, trials)
+    assert scored(broken) == scored(calm)
 
 
-def killed(folder: Path, sampler: str, workers: int, trials: int) -> list[dict[str, Any]]:
-    """Return the trials of a search that was killed in the middle and went on."""
-    journal, count = folder / "broken.journal", ZOO_MODELS + trials
-    before = kill_in_the_middle(folder, journal, sampler, workers, trials)
-    assert ZOO_MODELS + trials // 4 <= before < count
-    kept = scored(journal)
-    driver = start(folder, journal, sampler, workers, trials)
-    assert driver.wait(600) == 0, (folder / "stderr").read_text()
-    found = scored(journal)
-    assert found[:before] == kept  # nothing lost, nothing changed
+def goes_on(found: list[dict[str, Any]], kept: list[dict[str, Any]], trials: int) -> None:
+    """Check that a search which went on lost nothing of what was kept, and found all."""
+    assert found[: len(kept)] == kept  # nothing lost, nothing changed
     assert {t["state"] for t in found} == {"COMPLETE"}  # nothing stuck
+    count = ZOO_MODELS + trials
     assert len({json.dumps(t["recipe"]) for t in found}) == len(found) == count  # nothing twice
-    return found

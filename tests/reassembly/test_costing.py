@@ -80,8 +80,7 @@ def test_nothing_is_measured_that_is_not_asked_for(licensed, partition, tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("ray_cluster")
-def test_a_run_keeps_such_a_budget(licensed, partition, target, tmp_path, zoo):
+def test_a_run_keeps_such_a_budget(licensed, partition, target, hosts, tmp_path, zoo):
     search = SearchConfig(trials=4, sampler="random", batches=1, batch_size=8, fit_images=16)
     job = SimpleNamespace(
         name="small",
@@ -92,7 +91,7 @@ def test_a_run_keeps_such_a_budget(licensed, partition, target, tmp_path, zoo):
     )
     store = RunStore(tmp_path / "run")
     store.write_text("job.yaml", "name: small\nzoo: {cnn: {arch: x}}\ndataset: digits\n")
-    found = step.run(partition, licensed, target, 4, job, store)
+    found = step.run(partition, licensed, target, 4, job, store, hosts)
     table = pq.read_table(tmp_path / "run" / "candidates.parquet")
     assert {"latency_ms", "memory"} <= set(table.column_names)
     assert max(table.column("memory").to_pylist()) <= 4e5

@@ -10,10 +10,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended, and what it said on standard error."""
+    """How a command ended, what it said on standard error, and what it printed."""
 
     code: object
     said: str
+    printed: str = ""
 
     def refused(self, *words: str) -> bool:
         """Say whether it is what a user can mend, in one paragraph that holds these words."""

@@ -26,9 +26,11 @@ def command(
         capsys.readouterr()
         try:
             main()
+            code: object = 0
         except SystemExit as ended:
-            return Ended(ended.code, capsys.readouterr().err)
-        return Ended(0, capsys.readouterr().err)
+            code = ended.code
+        told = capsys.readouterr()
+        return Ended(code, told.err, told.out)
 
     path, shown = list(sys.path), warnings.showwarning
     yield call

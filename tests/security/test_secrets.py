@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import base64
-import os
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -15,7 +12,7 @@ import pytest
 import timm
 import torch
 import yaml
-from attacks import Command
+from attacks import Command, Ended
 from hypothesis import example, given
 from hypothesis import strategies as st
 from safetensors.torch import save
@@ -126,19 +123,24 @@ def signed() -> Iterator[str]:
     server.shutdown()
 
 
-def command(folder: Path, address: str, *words: str) -> subprocess.CompletedProcess[str]:
-    job = {
-        "name": "secret",
-        "input_size": 32,
-        "zoo": {"a": {"arch": "resnet10t", "kwargs": {"num_classes": 10}, "weights": address}},
-        "dataset": {"name": "digits", "per_class": 5},
-        "similarity": {"batch_size": 8, "limit": 16, "fraction": 1.0},
-    }
-    (folder / "own.yaml").write_text(yaml.safe_dump(job))
-    return subprocess.run(
-        [sys.executable, "-m", "zoo_search", *words], cwd=folder, capture_output=True,
-        text=True, timeout=300, check=False, env=os.environ | {"HOME": str(folder)},
-    )  # fmt: skip
+@pytest.fixture
+def call(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ended]:
+    """A command with a run file that holds an address, and a HOME of its own."""
+
+    def with_address(address: str, *words: str) -> Ended:
+        job = {
+            "name": "secret",
+            "input_size": 32,
+            "zoo": {"a": {"arch": "resnet10t", "kwargs": {"num_classes": 10}, "weights": address}},
+            "dataset": {"name": "digits", "per_class": 5},
+            "similarity": {"batch_size": 8, "limit": 16, "fraction": 1.0, "workers": 1},
+        }
+        (tmp_path / "own.yaml").write_text(yaml.safe_dump(job))
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        return command(*words)
+
+    return with_address
 
 
 def leaks(folder: Path, *told: str) -> list[str]:
@@ -150,26 +152,32 @@ def leaks(folder: Path, *told: str) -> list[str]:
     return [name for name, data in found.items() if any(s in data for s in secrets)]
 
 
-def test_a_zoo_is_listed_without_its_keys(signed: str, tmp_path: Path) -> None:
-    done = command(tmp_path, signed, "zoo", "list", "own.yaml", "--json")
-    assert done.returncode == 0, done.stderr
-    assert '"weights": "http://***@127.0.0.1' in done.stdout
-    assert leaks(tmp_path, done.stdout, done.stderr) == []
+def test_a_zoo_is_listed_without_its_keys(
+    signed: str, tmp_path: Path, call: Callable[..., Ended]
+) -> None:
+    done = call(signed, "zoo", "list", "own.yaml", "--json")
+    assert done.code == 0, done.said
+    assert '"weights": "http://***@127.0.0.1' in done.printed
+    assert leaks(tmp_path, done.printed, done.said) == []
 
 
-def test_what_cannot_be_fetched_is_told_without_its_keys(signed: str, tmp_path: Path) -> None:
-    done = command(tmp_path, signed.replace("/w.", "/v."), "zoo", "list", "own.yaml")
-    assert done.returncode == 2
-    assert "/v.safetensors?*** cannot be read" in " ".join(done.stderr.split())
-    assert leaks(tmp_path, done.stdout, done.stderr) == []
+def test_what_cannot_be_fetched_is_told_without_its_keys(
+    signed: str, tmp_path: Path, call: Callable[..., Ended]
+) -> None:
+    done = call(signed.replace("/w.", "/v."), "zoo", "list", "own.yaml")
+    assert done.code == 2
+    assert "/v.safetensors?*** cannot be read" in " ".join(done.said.split())
+    assert leaks(tmp_path, done.printed, done.said) == []
 
 
 @pytest.mark.slow
-def test_a_run_directory_holds_no_keys(signed: str, tmp_path: Path) -> None:
-    done = command(tmp_path, signed, "similarity", "own.yaml", "--dir", "run")
-    assert done.returncode == 0, done.stderr
+def test_a_run_directory_holds_no_keys(
+    ray_cluster: None, signed: str, tmp_path: Path, call: Callable[..., Ended]
+) -> None:
+    done = call(signed, "similarity", "own.yaml", "--dir", "run")
+    assert done.code == 0, done.said
     assert "http://***@127.0.0.1" in (tmp_path / "run/job.yaml").read_text()
-    assert leaks(tmp_path, done.stdout, done.stderr) == []
+    assert leaks(tmp_path, done.printed, done.said) == []
 
 
 @pytest.mark.parametrize("words", [("data", "pack", "PLACE", "out"), ("dashboard", "PLACE")])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -15,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import similarity_to_kill
+from similarity_to_kill import BATCHES
 
 from zoo_search.cluster.hosts import Hosts
 from zoo_search.config import SimilarityConfig
@@ -46,14 +46,14 @@ def wait_for(count: int, store: RunStore, alive: subprocess.Popen[str] | None = 
         time.sleep(0.01)
 
 
-def test_hosts_that_are_killed_change_nothing(zoo, subset, tmp_path) -> None:
+def test_hosts_that_are_killed_change_nothing(zoo, subset, hosts, tmp_path) -> None:
     """SIGKILL to both processes while they work; their calls are done again."""
     import ray
 
-    calm = compute(zoo, subset, CONFIG, 0, RunStore(tmp_path / "calm"))
+    calm = compute(zoo, subset, CONFIG, 0, RunStore(tmp_path / "calm"), hosts)
     store, killed = RunStore(tmp_path / "killed"), []
-    with Hosts() as hosts:
-        pids = ray.get([worker.actor.ping.remote() for worker in hosts.take(2)])
+    with Hosts() as victims:
+        pids = ray.get([worker.actor.ping.remote() for worker in victims.take(2)])
 
         def kill() -> None:
             wait_for(1, store)
@@ -62,7 +62,7 @@ def test_hosts_that_are_killed_change_nothing(zoo, subset, tmp_path) -> None:
                 killed.append(pid)
 
         threading.Thread(target=kill).start()
-        disturbed = compute(zoo, subset, CONFIG, 0, store, hosts)
+        disturbed = compute(zoo, subset, CONFIG, 0, store, victims)
     assert len(killed) == 2
     assert (disturbed.table.values == calm.table.values).all()
     assert disturbed.forwards == calm.forwards  # as many files, whatever was repeated
@@ -71,34 +71,30 @@ def test_hosts_that_are_killed_change_nothing(zoo, subset, tmp_path) -> None:
         assert pq.read_table(path).equals(pq.read_table(twin))
 
 
-def test_a_driver_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_driver_that_is_killed_goes_on_where_it_was(hosts: Hosts, tmp_path: Path) -> None:
     """SIGKILL to the driver; the second run does the missing batches only, and gives the same."""
     import ray
 
     address = ray.get_runtime_context().gcs_address
 
-    def start() -> subprocess.Popen[str]:
-        command = [sys.executable, similarity_to_kill.__file__, store.url, address]
-        return subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-            start_new_session=True,
-        )  # fmt: skip
-
     store = RunStore(tmp_path / "killed")
-    first = start()
-    wait_for(20, store, first)
+    first = subprocess.Popen(
+        [sys.executable, similarity_to_kill.__file__, store.url, address],
+        stderr=subprocess.DEVNULL, text=True, start_new_session=True,
+    )  # fmt: skip
+    wait_for(10, store, first)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
     before = files_of(store)
-    assert 20 <= len(before) < 100
+    assert 10 <= len(before) < 2 * BATCHES
     assert not store.exists(ARTIFACT)
 
-    told = start().communicate(timeout=300)[0]
-    assert sum(json.loads(told.strip().splitlines()[-1]).values()) == 100 - len(before)
-    calm = similarity_to_kill.compute_in(RunStore(tmp_path / "calm"))
-    assert calm.forwards["mobile"] == 50
+    again = similarity_to_kill.compute_in(store, hosts)
+    assert sum(again.forwards.values()) == 2 * BATCHES - len(before)
+    calm = similarity_to_kill.compute_in(RunStore(tmp_path / "calm"), hosts)
+    assert calm.forwards["mobile"] == BATCHES
     after = files_of(store)
-    assert len(after) == 100
+    assert len(after) == 2 * BATCHES
     assert {path: after[path] for path in before} == before
     table = SimilarityTable.load(tmp_path / "killed" / ARTIFACT)
     assert (table.values == calm.table.values).all()

@@ -12,6 +12,7 @@ __all__ = ["OPTIONS", "check_broken"]
 OPTIONS = (
     *("-q", "--no-header", "--tb=no", "--noconftest", "--import-mode=importlib", "-W", "ignore"),
     *("-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:timeout", "-p", "no:faulthandler"),
+    *("-p", "no:hypothesispytest"),  # which would import hypothesis at the end
     *("-o", "addopts=", "-o", "timeout="),
 )
 

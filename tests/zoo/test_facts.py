@@ -17,6 +17,7 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
+from zoo_search.cli.app import app
 from zoo_search.config import load_job
 from zoo_search.core.errors import UserError
 from zoo_search.core.files import cache_folder
@@ -68,7 +69,10 @@ def test_what_is_kept_is_what_the_models_say(job: dict[str, Any], loads: list[st
 
 @pytest.mark.slow
 def test_the_command_on_an_unchanged_zoo_imports_no_torch(
-    job: dict[str, Any], tmp_path: Path
+    job: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(job, sort_keys=False), encoding="utf-8")
     code = """
@@ -87,8 +91,9 @@ except SystemExit:
         )  # fmt: skip
         return json.loads(done.stdout), done.stderr.splitlines()[-1]
 
-    new, heavy = shown("list", "job.yaml")
-    assert "torch" in heavy
+    monkeypatch.chdir(tmp_path)
+    app(["zoo", "list", "job.yaml", "--json"], standalone_mode=False)
+    new = json.loads(capsys.readouterr().out)
     assert shown("list", "job.yaml") == (new, "set()")
     cuts, heavy = shown("inspect", "job.yaml", "net")
     assert heavy == "set()"

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import timm
 from run.draft.folders import LAPTOP, SERVER
@@ -23,9 +27,14 @@ def test_a_large_gpu_gets_larger_models_and_a_small_laptop_fewer() -> None:
     assert list(models._pool(LAPTOP)) == list(models._SMALL)[:3]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("size", models.SIZES)
-@pytest.mark.parametrize("name", list(ALL))
+def pairs() -> Iterator[Any]:
+    """Every model at every size: one of each model is slow, all sizes in turn; else exhaustive."""
+    for (at, name), (number, size) in itertools.product(enumerate(ALL), enumerate(models.SIZES)):
+        mine = number == at % len(models.SIZES)
+        yield pytest.param(name, size, marks=pytest.mark.slow if mine else pytest.mark.exhaustive)
+
+
+@pytest.mark.parametrize(("name", "size"), pairs())
 def test_every_model_takes_every_size(name: str, size: int) -> None:
     assert len(models._graph(name, size)) >= 4
 
