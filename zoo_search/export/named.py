@@ -86,11 +86,15 @@ class Words:
 
     def _described(self, path: str) -> ZooEntry:
         """Return the entry in the header of a weights file, at a path or URI."""
+        from zoo_search.zoo.size import SizeBudget
         from zoo_search.zoo.trust import architecture_of
 
+        where = f"The header of {path}"
         with fetched(path) as file:
-            said = _header_of(file)
-        arch, kwargs = architecture_of(said, f"The header of {path}", trust=self.trust)
+            said, stored = _header_of(file), file.stat().st_size
+        arch, kwargs = architecture_of(said, where, trust=self.trust)
+        if not self.trust:
+            SizeBudget(stored, where).take(arch, kwargs, f"zoo.{path}", self.config.input_size)
         return ZooEntry(arch=arch, kwargs=kwargs, weights=path)
 
     def _timm_entry(self, word: str) -> ZooEntry:
