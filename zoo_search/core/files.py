@@ -204,51 +204,6 @@ def is_file(place: Place) -> bool:
         return False
 
 
-def name_of_copy(path: str) -> str:
-    """Return what the copy of something at a URI is called: as it is there, if it can be.
-
-    A name of no file (``..``) would lead out of the copy's folder; a query may hold keys, which
-    messages would tell with the name.
-    """
-    name = path.partition("?")[0].partition("#")[0].rstrip("/").rpartition("/")[2]
-    return "files" if name in ("", ".", "..") or len(os.fsencode(name)) > _LONGEST else name
-
-
-_LONGEST = 200  # bytes of a name; file systems take 255
-
-
-@contextlib.contextmanager
-def fetched(place: Place, names: Collection[str] | None = None) -> Iterator[Path]:
-    """Give a local path of a file, or of a folder with its files of these names: copies of a URI's.
-
-    What is not there is not there in the copy either.
-
-    Raises:
-        UserError: If it cannot be fetched, or what the block raises, in terms of the URI.
-    """
-    fs, root = file_system(place)
-    if is_local(place):
-        yield Path(root)
-        return
-    with tempfile.TemporaryDirectory(prefix="zoo-search-") as folder:
-        copy = Path(folder) / name_of_copy(root)
-        try:
-            pairs = [(f"{root.rstrip('/')}/{name}", copy / name) for name in names or ()]
-            for source, target in pairs if names is not None else [(root, copy)]:
-                if names is None or fs.isfile(source):
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    fs.get_file(source, str(target))
-        except Exception as error:  # each storage raises errors of its own
-            raise UserError(
-                f"{os.fspath(place)} cannot be read ({first_line(error)}). Check the address and "
-                "your access to it, or give the path of a local copy."
-            ) from None
-        try:
-            yield copy
-        except UserError as error:
-            raise UserError(str(error).replace(str(copy), os.fspath(place))) from None
-
-
 @contextlib.contextmanager
 def made_at(place: Place, own: Collection[str] | None = None) -> Iterator[Path]:
     """Give a local path; the file or folder made there appears at a path or URI when all went well.
