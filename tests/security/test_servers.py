@@ -37,7 +37,8 @@ def server(told: int | None) -> Iterator[str]:
             except OSError:
                 pass  # they have gone
 
-        do_HEAD = do_GET
+        def do_HEAD(self) -> None:
+            self.do_GET()
 
         def log_message(self, *_: object) -> None:
             pass

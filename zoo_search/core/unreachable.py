@@ -13,9 +13,9 @@ _LIBRARIES = frozenset({
 
 
 def unreachable(error: BaseException) -> BaseException | None:
-    """Return what says that a storage does not answer, or not to this user, if an error comes of it.
+    """Return what tells that a storage does not answer, or not to this user; None: nothing does.
 
-    That is the error itself or one that led to it.
+    That is an error itself or one that led to it.
     """
     return next((each for each in _causes(error) if _is_of_network(each)), None)
 

@@ -14,8 +14,6 @@ import pickletools
 from pathlib import Path
 from typing import IO, Any
 
-import torch
-
 _STEPS = 2**20  # values that may be visited, beyond so many of each opcode:
 _STEPS_EACH = 8
 _DEEPEST = 100  # containers inside each other, of what is hashed: the interpreter's hash recurses
@@ -51,6 +49,8 @@ def check_opcodes(path: Path) -> None:
     followed = _Followed()
     with path.open("rb") as stream:
         if stream.peek(4)[:4] == b"PK\x03\x04":  # as torch looks, and by its own reader
+            import torch
+
             reader = torch._C.PyTorchFileReader(str(path))
             followed.pickle(io.BytesIO(reader.get_record("data.pkl")))
             return
