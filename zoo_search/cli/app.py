@@ -24,7 +24,6 @@ from zoo_search.cli.transfer import transfer
 from zoo_search.core.errors import Note, UserError, first_line
 from zoo_search.core.progress import console, working
 from zoo_search.core.redaction import shown
-from zoo_search.core.unreachable import unreachable
 
 
 def export(
@@ -155,7 +154,8 @@ def main() -> None:
     except Exception as error:
         if hasattr(error, "format_message"):  # click's, or typer's own copy of click
             _refuse_usage(error)
-        from zoo_search.core.files import is_full, is_refused  # not before: it imports fsspec
+        # Not before: it imports fsspec.
+        from zoo_search.core.files import is_full, is_refused, unreachable
 
         if (silent := unreachable(error)) is not None:
             _refuse(

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import shutil
+import socket
 import tempfile
 import uuid
 from collections.abc import Collection, Iterator
@@ -157,6 +158,34 @@ def is_full(error: BaseException | None) -> bool:
 def is_refused(error: BaseException | None) -> bool:
     """Say whether an error tells that a file system lets nobody, or not this user, do something."""
     return isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+# Whose errors are about the network and about credentials for it.
+_LIBRARIES = frozenset({
+    "adlfs", "aiobotocore", "aiohttp", "azure", "boto3", "botocore", "gcsfs", "google", "httpx",
+    "httpcore", "paramiko", "requests", "s3fs", "urllib3",
+})  # fmt: skip
+
+
+def unreachable(error: BaseException) -> BaseException | None:
+    """Return what tells that a storage does not answer, or not to this user; None: nothing does.
+
+    That is an error itself or one that led to it.
+    """
+    return next((each for each in _causes(error) if _is_of_network(each)), None)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _is_of_network(error: BaseException) -> bool:
+    known = isinstance(error, ConnectionError | TimeoutError | socket.gaierror)
+    return known or type(error).__module__.partition(".")[0] in _LIBRARIES
 
 
 def gb(count: float) -> str:
