@@ -14,6 +14,7 @@ from typing import Any
 import fsspec
 import numpy as np
 import optuna
+import psutil
 import pytest
 import timm
 import torch
@@ -21,11 +22,12 @@ import yaml
 from attacks import Command
 from optuna.trial import create_trial
 from PIL import Image
+from safetensors.torch import save_file
 
 import zoo_search as zs
 from zoo_search.cli.submit import _words
+from zoo_search.core.copies import fetched, name_of_copy
 from zoo_search.core.errors import Note, UserError
-from zoo_search.core.files import fetched, name_of_copy
 from zoo_search.core.version import MARK
 from zoo_search.costs.budget import Budget
 from zoo_search.export import save_folder
@@ -280,3 +282,43 @@ def test_nothing_is_taken_over_from_a_study_that_no_search_wrote(
 def test_a_drafted_value_is_read_back_as_it_was(name: str) -> None:
     for value in (name, [name], {name: [name]}):
         assert yaml.safe_load(entry(name, value)) == {name: value}
+
+
+LARGE = [
+    {"num_classes": 1_000_000},
+    {"channel_multiplier": 1000.0},
+    {"in_chans": 1e300},
+]
+
+
+@pytest.mark.parametrize("kwargs", LARGE)
+def test_no_architecture_of_a_folder_is_larger_than_its_weights(
+    kwargs: dict[str, float], said: Callable[[str, object], Path], made: Path, command: Command
+) -> None:
+    folder = said("parents.a.kwargs", kwargs)
+    before = resident()
+    with pytest.raises(UserError, match=next(iter(kwargs))):
+        zs.load(folder)
+    assert command("export", folder, "--torch").refused(next(iter(kwargs)))
+    assert command("predict", folder, made / "a.png").refused(next(iter(kwargs)))
+    out = folder / "x.safetensors"
+    assert command("transfer", folder, "lcnet_050", "--out", out).refused(next(iter(kwargs)))
+    assert resident() - before < 2**28
+
+
+@pytest.mark.parametrize("kwargs", LARGE)
+def test_no_architecture_of_a_header_is_larger_than_its_weights(
+    kwargs: dict[str, float], tmp_path: Path, command: Command
+) -> None:
+    file = tmp_path / "w.safetensors"
+    said = json.dumps({"arch": "lcnet_050", "kwargs": kwargs})
+    save_file({"w": torch.ones(2)}, file, {"zoo_search": said})
+    before = resident()
+    ended = command("transfer", file, "lcnet_050", "--out", tmp_path / "x.safetensors")
+    assert ended.refused(next(iter(kwargs)), "w.safetensors")
+    assert resident() - before < 2**28
+
+
+def resident() -> int:
+    """Return the bytes of memory that this process has."""
+    return int(psutil.Process().memory_info().rss)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -20,7 +21,7 @@ from safetensors.torch import save
 from zoo_search.config import load_job
 from zoo_search.core.errors import UserError
 from zoo_search.core.files import write
-from zoo_search.core.redaction import redacted, redacted_values
+from zoo_search.core.redaction import holds_key, redacted, redacted_values
 
 PASSWORD, SIGNATURE = "pass-Zq81", "sig-Kx93"
 
@@ -220,3 +221,44 @@ def test_no_key_is_put_into_the_command_of_a_job(command: Command, tmp_path: Pat
     assert refused.refused("--dir: s3://***@b/x holds a key")
     refused = command(*words, "--set", "dataset.path=https://h/x?sig=SECRET")
     assert refused.refused("--set: dataset.path=https://h/x?*** holds a key")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("zoo.a.weights", "https://HOST/w.safetensors?X-Amz-Signature=SECRET"),
+        ("zoo.a.weights", "https://HOST/w.safetensors?a=1&b=SECRET0123456789abcdef"),
+        ("dataset.path", "s3://KEY:SECRET@bucket/images"),
+        ("search.storage", "mysql://USER:SECRET@HOST/studies"),
+        ("line 1", "s3://KEY:SECRET@bucket"),
+    ],
+)
+def test_no_run_file_with_keys_travels_to_a_cluster(
+    option: str, value: str, tmp_path: Path, command: Command
+) -> None:
+    job: dict[str, Any] = {
+        "name": "x", "dataset": {"name": "folder", "path": "/images"}, "search": {},
+        "zoo": {"a": {"arch": "lcnet_050", "weights": None}},
+    }  # fmt: skip
+    text = f"# kept in {value}\n"
+    if not option.startswith("line"):
+        section, *inner, last = option.split(".")
+        place = job[section] if not inner else job[section][inner[0]]
+        place[last], text = value, ""
+    file = tmp_path / "job.yaml"
+    file.write_text(text + yaml.safe_dump(job))
+    ended = command("submit", file, "--address", "http://127.0.0.1:1", "--dir", "/runs/x")
+    assert ended.refused(option, "environment", "job.yaml")
+    assert "SECRET" not in ended.said
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://HOST/w.pth?download=true", "s3://bucket/images", "mysql://USER@HOST/x?charset=utf8",
+        "mysql+pymysql://USER@HOST/x?read_default_file=/etc/my.cnf", "a plain word = another",
+        "https://HOST/page#section",
+    ],
+)  # fmt: skip
+def test_addresses_without_keys_travel(address: str) -> None:
+    assert not holds_key(address)

@@ -21,7 +21,7 @@ from zoo_search.cli.predict import predict
 from zoo_search.cli.rank import rank
 from zoo_search.cli.submit import submit
 from zoo_search.cli.transfer import transfer
-from zoo_search.core.errors import Note, UserError
+from zoo_search.core.errors import Note, UserError, first_line
 from zoo_search.core.progress import console, working
 from zoo_search.core.redaction import shown
 
@@ -154,8 +154,17 @@ def main() -> None:
     except Exception as error:
         if hasattr(error, "format_message"):  # click's, or typer's own copy of click
             _refuse_usage(error)
-        from zoo_search.core.files import is_full, is_refused  # not before: it imports fsspec
+        # Not before: it imports fsspec.
+        from zoo_search.core.files import is_full, is_refused, unreachable
 
+        if (silent := unreachable(error)) is not None:
+            _refuse(
+                shown(
+                    f"A storage or server cannot be reached ({type(silent).__name__}: "
+                    f"{first_line(silent)}). Check its address, the network and the credentials "
+                    "that it needs, then run the same command again; finished steps are kept."
+                )
+            )
         if not is_full(error) and not is_refused(error):
             # A fault of ours, in which libraries may quote addresses.
             print(shown(traceback.format_exc()), end="", file=sys.stderr)

@@ -40,9 +40,10 @@ def submit(
                 "the cluster's machines, as the storage's variables of the environment or its own "
                 "file."
             )
-    from ray.job_submission import JobStatus, JobSubmissionClient
+    from zoo_search.run.upload import check_keys, upload_of
 
-    from zoo_search.run.upload import upload_of
+    check_keys(file.job, config)
+    from ray.job_submission import JobStatus, JobSubmissionClient
 
     try:
         client = JobSubmissionClient(address)

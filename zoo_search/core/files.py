@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import shutil
+import socket
 import tempfile
 import uuid
 from collections.abc import Collection, Iterator
@@ -159,6 +160,34 @@ def is_refused(error: BaseException | None) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
+# Whose errors are about the network and about credentials for it.
+_LIBRARIES = frozenset({
+    "adlfs", "aiobotocore", "aiohttp", "azure", "boto3", "botocore", "gcsfs", "google", "httpx",
+    "httpcore", "paramiko", "requests", "s3fs", "urllib3",
+})  # fmt: skip
+
+
+def unreachable(error: BaseException) -> BaseException | None:
+    """Return what tells that a storage does not answer, or not to this user; None: nothing does.
+
+    That is an error itself or one that led to it.
+    """
+    return next((each for each in _causes(error) if _is_of_network(each)), None)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _is_of_network(error: BaseException) -> bool:
+    known = isinstance(error, ConnectionError | TimeoutError | socket.gaierror)
+    return known or type(error).__module__.partition(".")[0] in _LIBRARIES
+
+
 def gb(count: float) -> str:
     """Return a number of bytes in words, such as ``1.2 GB``; a MB is 10^6 bytes."""
     return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
@@ -202,51 +231,6 @@ def is_file(place: Place) -> bool:
         return Path(path).is_file() if is_local(place) else bool(fs.isfile(path))
     except (OSError, ValueError):
         return False
-
-
-def name_of_copy(path: str) -> str:
-    """Return what the copy of something at a URI is called: as it is there, if it can be.
-
-    A name of no file (``..``) would lead out of the copy's folder; a query may hold keys, which
-    messages would tell with the name.
-    """
-    name = path.partition("?")[0].partition("#")[0].rstrip("/").rpartition("/")[2]
-    return "files" if name in ("", ".", "..") or len(os.fsencode(name)) > _LONGEST else name
-
-
-_LONGEST = 200  # bytes of a name; file systems take 255
-
-
-@contextlib.contextmanager
-def fetched(place: Place, names: Collection[str] | None = None) -> Iterator[Path]:
-    """Give a local path of a file, or of a folder with its files of these names: copies of a URI's.
-
-    What is not there is not there in the copy either.
-
-    Raises:
-        UserError: If it cannot be fetched, or what the block raises, in terms of the URI.
-    """
-    fs, root = file_system(place)
-    if is_local(place):
-        yield Path(root)
-        return
-    with tempfile.TemporaryDirectory(prefix="zoo-search-") as folder:
-        copy = Path(folder) / name_of_copy(root)
-        try:
-            pairs = [(f"{root.rstrip('/')}/{name}", copy / name) for name in names or ()]
-            for source, target in pairs if names is not None else [(root, copy)]:
-                if names is None or fs.isfile(source):
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    fs.get_file(source, str(target))
-        except Exception as error:  # each storage raises errors of its own
-            raise UserError(
-                f"{os.fspath(place)} cannot be read ({first_line(error)}). Check the address and "
-                "your access to it, or give the path of a local copy."
-            ) from None
-        try:
-            yield copy
-        except UserError as error:
-            raise UserError(str(error).replace(str(copy), os.fspath(place))) from None
 
 
 @contextlib.contextmanager

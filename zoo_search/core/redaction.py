@@ -20,6 +20,9 @@ _USER = re.compile(rf"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>{_PART}*)")
 _PATH = re.compile(r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]+:)/[^\s'\"<>`/:@]*:[^\s'\"<>`/]*@")
 _QUERY = re.compile(rf"(?P<address>\S)\?(?=[^\s'\"<>`]*=){_PART}+")
 _FRAGMENT = re.compile(rf"(?P<address>://(?:{_CHAINED}[^\s'\"<>`#])*)#{_PART}+")
+# Names of values that are keys, and signs in a row that no plain value has.
+_KEY = re.compile(r"(?i)sig|key|token|secret|pass|pwd|cred|auth")
+_LONG = re.compile(r"[A-Za-z0-9+_%-]{20}")
 # Control signs but tab and line feed, those that turn the direction of text, and lone surrogates.
 _STEERING = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
@@ -51,6 +54,22 @@ def shown(text: str) -> str:
     """
     safe = printable(redacted(text))
     return _STEERING.sub(lambda m: m[0].encode("unicode_escape").decode(), safe)
+
+
+def holds_key(text: str) -> bool:
+    """Say whether an address of a text holds a key: a password, a token, a signature.
+
+    Of a query or fragment that is a value whose name says so, or one as long as keys are.
+    """
+    without_user = _PATH.sub(rf"\g<scheme>/{HIDDEN}@", _USER.sub(_without_user, text))
+    if without_user != text:
+        return True
+    behind = (m[0] for pattern in (_QUERY, _FRAGMENT) for m in pattern.finditer(text))
+    pairs = (pair for part in behind for pair in re.split("[?#&]", part))
+    return any(
+        _KEY.search(name) or _LONG.search(value)
+        for name, _, value in (pair.partition("=") for pair in pairs)
+    )
 
 
 def redacted_values(tree: _T) -> _T:

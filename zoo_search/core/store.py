@@ -55,6 +55,8 @@ class RunStore:
         self.fs, self._root = file_system(url, what)
         self.is_local = is_local(url)
         self.url = self._root if self.is_local else os.fspath(url)
+        # Pages hold no folders: to look whether one is a folder would read it, however long it is.
+        self._is_web = self.url.startswith(("http://", "https://"))
         self._written: dict[str, str] = {}  # sha256 of what this object has written last, by name
 
     def __repr__(self) -> str:
@@ -71,7 +73,7 @@ class RunStore:
         """Say whether an artifact (a file or a folder) is there, whole."""
         inner = self._inner(name)
         self.fs.invalidate_cache(inner.rpartition("/")[0])  # others write here, too
-        if not self.is_local and self.fs.isdir(inner):
+        if not self.is_local and not self._is_web and self.fs.isdir(inner):
             # An object store puts a folder in place file by file; the mark comes last.
             return bool(self.fs.exists(f"{inner}/{_WHOLE}"))
         return bool(self.fs.exists(inner))

@@ -9,10 +9,11 @@ from __future__ import annotations
 import functools
 import io
 import math
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from zoo_search.data.view import Size, View
 
@@ -33,6 +34,8 @@ _FORMATS = (
 # By PIL's names: what the endings of image files promise (``sources.folder.EXTENSIONS``). PIL knows
 # thirty more; some start other programs (EPS), others are read by nobody who looks for mistakes.
 
+_LONGEST_SIDE = 1_000_000
+_BAND = 2**22  # pixels that are made RGB at a time
 _LONGEST = 16  # a strip is cut to this many times its short side before it is enlarged
 
 
@@ -137,9 +140,12 @@ def check_pixels(image: Image.Image, max_pixels: int) -> None:
     """Refuse a picture by the size that its header says; nothing is decoded yet.
 
     Raises:
-        DecodeError: If it has more pixels than ``max_pixels``.
+        DecodeError: If it has more pixels than ``max_pixels``, or a side longer than a million:
+            each row takes memory of its own.
     """
     width, height = image.size
+    if max(width, height) > _LONGEST_SIDE:
+        raise DecodeError(f"{width} x {height} pixels have a side of more than {_LONGEST_SIDE:,}")
     if width * height > max_pixels:
         raise DecodeError(
             f"{width} x {height} pixels are more than dataset.max_pixels: {max_pixels:,}"
@@ -176,7 +182,8 @@ def _from_array(array: npt.NDArray[np.generic]) -> Image.Image:
 def _upright(image: Image.Image) -> Image.Image:
     """Apply the EXIF orientation; a damaged EXIF block leaves the image as it lies."""
     try:
-        return ImageOps.exif_transpose(image)
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        return ImageOps.exif_transpose(image) if turned else image  # else it would copy
     except Exception:  # the EXIF parser fails in many ways, the pixels are good all the same
         return image
 
@@ -224,12 +231,24 @@ def _rgb(image: Image.Image, value_range: Range | None) -> Image.Image:
             "a floating-point image does not say which value is white; dataset.value_range can"
         )
     if _is_deep(mode):
-        return Image.fromarray(_to_8_bit(np.asarray(image), value_range)).convert("RGB")
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, layer).convert("RGB")
-    return image.convert("RGB")
+        return _in_bands(
+            image, lambda band: Image.fromarray(_to_8_bit(np.asarray(band), value_range))
+        )
+    return _in_bands(image, _on_white) if image.has_transparency_data else image.convert("RGB")
+
+
+def _in_bands(image: Image.Image, made: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """Return what is made of each pixel as RGB, some rows at a time: on the way it takes memory."""
+    whole, rows = Image.new("RGB", image.size), max(1, _BAND // image.width)
+    for top in range(0, image.height, rows):
+        box = (0, top, image.width, min(image.height, top + rows))
+        whole.paste(made(image.crop(box)).convert("RGB"), box)
+    return whole
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    layer = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, (255, 255, 255, 255)), layer)
 
 
 def _to_8_bit(values: npt.NDArray[np.generic], value_range: Range | None) -> Pixels:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 CONFIG, STATE, RECIPE = "config.json", "model.safetensors", "recipe.yaml"
 FORMAT = 1
+_LARGEST = 2**26  # bytes of the file; a thousand classes are some kilobytes
 
 
 @with_config(ConfigDict(extra="allow"))
@@ -107,6 +108,8 @@ def read_config(folder: Path) -> FolderConfig:
     try:
         if not (folder / CONFIG).is_file():  # a pipe would never end
             raise FileNotFoundError("there is no such file")
+        if (folder / CONFIG).stat().st_size > _LARGEST:
+            raise ValueError("it has more than 67 MB")
         config: FolderConfig = read_json((folder / CONFIG).read_text(encoding="utf-8"))
         if not isinstance(config, dict):
             raise ValueError("it holds no mapping")

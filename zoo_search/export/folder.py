@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from zoo_search.core.copies import fetched
 from zoo_search.core.errors import UserError, some
-from zoo_search.core.files import Place, fetched, file_system, is_local, made_at
+from zoo_search.core.files import Place, file_system, is_local, made_at
 from zoo_search.core.version import __version__
 from zoo_search.export.config import (
     CONFIG,
@@ -164,6 +165,8 @@ def _load(place: Path, *, trust: bool) -> ReassembledNet:
         )
         for name in recipe.models
     }
+    if not trust:
+        _check_size(place, config, architectures)
     state = read_checkpoint(place / STATE, "The weights").get("", {})
     check(place, config, (place / RECIPE).read_text(encoding="utf-8"), state)
     parents = {
@@ -181,6 +184,21 @@ def _load(place: Path, *, trust: bool) -> ReassembledNet:
         )
     net.load_state_dict(state, strict=True)
     return net.eval()
+
+
+def _check_size(
+    place: Path, config: FolderConfig, architectures: Mapping[str, tuple[str, dict[str, object]]]
+) -> None:
+    """Refuse parents that take many times more memory than the weights, before they take any.
+
+    Raises:
+        UserError: As :meth:`zoo_search.zoo.size.SizeBudget.take`.
+    """
+    from zoo_search.zoo.size import SizeBudget
+
+    budget = SizeBudget((place / STATE).stat().st_size, f"{place / CONFIG}")
+    for name, (arch, kwargs) in architectures.items():
+        budget.take(arch, kwargs, f"zoo.{name}", config["parents"][name]["input_size"][1])
 
 
 def _parent(name: str, config: FolderConfig, arch: str, kwargs: dict[str, object]) -> Parent:

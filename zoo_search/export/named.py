@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo_search.config import JobConfig, ZooEntry, load_job
+from zoo_search.core.copies import fetched
 from zoo_search.core.errors import UserError, nearest
-from zoo_search.core.files import Place, fetched, is_file, joined, write
+from zoo_search.core.files import Place, is_file, joined, write
 from zoo_search.core.json_text import read_json
 from zoo_search.zoo.build import build, is_timm
 from zoo_search.zoo.load import load_zoo
@@ -86,11 +87,15 @@ class Words:
 
     def _described(self, path: str) -> ZooEntry:
         """Return the entry in the header of a weights file, at a path or URI."""
+        from zoo_search.zoo.size import SizeBudget
         from zoo_search.zoo.trust import architecture_of
 
+        where = f"The header of {path}"
         with fetched(path) as file:
-            said = _header_of(file)
-        arch, kwargs = architecture_of(said, f"The header of {path}", trust=self.trust)
+            said, stored = _header_of(file), file.stat().st_size
+        arch, kwargs = architecture_of(said, where, trust=self.trust)
+        if not self.trust:
+            SizeBudget(stored, where).take(arch, kwargs, f"zoo.{path}", self.config.input_size)
         return ZooEntry(arch=arch, kwargs=kwargs, weights=path)
 
     def _timm_entry(self, word: str) -> ZooEntry:

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from zoo_search.config import JobConfig
-from zoo_search.core.errors import UserError
+from zoo_search.core.errors import UserError, some
 from zoo_search.core.files import gb
 from zoo_search.core.imports import PREFIX
+from zoo_search.core.redaction import holds_key
 from zoo_search.core.version import MARK
 from zoo_search.data.sources.walking import files_below
 
@@ -123,6 +124,38 @@ def upload_of(job: Path, config: JobConfig) -> Upload:
     root = Path(os.path.commonpath([working, *(path.parent for path in files)]))
     _check_names(files)
     return Upload(root, files, tuple(named), tuple(left), os.path.relpath(working, root))
+
+
+def check_keys(job: Path, config: JobConfig) -> None:
+    """Refuse a run file with keys in it: it travels as it is, and all of a cluster can read it.
+
+    Raises:
+        UserError: Names each option that holds one, or the line where it stands in a remark.
+    """
+    found = list(_places_of_keys(config.model_dump(mode="json")))
+    lines = job.read_text(encoding="utf-8").splitlines()
+    found = found or [f"line {n}" for n, line in enumerate(lines, 1) if holds_key(line)]
+    if found:
+        raise UserError(
+            f"{job}: {some(found, ', ', ' and')} holds a key in an address, and everybody who sees "
+            "the cluster can read a run file that was submitted. Write addresses without keys, and "
+            "give the keys to the cluster's machines: to storage by its variables of the "
+            "environment (AWS_ACCESS_KEY_ID, …) or its own file, to a data base by its own "
+            "(PGPASSWORD, ~/.pgpass, an option file of MySQL). What only a signed address leads "
+            "to, put on a drive of the cluster and name it by its absolute path."
+        )
+
+
+def _places_of_keys(value: object, place: str = "") -> Iterator[str]:
+    """Yield the options below a place whose values hold keys in addresses."""
+    if isinstance(value, str) and holds_key(value):
+        yield place
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _places_of_keys(inner, f"{place}.{key}" if place else str(key))
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from _places_of_keys(inner, f"{place}.{number}")
 
 
 def most() -> int:

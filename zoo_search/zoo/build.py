@@ -134,6 +134,8 @@ def _from_timm(
         module: nn.Module = timm.create_model(
             arch, pretrained=overlay is not None, pretrained_cfg_overlay=overlay, **asked
         )
+    except UserError:  # of whoever watches how large it is
+        raise
     except Exception as error:  # the author's code meets arguments that it was not written for
         if state_dict is not None:
             raise

@@ -11,7 +11,7 @@ from typing import TypeGuard
 import torch
 from torch import Tensor, nn
 
-from zoo_search.core.errors import UserError, some
+from zoo_search.core.errors import UserError, clipped, some
 from zoo_search.core.files import gb
 from zoo_search.zoo.pickles import load_torch
 
@@ -66,7 +66,8 @@ def read_checkpoint(path: Path, where: str) -> dict[str, dict[str, Tensor]]:
             states[".".join(keys)] = tensors
         inside += [((*keys, key), value) for key, value in items if isinstance(value, dict)]
     if not states:
-        keys_of = ", ".join(map(str, list(loaded)[:8])) if isinstance(loaded, Mapping) else ""
+        first = list(loaded)[:8] if isinstance(loaded, Mapping) else []
+        keys_of = ", ".join(map(clipped, first))
         raise UserError(
             f"{where}: {path.name} holds no weights that are known here (found: "
             f"{keys_of or type(loaded)}). Allowed: a state dict, or one under keys such as "

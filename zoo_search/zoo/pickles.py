@@ -18,6 +18,7 @@ import torch
 
 from zoo_search.core.errors import UserError, first_line
 from zoo_search.core.files import gb
+from zoo_search.core.opcodes import TooMuchError, check_opcodes
 
 
 class Aside:
@@ -103,12 +104,20 @@ def load_torch(path: Path, where: str) -> object:
 
     Raises:
         UserError: If it asks for anything else, which might run code; names it. If it is none, or
-            an archive that unpacks to many times its size.
+            an archive that unpacks to many times its size, or a pickle that asks for far more
+            time or memory than it is large.
     """
     _check_archive(path, where)
     try:
+        check_opcodes(path)
         with torch.serialization.safe_globals(_SAFE):
             return torch.load(path, map_location="cpu", weights_only=True)
+    except TooMuchError as error:
+        raise UserError(
+            f"{where}: {path.name} is refused: it is a pickle of few bytes that would take many, "
+            f"or hours: {error}. Ask the author for a .safetensors file, or save the state dict "
+            "alone: torch.save(model.state_dict(), 'weights.pth')."
+        ) from None
     except pickle.UnpicklingError as error:
         asked = re.search(r"(?:GLOBAL|unrecognized function) (\S+)", str(error))
         if asked is None and "nsupported operand" in str(error):

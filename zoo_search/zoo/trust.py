@@ -49,6 +49,12 @@ All others stay out: what opens files or the network (``checkpoint_path``, ``cac
 but also what nobody has looked at yet.
 """
 
+LARGEST, MOST_LAYERS = 1_000_000, 1000
+"""Of numbers, and of those that say how many layers there are: no real network has more."""
+
+_COUNTS = ("depth", "layers", "num_blocks", "block_config", "num_stages")
+_SIDES = ("img_size", "input_size", "resolution", "grid_size")
+_LONGEST = 8192  # pixels, as of what images are brought to
 _WORD = re.compile(r"[A-Za-z0-9_.+-]{0,64}")  # a layer, a pooling: no path, no URI, no module:…
 _ARCH = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_.-]+)?")
 _CURE = "If you know and trust whoever made it, say so:"
@@ -99,19 +105,28 @@ def architecture_of(
             "of what kind layers are (zoo_search.zoo.trust.ARGUMENTS)."
             + ("" if OPENING.intersection(strange) else f" {_CURE} {TRUST}")
         )
-    if odd := [name for name, value in kwargs.items() if not _is_plain(value)]:
+    if odd := [name for name, value in kwargs.items() if not _is_plain(value, _most(name))]:
         raise UserError(
             f"{where} gives '{arch}' a value that files and folders may not give: "
             f"{some([f'{name}: {kwargs[name]!r}' for name in odd], ', ', ' and')}. Allowed are "
-            "numbers, true, false, null, words without slashes and colons, and lists of these. "
+            f"numbers up to {LARGEST:,} ({MOST_LAYERS:,} for layers, {_LONGEST:,} for sides of "
+            "images), true, false, null, words without slashes and colons, and lists of these. "
             f"{_CURE} {TRUST}"
         )
     return arch, kwargs
 
 
-def _is_plain(value: object, depth: int = 0) -> bool:
+def _most(name: str) -> int:
+    """Return the largest number that an argument may have."""
+    if name.startswith(_COUNTS):
+        return MOST_LAYERS
+    return _LONGEST if name in _SIDES else LARGEST
+
+
+def _is_plain(value: object, most: int, depth: int = 0) -> bool:
     if isinstance(value, list | tuple):
-        return depth < 3 and all(_is_plain(each, depth + 1) for each in value)
+        inside = len(value) <= most and depth < 3
+        return inside and all(_is_plain(each, most, depth + 1) for each in value)
     if isinstance(value, str):
         return _WORD.fullmatch(value) is not None
-    return value is None or isinstance(value, bool | int | float)
+    return value is None or (isinstance(value, bool | int | float) and abs(value) <= most)

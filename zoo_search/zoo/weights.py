@@ -11,8 +11,9 @@ from pathlib import Path
 
 from zoo_search.config import ZooEntry
 from zoo_search.config.paths import as_given
+from zoo_search.core.copies import copy_here, name_of_copy
 from zoo_search.core.errors import UserError, first_line
-from zoo_search.core.files import expanded, file_system, is_file, name_of_copy
+from zoo_search.core.files import expanded, file_system, is_file
 from zoo_search.zoo import hub
 from zoo_search.zoo.hub import WeightsFile
 
@@ -112,7 +113,7 @@ def _fetch(uri: str, folder: Path, where: str) -> Path:
     target = folder / name_of_copy(uri)
     try:
         fs, path = file_system(uri, f"{where}:")  # some connect at once
-        fs.get_file(path, str(target))
+        copy_here(fs, path, target)
     except (OSError, ValueError) as error:
         raise UserError(
             f"{where}: {uri} cannot be read ({first_line(error)}). Check the address and your "

@@ -15,10 +15,11 @@ from zoo_search.config import DatasetConfig, SplitsConfig
 from zoo_search.core.errors import UserError, first_line, nearest, some
 from zoo_search.core.files import expanded
 from zoo_search.core.json_text import read_json
+from zoo_search.core.opcodes import TooMuchError, check_opcodes
 from zoo_search.core.parquet import check_arrow_stream, refuse_extensions
-from zoo_search.data.decode import Raw
+from zoo_search.data.decode import DecodeError, Raw
 from zoo_search.data.sources.files import FileTree, extra_package, open_tree
-from zoo_search.data.sources.guarded import guarded_pil
+from zoo_search.data.sources.guarded import check_inside, guarded_pil
 from zoo_search.data.sources.held_out import HELD_OUT, assign, split_of
 from zoo_search.data.sources.listing import Label, Listing, Reader, Unreadable, numbered
 from zoo_search.data.splits import Split
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from _typeshed import SupportsLenAndGetItem
 
 _PARTS: tuple[Split, ...] = ("train", "test")
+_LOADED = (".pt", ".bin")  # what MNIST, PhotoTour and ImageNet read by torch.load
 _UNPICKLED = ("LSUN", "LSUNClass")  # these load a pickle that lies beside the images, unchecked
 
 
@@ -34,7 +36,7 @@ class LibraryReader(Reader):
     """Reads ``SPLIT/POSITION`` from indexable data sets, one a split.
 
     Each item is (image, label), or a mapping with the encoded image under ``column``, or the path
-    of its file, which has to lie in one of the ``folders``: a row may name any file or address.
+    of its file. Files have to lie in one of the ``folders``: a row or an index may name any.
     """
 
     def __init__(
@@ -51,7 +53,7 @@ class LibraryReader(Reader):
         for name in ids:
             split, _, position = name.rpartition("/")
             try:
-                with guarded_pil(self.max_pixels):
+                with guarded_pil(self.max_pixels, self._folders):
                     item = self.parts[split][int(position)]
             except Exception as error:  # the library decodes here, and decoders raise anything
                 yield name, Unreadable(f"{type(error).__name__}: {error}")
@@ -65,9 +67,11 @@ class LibraryReader(Reader):
         if not isinstance(value, dict) or not value.get("path"):
             return Unreadable("the image is null")
         named = str(value["path"])
-        place = Path(named).resolve()  # links are followed before it is compared
-        if "://" in named or not any(place.is_relative_to(folder) for folder in self._folders):
-            return Unreadable(f"it is said to be at {named}, which is not in the data set's folder")
+        try:
+            check_inside(named, self._folders)
+        except DecodeError as error:
+            return Unreadable(str(error))
+        place = Path(named).resolve()
         if not place.is_file():
             return Unreadable(f"there is no file {named}")
         try:
@@ -109,6 +113,9 @@ def torchvision(config: DatasetConfig) -> Listing:
             f"dataset.path: in {config.path}, {some(special, ', ', ' and')} is no regular file but "
             "a pipe, a socket or a device. Remove it."
         )
+    for file in tree.sizes():
+        if file.endswith(_LOADED):
+            _check_loaded(Path(tree.path(file)))
     parts = _torchvision_parts(name, tree.root, config.splits)
     classes = getattr(parts["train"], "classes", None)
     held = [getattr(part, "data", None) for part in parts.values()]
@@ -119,8 +126,26 @@ def torchvision(config: DatasetConfig) -> Listing:
         content = digest.hexdigest()
     else:
         content = tree.content_hash(tree.sizes())
-    targets = {split: _targets(part, split, config) for split, part in parts.items()}
-    return _listing(parts, targets, classes, content, None, splits=config.splits)
+    inside = [Path(tree.root)]  # an index may name any file
+    targets = {split: _targets(part, split, config, inside) for split, part in parts.items()}
+    return _listing(parts, targets, classes, content, None, inside, splits=config.splits)
+
+
+def _check_loaded(path: Path) -> None:
+    """Look at a file that torchvision may read by ``torch.load``, before it does.
+
+    Raises:
+        UserError: If it asks for far more time or memory than it is large.
+    """
+    try:
+        check_opcodes(path)
+    except TooMuchError as error:
+        raise UserError(
+            f"dataset.path: {path} is refused: {error}. Take it away, and let torchvision make it "
+            "again from the files that were downloaded."
+        ) from None
+    except Exception:  # no pickle at all, or a damaged one: torchvision says it, if it reads it
+        return
 
 
 def _torchvision_parts(
@@ -158,7 +183,9 @@ def _torchvision_parts(
         ) from None
 
 
-def _targets(part: SupportsLenAndGetItem[Any], split: str, config: DatasetConfig) -> list[Label]:
+def _targets(
+    part: SupportsLenAndGetItem[Any], split: str, config: DatasetConfig, folders: Sequence[Path]
+) -> list[Label]:
     """Return the labels of a torchvision data set, by decoding it where it keeps no list.
 
     Raises:
@@ -169,7 +196,7 @@ def _targets(part: SupportsLenAndGetItem[Any], split: str, config: DatasetConfig
         if held is not None and len(held) == len(part):
             return list(np.asarray(held).tolist())
     found: list[Label] = []
-    with guarded_pil(config.max_pixels):
+    with guarded_pil(config.max_pixels, folders):
         for i in range(len(part)):
             try:
                 found.append(part[i][1])
