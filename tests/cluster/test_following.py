@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -157,6 +158,17 @@ def test_what_cannot_be_written_is_no_broken_connection(there: JobServer) -> Non
     with pytest.raises(BrokenPipeError):
         follower.follow()
     assert said == []
+
+
+def test_ctrl_c_ends_the_following_at_once(there: JobServer) -> None:
+    there.grow("one\n")
+    follower = Follower(
+        server.reach(there.address), there.address, "digits",
+        lambda text: signal.raise_signal(signal.SIGINT), print,
+    )  # fmt: skip
+    with pytest.raises(KeyboardInterrupt):
+        follower.follow()
+    assert there.state == "RUNNING"
 
 
 def test_a_job_that_is_gone_is_told(there: JobServer) -> None:
