@@ -59,7 +59,12 @@ def test_the_commands_and_their_options_are_these() -> None:
                      "--set", "--split", "--trust", "winner"],
         "export": ["--onnx", "--out", "--torch", "--trust", "winner"],
         "dashboard": ["--dir", "--port", "--storage", "--writable", "run"],
-        "submit": ["--address", "--dir", "--set", "job"],
+        "status": ["--address", "--check", "--dir", "--json", "run"],
+        "submit": ["--address", "--dir", "--install", "--name", "--no-wait", "--seed", "--set",
+                   "job"],
+        "jobs": ["--address", "--json"],
+        "logs": ["--address", "--follow", "name"],
+        "stop": ["--address", "name"],
         "doctor": ["--address", "--json"],
         "zoo": [], "data": [],
     }  # fmt: skip

@@ -30,6 +30,10 @@ WRONG = {
     "export": "nowhere --onnx",
     "dashboard": "nowhere",
     "submit": "nowhere.yaml --address http://head:8265",
+    "status": "nowhere",
+    "jobs": "--address http://127.0.0.1:9",
+    "logs": "nothing --address http://127.0.0.1:9",
+    "stop": "nothing --address HOST:6379",
     "doctor": None,  # what is wrong with a machine is its answer, and no error
     "zoo list": "nowhere.yaml",
     "zoo inspect": "nowhere.yaml m",
@@ -40,9 +44,9 @@ WRONG = {
 
 OTHERS = {
     "--seed": ("init", "data pack"),  # of no run file
-    "--address": ("submit",),  # of a job server
+    "--address": ("submit", "status", "jobs", "logs", "stop"),  # of a job server
     "--out": ("init", "predict", "transfer", "export", "partition"),
-    "--name": ("zoo pretrain", "data pack"),
+    "--name": ("zoo pretrain", "data pack", "submit"),
     "--zoo": ("init",),
     "--png": ("similarity", "partition", "transfer"),
 }
@@ -149,6 +153,7 @@ def test_a_run_directory_is_called_the_same_in_every_command() -> None:
     assert {word for _, word in spoken} == {"--dir"}
     assert {name for name, _ in spoken} == {
         "run", "similarity", "partition", "reassemble", "finetune", "report", "dashboard", "submit",
+        "status",
     }  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import zoo_search as zs
-from zoo_search.cli.submit import _words
+from zoo_search.cli.jobs.words import plain as _words
 from zoo_search.core.copies import fetched, name_of_copy
 from zoo_search.core.errors import Note, UserError
 from zoo_search.core.version import MARK

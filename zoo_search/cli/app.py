@@ -15,6 +15,8 @@ from zoo_search.cli import data, steps, zoo
 from zoo_search.cli.doctor import doctor
 from zoo_search.cli.evaluate import evaluate
 from zoo_search.cli.init import init
+from zoo_search.cli.jobs.commands import jobs, logs, stop
+from zoo_search.cli.jobs.status import status
 from zoo_search.cli.options import Directory, Trust, run_directory, say
 from zoo_search.cli.partition import partition
 from zoo_search.cli.predict import predict
@@ -80,7 +82,8 @@ app = typer.Typer(
 )
 for command in (
     init, steps.run, steps.similarity, partition, steps.reassemble, steps.finetune, steps.report,
-    rank, predict, evaluate, transfer, export, dashboard, submit, doctor,
+    rank, predict, evaluate, transfer, export, dashboard, status, submit, jobs, logs, stop,
+    doctor,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(zoo.app, name="zoo")

@@ -244,6 +244,15 @@ def connected() -> bool:
     return bool(ray is not None and ray.is_initialized())
 
 
+def job_id() -> str | None:
+    """Return what Ray calls this process among the drivers of its cluster; None: it is in none."""
+    if not connected():
+        return None
+    import ray
+
+    return str(ray.get_runtime_context().get_job_id())
+
+
 def resources() -> Resources:
     """Return what the connected cluster has."""
     import ray

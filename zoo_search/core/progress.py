@@ -190,6 +190,11 @@ class _Lines:
             if not self._running:
                 self._stop.set()
 
+    @property
+    def running(self) -> list[Bar]:
+        """What is running, the innermost last."""
+        return list(self._running)
+
     def look(self, bar: Bar) -> None:
         """Print a line if one is due or the bar has just come to its end."""
         with self._lock:
@@ -220,6 +225,11 @@ class _Terminal:
 
     def __init__(self) -> None:
         self._shown: list[tuple[Bar, Progress]] = []
+
+    @property
+    def running(self) -> list[Bar]:
+        """What is running, the innermost last."""
+        return [bar for bar, _ in self._shown]
 
     def start(self, bar: Bar) -> None:
         """Draw a bar in place of the one around it."""
@@ -253,6 +263,12 @@ def progress(title: str, total: int, work: float | None = None) -> Iterator[Bar]
         yield bar
     finally:
         view.end(bar)
+
+
+def innermost() -> Bar | None:
+    """Return what this process is doing just now, as far as it is told; from any thread."""
+    running = (_terminal if console.is_terminal else _lines).running
+    return running[-1] if running else None
 
 
 def working(title: str) -> AbstractContextManager[Bar]:

@@ -60,3 +60,14 @@ def in_units(value: object, unit: float) -> str:
     size = abs(value) / unit
     decimals = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 3
     return f"{value / unit:.{decimals}f}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time in its largest unit and the next: ``8 s``, ``3 min 5 s``, ``2 h 4 min``."""
+    rest = max(0, round(seconds))
+    said: list[str] = []
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, rest = divmod(rest, length)
+        if count or said:
+            said.append(f"{count} {unit}")
+    return " ".join(said[:2]).removesuffix(" 0 s").removesuffix(" 0 min") or "0 s"

@@ -10,24 +10,19 @@ import contextlib
 import errno
 import json
 import os
-import socket
 import threading
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
-
 from zoo_search.core.errors import UserError, some
 from zoo_search.core.files import ASIDE, is_full, is_refused
 from zoo_search.core.store import MANIFEST, RunStore
 from zoo_search.core.version import FORMAT, MARK, __version__, check_format
+from zoo_search.run.owner import OWNER, lives, owner_of, this_process
 
-OWNER = "lock.json"
-"""Says which process works in a run directory: host, process, since when."""
 _BEAT = 30.0  # seconds between signs of life on object storage
-_SILENT = 300.0  # seconds without one, after which a process there counts as dead
 LOCK_SETTLE = 1.0  # seconds after which what two processes wrote at once is one of both
 
 
@@ -178,7 +173,7 @@ def _locked(store: RunStore) -> Iterator[None]:
                 raise  # the drive knows no locks
             raise _taken(store) from None
         with contextlib.suppress(OSError):  # it is for people, the lock holds without it
-            store.write_json(OWNER, _me())
+            store.write_json(OWNER, this_process())
         try:
             yield
         finally:
@@ -190,7 +185,7 @@ def _locked(store: RunStore) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _signed(store: RunStore) -> Iterator[None]:
-    me, ended = {**_me(), "token": uuid.uuid4().hex}, threading.Event()
+    me, ended = {**this_process(), "token": uuid.uuid4().hex}, threading.Event()
 
     def sign() -> None:
         store.write_json(OWNER, {**me, "beat": time.time()})
@@ -200,12 +195,12 @@ def _signed(store: RunStore) -> Iterator[None]:
             with contextlib.suppress(Exception):  # the next one may get through
                 sign()
 
-    found = _owner(store)
-    if found is not None and _lives(found):
+    found = owner_of(store)
+    if found is not None and lives(found):
         raise _taken(store)
     sign()
     time.sleep(LOCK_SETTLE)
-    if (_owner(store) or {}).get("token") != me["token"]:
+    if (owner_of(store) or {}).get("token") != me["token"]:
         raise _taken(store)
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
@@ -214,38 +209,12 @@ def _signed(store: RunStore) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-        if (_owner(store) or {}).get("token") == me["token"]:
+        if (owner_of(store) or {}).get("token") == me["token"]:
             store.remove(OWNER)
 
 
-def _me() -> dict[str, object]:
-    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    born = psutil.Process().create_time()
-    return {"host": socket.gethostname(), "process": os.getpid(), "born": born, "since": since}
-
-
-def _lives(owner: dict[str, object]) -> bool:
-    """Say whether a process on object storage may be at work; on this machine it can be seen."""
-    try:
-        if owner.get("host") == socket.gethostname():
-            born = psutil.Process(int(str(owner["process"]))).create_time()
-            return abs(born - float(str(owner["born"]))) < 1
-        return time.time() - float(str(owner["beat"])) < _SILENT
-    except (psutil.Error, KeyError, ValueError):
-        return False
-
-
-def _owner(store: RunStore) -> dict[str, object] | None:
-    """Return what is said of the process that works there; None: nothing that can be read."""
-    try:
-        said = store.read_json(OWNER) if store.exists(OWNER) else None
-    except (OSError, ValueError):
-        return None
-    return said if isinstance(said, dict) else None
-
-
 def _taken(store: RunStore) -> UserError:
-    owner = _owner(store) or {}
+    owner = owner_of(store) or {}
     who = "another process"
     if {"host", "process", "since"} <= set(owner):
         who = f"process {owner['process']} on {owner['host']}, since {owner['since']}"

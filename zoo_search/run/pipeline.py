@@ -12,6 +12,7 @@ from zoo_search.core.errors import require
 from zoo_search.core.identity import fingerprint
 from zoo_search.core.progress import working
 from zoo_search.run.directory import alone, claim, sweep, writable
+from zoo_search.run.heartbeat import telling
 from zoo_search.run.images import check_images, tell_of_images
 from zoo_search.run.reach import check_reach
 from zoo_search.run.run import Run, check_names
@@ -51,6 +52,7 @@ def run(
         claim(store)  # before anything is written there
         held.enter_context(alone(store))
         sweep(store)
+        told = held.enter_context(telling(store))
         _keep_job(opened)
         start = time.monotonic()  # what the preparation takes counts as the first step's
         try:
@@ -63,11 +65,33 @@ def run(
             with working("zoo: loading"):
                 opened.prepare()
             for name in steps:
+                told.begin(name)
                 _ensure(opened, name, start, say)
                 start = time.monotonic()
         finally:
             opened.release_hosts()
     return opened
+
+
+def to_make(run: Run) -> list[str]:
+    """Return the steps that would be made now, in order, without making any.
+
+    What follows the first of them may turn out to be up to date when that is made. The zoo is
+    loaded, the images are listed and what was written is read, as at the start of a run.
+
+    Raises:
+        UserError: As :func:`run`, before its first step.
+    """
+    current = 0
+    for name in STEPS:
+        if not _is_current(run, name, _made_from(run, name)):
+            break
+        current += 1
+    return list(STEPS)[current:]
+
+
+def _is_current(run: Run, name: str, made_from: str) -> bool:
+    return run.store.is_current(name, made_from) or _was_current(run, name)
 
 
 def _keep_job(run: Run) -> None:
@@ -81,7 +105,7 @@ def _ensure(run: Run, name: str, start: float, say: Callable[[str], None]) -> No
     """Make a step that was begun at ``start``, or say that it is up to date."""
     step = STEPS[name]
     made_from = _made_from(run, name)
-    if run.store.is_current(name, made_from) or _was_current(run, name):
+    if _is_current(run, name, made_from):
         say(f"{name}: up to date, skipped")
         return
     say(f"{name} …")
