@@ -5,7 +5,7 @@
 PYTHON ?= python3
 UV     := 0.13.8
 BIN    := .venv/bin
-EXTRAS := demo,dashboard,export,hf,wandb,mlflow,dev
+EXTRAS := demo,dashboard,export,hf,wandb,mlflow,s3,aws,dev
 READY  := .venv/.ready
 # A second environment, with the lowest versions that pyproject.toml allows.
 LOWEST ?= .venv-lowest
