@@ -167,7 +167,7 @@ def _make_key(file: LaunchFile) -> None:
 def _remove_key(ec2: Any, cluster: str) -> Iterator[str]:
     own = [{"Name": f"tag:{TAG}", "Values": [cluster]}]
     for key in ec2.describe_key_pairs(Filters=own)["KeyPairs"]:
-        ec2.delete_key_pair(KeyPairId=key["KeyPairId"])
+        ec2.delete_key_pair(KeyName=key["KeyName"])
         _key_file(key["KeyName"]).unlink(missing_ok=True)
         yield f"key pair {key['KeyName']}"
 
