@@ -5,7 +5,7 @@
 PYTHON ?= python3
 UV     := 0.13.8
 BIN    := .venv/bin
-EXTRAS := demo,dashboard,export,hf,wandb,mlflow,dev
+EXTRAS := demo,dashboard,export,hf,wandb,mlflow,s3,aws,dev
 READY  := .venv/.ready
 COMPILED := .venv/.compiled
 # What processes of the tests import, and those of Ray.

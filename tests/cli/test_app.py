@@ -66,11 +66,17 @@ def test_the_commands_and_their_options_are_these() -> None:
         "logs": ["--address", "--follow", "name"],
         "stop": ["--address", "name"],
         "doctor": ["--address", "--json"],
-        "zoo": [], "data": [],
+        "zoo": [], "data": [], "cluster": [],
     }  # fmt: skip
     zoo = root.commands["zoo"].commands  # type: ignore[attr-defined]
     assert sorted(zoo) == ["inspect", "list", "pretrain"]
     assert all("--set" in {o for p in command.params for o in p.opts} for command in zoo.values())
+    cluster = root.commands["cluster"].commands  # type: ignore[attr-defined]
+    assert {name: sorted(o for p in c.params for o in p.opts) for name, c in cluster.items()} == {
+        "up": ["--workers", "--yes", "-y", "file"],
+        "down": ["--yes", "-y", "file"],
+        "status": ["--json", "file"],
+    }
     data = root.commands["data"].commands  # type: ignore[attr-defined]
     assert {name: sorted(o for p in c.params for o in p.opts) for name, c in data.items()} == {
         "pack": ["--name", "--resize", "--seed", "--set", "--shard-mb", "out", "source"]

@@ -39,6 +39,9 @@ WRONG = {
     "zoo inspect": "nowhere.yaml m",
     "zoo pretrain": "nowhere.yaml",
     "data pack": "nowhere out",
+    "cluster up": "nowhere.yaml",
+    "cluster down": "nowhere.yaml",
+    "cluster status": "nowhere.yaml",
 }
 """For each command, what it cannot do."""
 
@@ -49,6 +52,7 @@ OTHERS = {
     "--name": ("zoo pretrain", "data pack", "submit"),
     "--zoo": ("init",),
     "--png": ("similarity", "partition", "transfer"),
+    "--workers": ("cluster up",),  # machines
 }
 """Options of one name whose help differs, as what they are for does."""
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from zoo_search.cli import data, steps, zoo
+from zoo_search.cli import cluster, data, steps, zoo
 from zoo_search.cli.doctor import doctor
 from zoo_search.cli.evaluate import evaluate
 from zoo_search.cli.init import init
@@ -88,6 +88,7 @@ for command in (
     app.command()(command)
 app.add_typer(zoo.app, name="zoo")
 app.add_typer(data.app, name="data")
+app.add_typer(cluster.app, name="cluster")
 
 
 def _version(wanted: bool) -> None:
