@@ -26,8 +26,8 @@ from safetensors.torch import save_file
 
 import zoo_search as zs
 from zoo_search.cli.jobs.words import plain as _words
-from zoo_search.core.copies import fetched, name_of_copy
 from zoo_search.core.errors import Note, UserError
+from zoo_search.core.foreign.copies import fetched, name_of_copy
 from zoo_search.core.version import MARK
 from zoo_search.costs.budget import Budget
 from zoo_search.export import save_folder

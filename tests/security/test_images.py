@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import socket
@@ -19,6 +20,7 @@ from small_images import png
 
 from zoo_search.config import DatasetConfig
 from zoo_search.core.errors import UserError
+from zoo_search.core.foreign.jpeg import scans
 from zoo_search.data import DecodeError, View, decode, open_dataset
 from zoo_search.data.decode import MAX_PIXELS, formats, to_rgb
 from zoo_search.data.encode import encoded
@@ -246,3 +248,51 @@ def test_a_pipe_that_an_index_of_another_library_names_is_bad(tmp_path: Path) ->
     os.mkfifo(tmp_path / "x.png")
     with guarded_pil(100), pytest.raises(DecodeError, match="a pipe"):
         Image.open(tmp_path / "x.png")
+
+
+def progressive(scans: int) -> bytes:
+    """A JPEG whose last scan, of some bytes, comes so many times."""
+    stream = io.BytesIO()
+    Image.new("L", (1000, 1000)).save(stream, "JPEG", progressive=True)
+    whole = stream.getvalue()
+    last = whole[whole.rfind(b"\xff\xda") : -2]
+    return whole[: -2 - len(last)] + last * scans + b"\xff\xd9"
+
+
+def test_no_jpeg_goes_over_its_pixels_thousands_of_times(tmp_path: Path) -> None:
+    view = VIEW
+    assert decode(progressive(1), view).shape == decode(progressive(50), view).shape
+    bomb = progressive(100_000)
+    assert len(bomb) < 2_000_000
+    with pytest.raises(DecodeError, match="more than 100 scans"):
+        decode(bomb, view)
+    (tmp_path / "x.jpg").write_bytes(bomb)
+    with pytest.raises(DecodeError, match="scans"), guarded_pil(10**8):
+        Image.open(tmp_path / "x.jpg")
+
+
+def test_scans_are_counted_in_the_image_alone() -> None:
+    """Neither in what programs keep beside it, nor in pictures behind it."""
+    beside = b"\xff\xe5\x13\x90" + b"\xff\xda" * 2503
+    whole = progressive(3)
+    assert scans(whole[:2] + beside + whole[2:] + whole * 20) == scans(whole) < 20
+
+
+@pytest.mark.parametrize("size", [(2_000_000, 1), (1, 2_000_000)])
+def test_no_image_has_rows_without_number(size: tuple[int, int]) -> None:
+    stream = io.BytesIO()
+    Image.new("L", size).save(stream, "PNG")
+    with pytest.raises(DecodeError, match="a side of more than"):
+        decode(stream.getvalue(), VIEW)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "I;16"])
+def test_bands_of_rows_are_one_picture(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 48, 4), dtype=np.uint8)
+    image = Image.fromarray(noise)
+    image = image.convert("L").convert("I;16") if mode == "I;16" else image.convert(mode)
+    stream = io.BytesIO()
+    image.save(stream, "TIFF" if mode == "I;16" else "PNG" if mode != "PA" else "TIFF")
+    at_once = to_rgb(stream.getvalue())
+    monkeypatch.setattr(importlib.import_module("zoo_search.data.decode"), "_BAND", 100)
+    assert np.array_equal(to_rgb(stream.getvalue()), at_once)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from attacks import Command
+from safetensors.torch import save_file
 
 from zoo_search.core.errors import UserError
 from zoo_search.zoo.checkpoint import read_checkpoint
@@ -119,3 +120,13 @@ def test_what_training_scripts_keep_is_read(new: bool, tmp_path: Path) -> None:
     found = read_checkpoint(tmp_path / "w.pth", "here")
     assert torch.equal(found["model"]["weight"], model.weight)
     assert "optimizer.state.0" in found
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+def test_no_name_has_dots_without_number(name: str, tmp_path: Path, command: Command) -> None:
+    state = {"a." * 100_000 + "weight": torch.ones(2)}
+    path = tmp_path / name
+    torch.save(state, path) if name.endswith("pth") else save_file(state, path)
+    out = tmp_path / "out.safetensors"
+    ended = command("transfer", f"lcnet_050@{path}", "lcnet_050", "--out", out)
+    assert ended.refused("a name of 200,006 signs")

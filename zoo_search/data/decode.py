@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from zoo_search.core.foreign.jpeg import MOST_SCANS, scans
 from zoo_search.data.view import Size, View
 
 Raw = bytes | np.ndarray | Image.Image
@@ -152,13 +153,24 @@ def check_pixels(image: Image.Image, max_pixels: int) -> None:
         )
 
 
+def check_scans(image: Image.Image, data: bytes) -> None:
+    """Refuse a JPEG of few bytes that goes over its pixels thousands of times.
+
+    Raises:
+        DecodeError: If it has more than :data:`~zoo_search.core.foreign.jpeg.MOST_SCANS` scans.
+    """
+    if image.format in ("JPEG", "MPO") and scans(data) > MOST_SCANS:
+        raise DecodeError(f"a JPEG of more than {MOST_SCANS} scans")
+
+
 def _open(raw: Raw, max_pixels: int) -> Image.Image:
     if isinstance(raw, np.ndarray):
         return _from_array(raw)
     if not isinstance(raw, Image.Image):
         if not len(raw):
             raise DecodeError("the file is empty")
-        raw = Image.open(io.BytesIO(raw), formats=formats())
+        data, raw = raw, Image.open(io.BytesIO(raw), formats=formats())
+        check_scans(raw, data)
     check_pixels(raw, max_pixels)
     return raw
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from zoo_search.core.copies import fetched
 from zoo_search.core.errors import UserError, some
 from zoo_search.core.files import Place, file_system, is_local, made_at
+from zoo_search.core.foreign.copies import fetched
 from zoo_search.core.version import __version__
 from zoo_search.export.config import (
     CONFIG,

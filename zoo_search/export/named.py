@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo_search.config import JobConfig, ZooEntry, load_job
-from zoo_search.core.copies import fetched
 from zoo_search.core.errors import UserError, nearest
 from zoo_search.core.files import Place, is_file, joined, write
+from zoo_search.core.foreign.copies import fetched
 from zoo_search.core.json_text import read_json
 from zoo_search.zoo.build import build, is_timm
 from zoo_search.zoo.load import load_zoo

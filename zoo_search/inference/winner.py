@@ -7,9 +7,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from zoo_search.core.copies import fetched
 from zoo_search.core.errors import UserError, first_line
 from zoo_search.core.files import Place
+from zoo_search.core.foreign.copies import fetched
 from zoo_search.core.progress import working
 from zoo_search.core.store import RunStore
 from zoo_search.core.version import check_format

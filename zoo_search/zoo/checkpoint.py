@@ -20,6 +20,7 @@ States = Mapping[str, Mapping[str, Tensor]]
 
 _COUNTER = "num_batches_tracked"
 _ROLES = frozenset({"weight", "bias", "running_mean", "running_var", _COUNTER})
+_LONGEST = 1000  # signs of a name
 _DEEPEST = 8  # mappings inside each other
 _MOST = 1_000_000  # entries of all mappings, counted once for each way that leads to them
 _REPEATED = 2**24  # bytes of a tensor that may be more than those that are stored of it
@@ -60,6 +61,12 @@ def read_checkpoint(path: Path, where: str) -> dict[str, dict[str, Tensor]]:
         # A pickle may give objects attributes: of an ordered mapping one that hides its method
         # `items`, of a tensor likewise. Neither is asked.
         items = [(str(key), value) for key, value in dict.items(seen)]
+        if long := max((key for key, _ in items if len(key) > _LONGEST), key=len, default=""):
+            # Every dot of a name may end what stands before the network's own.
+            raise UserError(
+                f"{where}: {path.name} holds a name of {len(long):,} signs, '{clipped(long)}'. "
+                f"Names of weights have {_LONGEST:,} at most: save its state dict alone."
+            )
         tensors = {key: _plain(value, key, path, where) for key, value in items if _is_dense(value)}
         tensors.pop("n_averaged", None)  # torch.optim.swa_utils.AveragedModel
         if tensors:

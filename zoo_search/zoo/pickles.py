@@ -18,7 +18,7 @@ import torch
 
 from zoo_search.core.errors import UserError, first_line
 from zoo_search.core.files import gb
-from zoo_search.core.opcodes import TooMuchError, check_opcodes
+from zoo_search.core.foreign.opcodes import TooMuchError, check_opcodes
 
 
 class Aside:

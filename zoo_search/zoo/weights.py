@@ -11,9 +11,9 @@ from pathlib import Path
 
 from zoo_search.config import ZooEntry
 from zoo_search.config.paths import as_given
-from zoo_search.core.copies import copy_here, name_of_copy
 from zoo_search.core.errors import UserError, first_line
 from zoo_search.core.files import expanded, file_system, is_file
+from zoo_search.core.foreign.copies import copy_here, name_of_copy
 from zoo_search.zoo import hub
 from zoo_search.zoo.hub import WeightsFile
 

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from PIL import Image
 
-from zoo_search.data.decode import DecodeError, check_pixels
+from zoo_search.data.decode import DecodeError, check_pixels, check_scans
 from zoo_search.data.decode import formats as our_formats
 
 _limit: ContextVar[int | None] = ContextVar("max_pixels", default=None)
@@ -64,4 +64,6 @@ def _guarded(
     ours = our_formats()
     image = _opens(fp, mode, ours if formats is None else [f for f in formats if f in ours])
     check_pixels(image, limit)
+    if isinstance(named, str | os.PathLike):
+        check_scans(image, Path(named).read_bytes())
     return image

@@ -14,8 +14,8 @@ import numpy as np
 from zoo_search.config import DatasetConfig, SplitsConfig
 from zoo_search.core.errors import UserError, first_line, nearest, some
 from zoo_search.core.files import expanded
+from zoo_search.core.foreign.opcodes import TooMuchError, check_opcodes
 from zoo_search.core.json_text import read_json
-from zoo_search.core.opcodes import TooMuchError, check_opcodes
 from zoo_search.core.parquet import check_arrow_stream, refuse_extensions
 from zoo_search.data.decode import DecodeError, Raw
 from zoo_search.data.sources.files import FileTree, extra_package, open_tree

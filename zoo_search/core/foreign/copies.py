@@ -96,7 +96,7 @@ def fetched(place: Place, names: Collection[str] | None = None) -> Iterator[Path
             raise UserError(str(error).replace(str(copy), os.fspath(place))) from None
 
 
-class _Counted(Callback):
+class _Counted(Callback):  # type: ignore[misc]  # fsspec has no types
     """Is told of each part that arrives, and raises when they are too many."""
 
     def __init__(self, most: int, why: str) -> None:
