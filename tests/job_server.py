@@ -7,6 +7,8 @@ gone for a while, want a token, say nothing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -105,19 +107,61 @@ class JobServer:
         if request.match_info["name"] != self.name:
             return web.Response(status=404, text="Job x does not exist")
         self.tails += 1
-        socket = web.WebSocketResponse()
-        await socket.prepare(request)
+        tail = web.WebSocketResponse()
+        await tail.prepare(request)
         sent = 0
         while True:
             over = self.state in ("SUCCEEDED", "FAILED", "STOPPED")
             if sent < len(self.log):
                 chunk = self.log[sent : sent + 7]  # in pieces, as a line may come
-                await socket.send_str(chunk)
+                await tail.send_str(chunk)
                 sent += len(chunk)
             elif over or self.ends_cleanly:
-                return socket
+                return tail
             else:
                 await asyncio.sleep(0.01)
+
+
+class Tunnel:
+    """A way to a port that can be cut."""
+
+    def __init__(self, port: int) -> None:
+        self._to, self._open = port, threading.Event()
+        self._open.set()
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        self._links: list[socket.socket] = []
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def cut(self) -> None:
+        self._open.clear()
+        for link in self._links:
+            with contextlib.suppress(OSError):  # it is over already
+                link.shutdown(socket.SHUT_RDWR)
+        self._links.clear()
+
+    def mend(self) -> None:
+        self._open.set()
+
+    def _serve(self) -> None:
+        while True:
+            here, _ = self._socket.accept()
+            if not self._open.is_set():
+                here.close()
+                continue
+            there = socket.create_connection(("127.0.0.1", self._to))
+            self._links += [here, there]
+            for pair in ((here, there), (there, here)):
+                threading.Thread(target=self._pass, args=pair, daemon=True).start()
+
+    @staticmethod
+    def _pass(source: socket.socket, target: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
 
 
 def lines(texts: Sequence[str]) -> list[str]:

@@ -46,7 +46,7 @@ OTHERS = {
     "--seed": ("init", "data pack"),  # of no run file
     "--address": ("submit", "status", "jobs", "logs", "stop"),  # of a job server
     "--out": ("init", "predict", "transfer", "export", "partition"),
-    "--name": ("zoo pretrain", "data pack"),
+    "--name": ("zoo pretrain", "data pack", "submit"),
     "--zoo": ("init",),
     "--png": ("similarity", "partition", "transfer"),
 }

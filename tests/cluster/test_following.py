@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from job_server import JobServer, lines
+from job_server import JobServer, Tunnel, lines
 
 from zoo_search.cluster.jobs import following, listing, server
 from zoo_search.cluster.jobs.following import Follower, log_of
@@ -83,6 +84,26 @@ def test_no_line_is_told_twice_after_a_break(there: JobServer, lasts: float) -> 
     assert followed.said[1] == "connected again"
 
 
+def test_a_tunnel_that_is_cut_and_mended(there: JobServer) -> None:
+    """The server goes on; what leads there, an ssh -L, is gone for a while."""
+    tunnel, written, said = Tunnel(there.port), list[str](), list[str]()
+
+    def write(text: str) -> None:
+        written.append(text)
+        if "two" in text:
+            tunnel.cut()
+            there.grow("three\nfour\n", "FAILED", 7)
+            threading.Timer(0.3, tunnel.mend).start()
+
+    client = server.reach(tunnel.address)
+    there.grow("one\ntwo\nthr")
+    there.grow("ee and more\n")
+    follower = Follower(client, tunnel.address, "digits", write, said.append)
+    assert follower.follow() == "FAILED"
+    assert lines(written) == ["one", "two", "three and more", "three", "four"]
+    assert len(said) == 2
+
+
 def test_a_log_that_ends_before_its_job_is_asked_for_again(there: JobServer) -> None:
     """As where the process of the dashboard that serves it ends in good order."""
     there.ends_cleanly = True
@@ -123,6 +144,31 @@ def test_a_server_that_falls_silent_is_noticed(
     there.grow("two\n", "SUCCEEDED")
     followed.join(20)
     assert lines(followed.written) == ["one", "two"]
+
+
+def test_what_cannot_be_written_is_no_broken_connection(there: JobServer) -> None:
+    """As in ``zoo-search logs JOB --follow | head``."""
+
+    def write(text: str) -> None:
+        raise BrokenPipeError
+
+    there.grow("one\n")
+    said: list[str] = []
+    follower = Follower(server.reach(there.address), there.address, "digits", write, said.append)
+    with pytest.raises(BrokenPipeError):
+        follower.follow()
+    assert said == []
+
+
+def test_ctrl_c_ends_the_following_at_once(there: JobServer) -> None:
+    there.grow("one\n")
+    follower = Follower(
+        server.reach(there.address), there.address, "digits",
+        lambda text: signal.raise_signal(signal.SIGINT), print,
+    )  # fmt: skip
+    with pytest.raises(KeyboardInterrupt):
+        follower.follow()
+    assert there.state == "RUNNING"
 
 
 def test_a_job_that_is_gone_is_told(there: JobServer) -> None:

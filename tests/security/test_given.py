@@ -23,7 +23,7 @@ from optuna.trial import create_trial
 from PIL import Image
 
 import zoo_search as zs
-from zoo_search.cli.submit import _words
+from zoo_search.cli.jobs.words import plain as _words
 from zoo_search.core.errors import Note, UserError
 from zoo_search.core.files import fetched, name_of_copy
 from zoo_search.core.version import MARK

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zoo_search.cli.jobs.commands import Server
 from zoo_search.cli.options import AsJson, Directory, is_run_file, run_directory
 from zoo_search.cli.tables import show
 from zoo_search.core.redaction import redacted_values, shown
@@ -32,7 +31,10 @@ def status(
         bool,
         typer.Option("--check", help="Load the zoo, and say for certain which steps are stale."),
     ] = False,
-    address: Server = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Ray dashboard of the cluster, http://HEAD:8265: tells what nodes do."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Steps, progress and the best network of a run; with --address, what each node does.

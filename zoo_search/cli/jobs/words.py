@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_NOT_FOUND = 127  # of a shell that does not know a command
 RESUME = "the same submit, with the same --dir, goes on from the last finished step"
 
 
@@ -38,3 +39,13 @@ def exit_code(client: JobSubmissionClient, name: str, state: str) -> int:
     except (AttributeError, RuntimeError, OSError):
         code = None  # earlier versions of Ray do not say it
     return code if code is not None and 0 < code < 256 else 1
+
+
+def explained(code: int) -> str:
+    """Return what an exit code says of the machine where a job ran; empty: nothing."""
+    if code != _NOT_FOUND:
+        return ""
+    return (
+        "zoo-search is not installed where the job ran: start the cluster from an image that has "
+        "it, or submit with --install"
+    )

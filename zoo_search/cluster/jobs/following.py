@@ -23,6 +23,14 @@ _FIRST, _LONGEST = 1.0, 30.0  # seconds between two tries: each time twice as lo
 _SETTLE = 2  # quiet spells of a job that is over, after which its log is over, too
 
 
+class _WriteError(Exception):
+    """What went wrong where the lines go to."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
 class Follower:
     """Follows one job's log, and never tells a line twice.
 
@@ -58,7 +66,7 @@ class Follower:
         return asyncio.run(self._follow())
 
     async def _follow(self) -> str:
-        wait = _FIRST
+        wait, over = _FIRST, False
         self._heard = time.monotonic()
         while True:
             before = self._told
@@ -66,11 +74,18 @@ class Follower:
                 with told(self._address):
                     await self._tell()
                     state = self._state()
-                if state in ENDED:
+                if state in ENDED and over:
                     self._end()
                     return state
+                if state in ENDED:
+                    # The connection may have ended before the job, which ended meanwhile: what is
+                    # told of a job that is over is all of its log.
+                    over = True
+                    continue
             except UserError:
                 raise
+            except _WriteError as error:  # none of the connection
+                raise error.cause from None
             except Exception as error:  # of Ray, of its connections, of the system
                 if getattr(error, "status", None) == 404 or "does not exist" in str(error):
                     raise self._lost(f"has no job {self._name} any more") from None
@@ -150,7 +165,10 @@ class Follower:
     def _take(self, new: str) -> None:
         *lines, self._rest = (self._rest + new).split("\n")
         if lines:
-            self._write("\n".join(lines))
+            try:
+                self._write("\n".join(lines))
+            except Exception as error:
+                raise _WriteError(error) from None
 
     def _end(self) -> None:
         """Write the last line, if it came without its end."""

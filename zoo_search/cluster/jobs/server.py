@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -47,6 +48,8 @@ def reach(address: str) -> JobSubmissionClient:
     """
     from ray.job_submission import JobSubmissionClient
 
+    # Of connections and packages: what a user has to know of them we say ourselves.
+    logging.getLogger("ray.dashboard.modules").setLevel(logging.WARNING)
     try:
         with told(address), as_given():
             return ask(lambda: JobSubmissionClient(address))
