@@ -52,6 +52,7 @@ def run(
         claim(store)  # before anything is written there
         held.enter_context(alone(store))
         sweep(store)
+        store.manifest()  # of a later format, or damaged: the directory stays as it is
         told = held.enter_context(telling(store))
         _keep_job(opened)
         start = time.monotonic()  # what the preparation takes counts as the first step's
