@@ -13,7 +13,13 @@ import yaml
 from jsonschema import Draft202012Validator
 
 import zoo_search
-from zoo_search.cluster.launch import LaunchFile, check_ready, plan_table, read_launch_file
+from zoo_search.cluster.launch import (
+    LaunchFile,
+    check_ready,
+    plan_lines,
+    plan_table,
+    read_launch_file,
+)
 from zoo_search.core.errors import UserError
 
 ROOT = Path(zoo_search.__file__).parents[1]
@@ -99,6 +105,28 @@ def test_the_plan_names_every_kind_of_machine(example: LaunchFile) -> None:
         assert worker["from"] == pytest.approx(3 * price)
         assert worker["to"] == pytest.approx(8 * price)
         assert head["from"] == head["to"] == head["each"]
+
+
+def test_its_page_tells_the_prices_of_the_plan(example: LaunchFile) -> None:
+    page = (ROOT / "docs" / "clusters" / f"{example.path.stem}.md").read_text(encoding="utf-8")
+    if example.provider == "local":
+        assert "Nothing that is known here" in page
+        return
+    least, most = re.findall(r"about \$[0-9.]+", plan_lines(example)[0])
+    with_four = re.findall(r"about \$[0-9.]+", plan_lines(example, 4)[0])[0]
+    told = f"(`{least} at once` without workers, `{with_four}` with four, `{most}` with all eight)"
+    assert told in " ".join(page.split())
+
+
+@pytest.mark.parametrize("name", [*LAUNCHED, "kuberay", "slurm"])
+def test_every_page_says_how_to_start_watch_pay_and_end_and_what_never_ran(name: str) -> None:
+    page = (ROOT / "docs" / "clusters" / f"{name}.md").read_text(encoding="utf-8")
+    headings = " ".join(re.findall(r"^##+ (.*)$", page, re.M)).lower()
+    assert all(word in headings for word in ("launch", "submit", "watch", "costs", "tear down"))
+    assert re.search(r"(it|they) (was|were)? ?never (ran|applied)", page)
+    assert "example" in page.partition("## What it costs")[2]
+    for link in re.findall(r"\]\((\.\./[^)#]+|[a-z-]+\.md)", page):
+        assert (ROOT / "docs" / "clusters" / link).exists()
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
