@@ -13,6 +13,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 import zoo_search
+from zoo_search.cluster.jobs.shared import VARIABLE
 from zoo_search.cluster.launch import (
     LaunchFile,
     check_ready,
@@ -105,6 +106,13 @@ def test_the_plan_names_every_kind_of_machine(example: LaunchFile) -> None:
         assert worker["from"] == pytest.approx(3 * price)
         assert worker["to"] == pytest.approx(8 * price)
         assert head["from"] == head["to"] == head["each"]
+
+
+def test_jobs_without_a_place_of_their_own_leave_results_where_the_file_says(
+    example: LaunchFile,
+) -> None:
+    runs = example.config["metadata"]["runs"]
+    assert example.config["docker"]["head_run_options"] == [f"-e {VARIABLE}={runs}"]
 
 
 def test_its_page_tells_the_prices_of_the_plan(example: LaunchFile) -> None:

@@ -97,7 +97,8 @@ def test_a_worker_has_the_price_of_its_machine_and_market_or_none(
 def test_the_price_of_an_hour_says_what_is_not_known(changed: Changed) -> None:
     known = plan_lines(read_launch_file(changed("aws")))
     assert known[0] == "an hour   about $0.19 at once, about $3.39 with all workers"
-    assert "approximate" in known[-1]
+    assert "rough" in known[-1]
+    assert "not checked" in known[-1]
     partly = plan_lines(read_launch_file(changed("aws", **{f"{WORKER}InstanceType": "g99.large"})))
     assert "about $0.19 at once, more than $0.19 (price unknown for some)" in partly[0]
     held = plan_lines(read_launch_file(changed("aws")), workers=2)
@@ -112,7 +113,7 @@ def test_files_of_this_machine_have_to_be_here(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     filled: dict[str, Any] = {
-        "docker__image": "image", "metadata__runs": "s3://b/runs",
+        "docker__image": "image", "metadata__runs": "s3://b/runs", "docker__head_run_options": [],
         "available_node_types__head__node_config__ImageId": "ami-1", f"{WORKER}ImageId": "ami-1",
     }  # fmt: skip
     file = read_launch_file(changed("aws", **filled))

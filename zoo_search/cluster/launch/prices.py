@@ -1,17 +1,21 @@
-"""What machines cost an hour: a small table of our own, never fetched, never guessed."""
+"""About what machines cost an hour: a small table of our own, typed by hand and never fetched.
+
+It was not checked against the providers' lists, and prices change: it says of what order a bill is.
+A machine that the table does not hold has no price.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-AS_OF = "mid-2025"
+AS_OF = "2025"
 REGIONS = {"aws": "us-west-2", "gcp": "us-central1", "azure": "West US 2"}
 """Whose prices the table holds; other regions cost up to a half more."""
 
 
 @dataclass(frozen=True)
 class Price:
-    """US dollars an hour: on demand as the provider lists it; on the spot market about so much.
+    """About so many US dollars an hour, on demand and on the spot market.
 
     ``spot`` is None where it varies too much to say, or there is none.
     """
@@ -24,7 +28,7 @@ class Price:
         return self.spot if spot else self.on_demand
 
 
-# Read by hand from the providers' public price lists (Linux, without disks and traffic).
+# Typed by hand, of about the year above; Linux, without disks and traffic.
 _PRICES = {
     "aws": {
         "m5.large": Price(0.096, 0.04),
@@ -88,6 +92,7 @@ def price_of(provider: str, instance: str, spot: bool) -> float | None:
 def note(provider: str) -> str:
     """Return where the prices of a provider are from, in a sentence."""
     return (
-        f"Prices are approximate, as listed for {REGIONS[provider]} in {AS_OF}, without disks, "
-        "traffic and tax; those of spot machines change by the hour."
+        f"Prices are rough ones of {REGIONS[provider]} in {AS_OF}, typed by hand and not checked "
+        "against the provider's list, without disks, traffic and tax; those of spot machines "
+        "change by the hour."
     )
