@@ -160,6 +160,15 @@ def test_what_cannot_be_written_is_no_broken_connection(there: JobServer) -> Non
     assert said == []
 
 
+@pytest.fixture
+def as_at_a_terminal() -> Iterator[None]:
+    """SIGINT as an ordinary process hears it, whatever started the tests and ran before."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("as_at_a_terminal")
 def test_ctrl_c_ends_the_following_at_once(there: JobServer) -> None:
     there.grow("one\n")
     follower = Follower(

@@ -127,8 +127,9 @@ def test_head_and_workers_have_the_allocation_and_no_list_of_processes_the_token
     said = job.communicate(timeout=60)[0].decode()
     assert job.returncode == 3, said
     notes = (tmp_path / "notes").read_text(encoding="utf-8")
-    head, *workers = [line for line in notes.splitlines() if line.startswith("start")]
-    assert "--head" in head
+    started = [line for line in notes.splitlines() if line.startswith("start")]
+    (head,) = [line for line in started if "--head" in line]
+    workers = [line for line in started if line != head]
     assert len(workers) == 2
     address = said.split()[-1]
     port = 20000 + os.getpid() % 2500 * 5
