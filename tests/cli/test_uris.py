@@ -41,6 +41,8 @@ LINES = {
     "reassemble": "reassemble {job} --dir '{run}' --json",
     "finetune": "finetune {job} --dir '{run}' --json",
     "report": "report {job} --dir '{run}' --json",
+    "status": "status '{run}' --json",
+    "status of a run file": "status {job} --dir '{run}' --check --json",
     "predict": "predict '{run}' '{images}' --out '{out}/said.parquet'",
     "predict of a winner": "predict '{run}/winners/0' '{images}' --json",
     "evaluate": "evaluate '{run}' --data {job} --picture '{out}/confusion.png'",
@@ -56,7 +58,7 @@ LINES = {
     "data": "data pack '{images}' '{out}/pack'",
 }
 """Command lines; a command of several words says first what it is."""
-NO_PLACE = {"init", "rank", "submit", "doctor", "zoo"}
+NO_PLACE = {"init", "rank", "submit", "jobs", "logs", "stop", "cluster", "doctor", "zoo"}
 """Commands that neither read nor write a run directory here."""
 WRITTEN = (
     "heat.png", "p.json", "sets.png", "both.json", "both-k2.png", "both-k3.png",
