@@ -21,7 +21,15 @@ from pathlib import Path
 from typing import IO, Any, Literal, TypedDict
 
 from zoo_search.core.errors import UserError
-from zoo_search.core.files import ASIDE, Place, atomic_path, file_system, is_local, open_whole
+from zoo_search.core.files import (
+    ASIDE,
+    Place,
+    atomic_path,
+    file_system,
+    is_local,
+    open_whole,
+    unreachable,
+)
 from zoo_search.core.identity import fingerprint, fingerprint_as_read
 from zoo_search.core.json_text import read_json
 from zoo_search.core.progress import console
@@ -73,10 +81,26 @@ class RunStore:
         """Say whether an artifact (a file or a folder) is there, whole."""
         inner = self._inner(name)
         self.fs.invalidate_cache(inner.rpartition("/")[0])  # others write here, too
-        if not self.is_local and not self._is_web and self.fs.isdir(inner):
+        if self._is_web:
+            return self._is_page(inner)
+        if not self.is_local and self.fs.isdir(inner):
             # An object store puts a folder in place file by file; the mark comes last.
             return bool(self.fs.exists(f"{inner}/{_WHOLE}"))
         return bool(self.fs.exists(inner))
+
+    def _is_page(self, address: str) -> bool:
+        """Say whether a web page is there; raise what a server that does not answer raises.
+
+        fsspec tells both a page that is missing and a server that is silent as missing.
+        """
+        try:
+            self.fs.info(address)
+        except FileNotFoundError as error:
+            silent = unreachable(error)
+            if silent is not None and getattr(silent, "status", None) is None:
+                raise silent from None
+            return False
+        return True
 
     def list(self, folder: str) -> list[str]:
         """Return the names inside a folder, sorted; empty if the folder is not there."""
