@@ -18,6 +18,7 @@ from zoo_search.zoo.build import build
 from zoo_search.zoo.fitting.fit import load_weights
 from zoo_search.zoo.hub import WeightsFile
 
+INPUTS = 1500
 WORDS = ["model", "module", "ema", "_orig_mod", "", "0", "stem", " ", "head", "..", 3, None, (1, 2)]
 TENSORS: list[Callable[[Tensor], object]] = [
     lambda t: t.half(), lambda t: t.to(torch.int8), lambda t: t.to_sparse(), lambda t: t.to("meta"),
@@ -59,15 +60,12 @@ def damaged(data: bytes, draw: random.Random) -> bytes:
     return bytes(flipped)
 
 
-@pytest.mark.parametrize(
-    "inputs",
-    [pytest.param(500, marks=pytest.mark.slow), pytest.param(1500, marks=pytest.mark.exhaustive)],
-)
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_no_checkpoint_ends_in_a_stack_trace(tmp_path: Path, inputs: int) -> None:
+def test_no_checkpoint_ends_in_a_stack_trace(tmp_path: Path) -> None:
     draw, outcomes, path = random.Random(0), Counter[str](), tmp_path / "w.pth"
     torch.manual_seed(0)
-    for _ in range(inputs):
+    for _ in range(INPUTS):
         state: dict[Any, Any] = dict(net(draw.choice([5, 7])).state_dict())
         for _ in range(draw.randrange(4)):
             state = changed(state, draw)
@@ -88,4 +86,4 @@ def test_no_checkpoint_ends_in_a_stack_trace(tmp_path: Path, inputs: int) -> Non
         except UserError as error:
             outcomes["refused" if "\n" not in str(error) else "in lines"] += 1
     assert set(outcomes) == {"loaded", "refused"}
-    assert min(outcomes["loaded"], outcomes["refused"]) > inputs / 20
+    assert min(outcomes["loaded"], outcomes["refused"]) > INPUTS / 20
