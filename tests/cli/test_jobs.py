@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from typing import Any
 
 import pytest
 from job_server import JobServer, Tunnel, lines
+from ray_head import ray_head
 
 from zoo_search.cli import app as commands
 from zoo_search.cluster.jobs import server
@@ -95,32 +95,6 @@ def test_ctrl_c_leaves_the_job(
     assert "finished steps are kept" not in err
 
 
-# A real job server, in processes of its own, that ends when nobody listens to it any more.
-HEAD = """
-import sys
-from ray.cluster_utils import Cluster
-
-port, agent = map(int, sys.argv[1:])
-cluster = Cluster(initialize_head=True, head_node_args={
-    "num_cpus": 2, "include_dashboard": True, "dashboard_host": "127.0.0.1",
-    "dashboard_port": port, "dashboard_agent_listen_port": agent,
-})
-print("up", flush=True)
-sys.stdin.read()
-cluster.shutdown()
-"""
-
-
-def free_ports(count: int) -> list[int]:
-    held = [socket.socket() for _ in range(count)]
-    for each in held:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in held]
-    for each in held:
-        each.close()
-    return ports
-
-
 @pytest.fixture(scope="module")
 def short() -> Iterator[str]:
     """A folder for the files of a head where nobody here looks: as one elsewhere has."""
@@ -133,35 +107,20 @@ def short() -> Iterator[str]:
 def head(short: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """The address of a real head, and the place for results that it names to its jobs."""
     shared, home = tmp_path_factory.mktemp("shared"), tmp_path_factory.mktemp("home")
-    ports = free_ports(2)
     env = {
         **os.environ, "HOME": str(home), "RAY_TMPDIR": short, VARIABLE: str(shared),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(Path(__file__).parents[2]),
     }  # fmt: skip
-    for _ in range(3):  # Ray gives its processes 30 s, which a busy machine may not keep
-        process = subprocess.Popen(
-            [sys.executable, "-c", HEAD, *map(str, ports)],
-            env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert process.stdin is not None
-        assert process.stdout is not None
-        if process.stdout.readline() == "up\n":
-            break
-        process.wait(60)
-    else:
-        pytest.fail("no head started")
-    address = f"http://127.0.0.1:{ports[0]}"
-    client, end = until_up(address), time.monotonic() + 120
-    while time.monotonic() < end:  # the node's agent comes after the dashboard
-        try:
-            client.submit_job(entrypoint="true")
-            break
-        except RuntimeError:
-            time.sleep(0.5)
-    yield address, shared
-    process.stdin.close()
-    process.wait(60)
+    with ray_head(2, env) as address:
+        client, end = until_up(address), time.monotonic() + 120
+        while time.monotonic() < end:  # the node's agent comes after the dashboard
+            try:
+                client.submit_job(entrypoint="true")
+                break
+            except RuntimeError:
+                time.sleep(0.5)
+        yield address, shared
 
 
 def until_up(address: str) -> Any:

@@ -18,6 +18,7 @@ import pytest
 import ray.job_submission
 import typer
 from ray.job_submission import JobStatus
+from ray_head import ray_head
 
 from zoo_search.cli.submit import submit
 from zoo_search.core.errors import UserError
@@ -116,31 +117,9 @@ def test_no_server_is_a_user_error(job: Path) -> None:
         submit(job=job, change=None, address="http://127.0.0.1:9", directory=None)
 
 
-# A real job server, in processes of its own, that ends when nobody listens to it any more.
-HEAD = """
-import sys
-from ray.cluster_utils import Cluster
-
-port, agent = map(int, sys.argv[1:])
-cluster = Cluster(initialize_head=True, head_node_args={
-    "num_cpus": 1, "include_dashboard": True, "dashboard_host": "127.0.0.1",
-    "dashboard_port": port, "dashboard_agent_listen_port": agent,
-})
-print("up", flush=True)
-sys.stdin.read()
-cluster.shutdown()
-"""
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """The address of a head on this machine, and the environment to reach it with."""
-    import socket
-
-    with socket.socket() as one, socket.socket() as two:  # other clusters may have the usual ports
-        one.bind(("127.0.0.1", 0))
-        two.bind(("127.0.0.1", 0))
-        ports = [str(each.getsockname()[1]) for each in (one, two)]
     (tmp_path / "home").mkdir()
     short = tempfile.mkdtemp(dir="/tmp")  # else Ray notes this head for all of this machine
     there = Path(sys.executable).parent  # of zoo-search
@@ -149,16 +128,8 @@ def server(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
         "RAY_AUTH_TOKEN": secrets.token_hex(16), "PATH": f"{there}:{os.environ['PATH']}",
         "PYTHONPATH": str(Path(__file__).parents[2]), "RAY_TMPDIR": short,
     }  # fmt: skip
-    head = subprocess.Popen(
-        [sys.executable, "-c", HEAD, *ports],
-        env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert head.stdin is not None
-    assert head.stdout is not None
-    assert head.stdout.readline() == "up\n"
-    yield f"http://127.0.0.1:{ports[0]}", env
-    head.stdin.close()
-    head.wait(60)
+    with ray_head(1, env) as address:
+        yield address, env
     shutil.rmtree(short, ignore_errors=True)
 
 

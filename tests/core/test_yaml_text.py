@@ -9,7 +9,7 @@ import yaml
 
 from zoo_search.config import load_job
 from zoo_search.core.errors import UserError
-from zoo_search.core.yaml_text import read_yaml
+from zoo_search.core.yaml_text import read_yaml, texts
 from zoo_search.networks.recipe import Recipe
 
 LAUGHS = "\n".join(
@@ -56,3 +56,9 @@ def test_a_file_that_is_no_text_is_told(tmp_path: Path) -> None:
     for read in (load_job, Recipe.from_any):
         with pytest.raises(UserError, match=r"cannot be read \('utf-8' codec can't decode"):
             read(file)
+
+
+def test_texts_of_nested_values_with_their_places() -> None:
+    value = {"a": "x", "b": {"c": ["y", 3, {"d": "z"}], "e": None}, 5: ("w",), "f": b"no text"}
+    assert list(texts(value)) == [("a", "x"), ("b.c.0", "y"), ("b.c.2.d", "z"), ("5.0", "w")]
+    assert list(texts("alone")) == [("", "alone")]

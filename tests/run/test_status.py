@@ -16,6 +16,7 @@ import pytest
 
 from zoo_search import cluster
 from zoo_search.core.errors import UserError
+from zoo_search.core.files import unreachable
 from zoo_search.core.progress import progress
 from zoo_search.core.store import RunStore
 from zoo_search.core.tables import duration
@@ -99,9 +100,11 @@ def test_where_there_is_no_run(tmp_path: Path, place: str) -> None:
         status_of(RunStore(where))
 
 
-def test_a_storage_that_cannot_be_reached_is_told() -> None:
-    with pytest.raises(UserError, match="cannot be reached"):
+def test_a_storage_that_cannot_be_reached_is_no_missing_run() -> None:
+    """The command tells it as all commands do (tests/security/test_servers.py)."""
+    with pytest.raises(Exception, match=r"127\.0\.0\.1") as raised:
         status_of(RunStore("http://127.0.0.1:9/run"))
+    assert unreachable(raised.value) is raised.value
 
 
 def test_a_run_tells_what_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

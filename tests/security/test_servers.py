@@ -109,8 +109,11 @@ def test_a_storage_that_nobody_answers_for_is_one_paragraph(
         ("export", place, "--torch"),
         ("transfer", f"lcnet_050@{place}", "lcnet_050", "--out", tmp_path / "w.safetensors"),
         ("report", job, "--dir", place),
+        ("status", place),
         ("zoo", "list", job, "--set", f"zoo.a.weights={place}"),
     ):
         ended = command(*words)
         assert ended.refused(), (words, ended)
         assert "SECRET" not in ended.said
+        if words[0] == "status":
+            assert "cannot be reached" in ended.said

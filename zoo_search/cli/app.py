@@ -17,7 +17,7 @@ from zoo_search.cli.evaluate import evaluate
 from zoo_search.cli.init import init
 from zoo_search.cli.jobs.commands import jobs, logs, stop
 from zoo_search.cli.jobs.status import status
-from zoo_search.cli.options import Directory, Trust, run_directory, say
+from zoo_search.cli.options import Directory, RunOrFile, Trust, run_directory, say
 from zoo_search.cli.partition import partition
 from zoo_search.cli.predict import predict
 from zoo_search.cli.rank import rank
@@ -53,13 +53,7 @@ def export(
 
 
 def dashboard(
-    run: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[RUN]",
-            help="A run directory, path or fsspec URI, as runs/digits, or the run file of one.",
-        ),
-    ] = None,
+    run: RunOrFile = None,
     directory: Directory = None,
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 0,
     storage: Annotated[

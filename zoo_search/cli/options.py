@@ -24,6 +24,13 @@ Job = Annotated[Path, typer.Argument(help="The run file, such as jobs/digits.yam
 Directory = Annotated[
     str | None, typer.Option("--dir", help="Run directory: a path or fsspec URI [runs/NAME].")
 ]
+RunOrFile = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[RUN]",
+        help="A run directory, path or fsspec URI, as runs/digits, or the run file of one.",
+    ),
+]
 Address = Annotated[
     str | None,
     typer.Option(help="Ray cluster: HOST:PORT or auto [RAY_ADDRESS, else this machine]."),

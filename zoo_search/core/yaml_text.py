@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
 import yaml
 
 from zoo_search.core.errors import UserError
@@ -45,6 +47,20 @@ def read_yaml(text: str, name: str) -> tuple[yaml.Node | None, object]:
         ) from None
     except (ValueError, OverflowError) as error:  # such as a date that there is not
         raise UserError(f"{name} holds a value that is none: {error}. Put it in quotes.") from None
+
+
+def texts(value: object, place: str = "") -> Iterator[tuple[str, str]]:
+    """Yield every text of nested mappings and lists, with its place (``docker.run_options.0``)."""
+    if isinstance(value, str):
+        yield place, value
+        return
+    inner: Iterable[tuple[object, object]] = ()
+    if isinstance(value, Mapping):
+        inner = value.items()
+    elif isinstance(value, Sequence):
+        inner = enumerate(value)
+    for key, each in inner:
+        yield from texts(each, f"{place}.{key}" if place else str(key))
 
 
 def _values_in(node: yaml.Node, known: dict[int, int | None], name: str) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from zoo_search.core.errors import UserError, first_line
+from zoo_search.core.errors import UserError
 from zoo_search.core.store import MANIFEST, RunStore, StepRecord
 from zoo_search.core.tables import duration
 from zoo_search.core.version import MARK, check_format
@@ -116,16 +116,10 @@ def status_of(store: RunStore) -> RunStatus:
     """Read where a run stands.
 
     Raises:
-        UserError: If there is no run, it is of a later format, or its storage cannot be reached.
+        UserError: If there is no run, or it is of a later format.
+        Exception: What a storage raises that does not answer.
     """
-    try:
-        there = store.exists(MARK) or store.exists(MANIFEST)
-    except Exception as error:  # each storage has errors of its own
-        raise UserError(
-            f"{store.url} cannot be reached ({type(error).__name__}: {first_line(error)}). Check "
-            "the network and the credentials that this storage needs."
-        ) from None
-    if not there:
+    if not (store.exists(MARK) or store.exists(MANIFEST)):
         raise UserError(
             f"There is no run at {store.url}: it has neither a {MARK} nor a {MANIFEST}. Give the "
             "directory of a run, such as runs/digits, or the run file of one; for a run on a "

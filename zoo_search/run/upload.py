@@ -19,6 +19,7 @@ from zoo_search.core.files import gb
 from zoo_search.core.imports import PREFIX
 from zoo_search.core.redaction import holds_key
 from zoo_search.core.version import MARK
+from zoo_search.core.yaml_text import texts
 from zoo_search.data.sources.walking import files_below
 
 _LIMIT = 100 * 2**20  # bytes that Ray's job server takes, where Ray does not say
@@ -132,7 +133,7 @@ def check_keys(job: Path, config: JobConfig) -> None:
     Raises:
         UserError: Names each option that holds one, or the line where it stands in a remark.
     """
-    found = list(_places_of_keys(config.model_dump(mode="json")))
+    found = [at for at, text in texts(config.model_dump(mode="json")) if holds_key(text)]
     lines = job.read_text(encoding="utf-8").splitlines()
     found = found or [f"line {n}" for n, line in enumerate(lines, 1) if holds_key(line)]
     if found:
@@ -144,18 +145,6 @@ def check_keys(job: Path, config: JobConfig) -> None:
             "(PGPASSWORD, ~/.pgpass, an option file of MySQL). What only a signed address leads "
             "to, put on a drive of the cluster and name it by its absolute path."
         )
-
-
-def _places_of_keys(value: object, place: str = "") -> Iterator[str]:
-    """Yield the options below a place whose values hold keys in addresses."""
-    if isinstance(value, str) and holds_key(value):
-        yield place
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _places_of_keys(inner, f"{place}.{key}" if place else str(key))
-    elif isinstance(value, list):
-        for number, inner in enumerate(value):
-            yield from _places_of_keys(inner, f"{place}.{number}")
 
 
 def most() -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zoo_search.cli.options import AsJson, Directory, is_run_file, run_directory
+from zoo_search.cli.options import AsJson, Directory, RunOrFile, is_run_file, run_directory
 from zoo_search.cli.tables import show
 from zoo_search.core.redaction import redacted_values, shown
 from zoo_search.core.tables import Table, duration, text
@@ -19,13 +19,7 @@ if TYPE_CHECKING:
 
 
 def status(
-    run: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[RUN]",
-            help="A run directory, path or fsspec URI, as runs/digits, or the run file of one.",
-        ),
-    ] = None,
+    run: RunOrFile = None,
     directory: Directory = None,
     check: Annotated[
         bool,

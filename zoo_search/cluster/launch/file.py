@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from zoo_search.cluster.launch.prices import price_of
 from zoo_search.core.errors import UserError, first_line, require, some
-from zoo_search.core.yaml_text import read_yaml
+from zoo_search.core.yaml_text import read_yaml, texts
 
 PROVIDERS = ("aws", "gcp", "azure", "local")
 """Those whose machines and prices are known here; Ray's launcher has others."""
@@ -84,7 +84,7 @@ class LaunchFile:
 
     def to_fill_in(self) -> list[str]:
         """Return what is left of the example, such as ``docker.image: YOUR-REGISTRY``."""
-        found = _strings(self.config, "")
+        found = texts(self.config)
         return [f"{at}: {left[0]}" for at, text in found if (left := _TO_FILL_IN.search(text))]
 
 
@@ -193,18 +193,6 @@ def _machine(provider: str, config: Mapping[str, Any]) -> tuple[str, bool]:
         for each in config.get("guestAccelerators") or ()
     ]
     return "+".join([name, *extra]), spot
-
-
-def _strings(value: object, at: str) -> Iterator[tuple[str, str]]:
-    """Give every text of nested mappings and lists, with its place."""
-    if isinstance(value, str):
-        yield at, value
-    elif isinstance(value, Mapping):
-        for key, each in value.items():
-            yield from _strings(each, f"{at}.{key}" if at else str(key))
-    elif isinstance(value, Sequence):
-        for number, each in enumerate(value):
-            yield from _strings(each, f"{at}[{number}]")
 
 
 def check_ready(file: LaunchFile) -> None:
